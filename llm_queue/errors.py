@@ -1,0 +1,184 @@
+"""Everything that can go wrong for a caller, as one tree.
+
+Each class says once what the situation is called (``code``), which HTTP status it has (``status``), and whether the
+caller may simply ask again (``retryable``; when it is false, an answer carries ``x-should-retry: false``, so that an
+SDK does not multiply our one retry by its own two). The docstring of a class is its default message; a message tells
+the reader what to do next. Nothing in here knows HTTP bodies: a dialect gives an error its shape.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class QueueError(Exception):
+    """Something went wrong inside llm-queue. Its log says what; please report it."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, *, param: str | None = None, retry_after: int | None = None) -> None:
+        """``param`` names the offending field of the request; ``retry_after`` is in whole seconds."""
+        self.message = message or " ".join((type(self).__doc__ or "").split())
+        self.param = param
+        self.retry_after = retry_after
+        super().__init__(self.message)
+
+    @property
+    def http_status(self) -> int:
+        """The status to answer with; only an upstream's own refusal has one that differs from its class."""
+        return self.status
+
+
+# --- the request is at fault: refused before anything is queued -------------------------------------------------
+
+
+class BadRequest(QueueError):
+    """The request body is not a valid chat completion request."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class ModelNotFound(QueueError):
+    """The model is not there. Ask /v1/models for the list of those that are, or pull it with `ollama pull`."""
+
+    code = "model_not_found"
+    status = 404
+
+
+class NotFound(QueueError):
+    """There is nothing at this address. The chat endpoint is POST /v1/chat/completions."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(QueueError):
+    """This address does not take that method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLarge(QueueError):
+    """The request body is too large. Send less, or raise --max-body."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class Forbidden(QueueError):
+    """This Host or Origin may not use the line."""
+
+    code = "forbidden"
+    status = 403
+
+
+class Unauthorized(QueueError):
+    """Send one of the keys in LLM_QUEUE_API_KEYS as `Authorization: Bearer KEY`."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+# --- the line cannot take it, or could not keep it ----------------------------------------------------------------
+
+
+class LineFull(QueueError):
+    """The line is full. Ask again later, or raise --max-waiting."""
+
+    code = "line_full"
+    status = 429
+    retryable = True
+
+
+class Draining(QueueError):
+    """The service is shutting down and takes no new work. Ask again in a moment."""
+
+    code = "draining"
+    status = 503
+    retryable = True
+
+
+class WaitExpired(QueueError):
+    """The job waited longer than its max wait. Ask with a larger X-LLM-Queue-Max-Wait, or with priority."""
+
+    code = "wait_expired"
+    status = 503
+
+
+class Cancelled(QueueError):
+    """The job was cancelled."""
+
+    code = "cancelled"
+    status = 503
+
+
+class ReaderTooSlow(Cancelled):
+    """The caller stopped reading its stream, so the job was cancelled. Read faster, or ask without `stream`."""
+
+    code = "reader_too_slow"
+
+
+# --- the upstream is at fault -----------------------------------------------------------------------------------
+
+
+class UpstreamError(QueueError):
+    """The upstream failed."""
+
+    code = "upstream_error"
+    status = 502
+
+
+class UpstreamBroke(UpstreamError):
+    """The upstream broke off its answer. Its own log says why."""
+
+    code = "upstream_broke"
+
+
+class UpstreamBusy(UpstreamError):
+    """The upstream says that it is busy: another program is calling it directly, past the line."""
+
+    code = "upstream_busy"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The upstream cannot be reached. Start it (for Ollama: `ollama serve`), or correct OLLAMA_URL."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream refused the request."""
+
+    code = "upstream_refused"
+
+    def __init__(self, message: str | None = None, *, status: int = 400, param: str | None = None) -> None:
+        """``status`` is the upstream's own, from 400 to 499, and is passed on as it is."""
+        super().__init__(message, param=param)
+        self.upstream_status = status
+
+    @property
+    def http_status(self) -> int:
+        return self.upstream_status
+
+
+class LoadFailed(UpstreamError):
+    """The upstream could not load the model. Its own log says why."""
+
+    code = "load_failed"
+
+
+class AttemptTimedOut(UpstreamError):
+    """No answer within --attempt-timeout. Ask with `stream`, where the limit is to the first token, or raise it."""
+
+    code = "attempt_timed_out"
+    status = 504
+
+
+class LoadTimedOut(AttemptTimedOut):
+    """The model did not load within --load-timeout. Take a smaller model or context, or raise the limit."""
+
+    code = "load_timed_out"

@@ -1,0 +1,125 @@
+"""Every check of the project. ``nox`` runs those that belong to a change; ``nox -l`` lists them all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.sessions = ["lint", "types", "tests", "docs", "package", "e2e"]
+nox.options.reuse_existing_virtualenvs = True
+
+LOCK = ".ci/lock.txt"
+PROJECT = nox.project.load_toml("pyproject.toml")
+SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def pythons() -> list[str]:
+    """The supported Pythons that are on this machine, those that pyenv keeps aside included."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    found = []
+    for version in SUPPORTED:
+        aside = [str(path) for path in sorted(kept.glob(f"{version}.*/bin"), reverse=True)]
+        for folder in [None, *aside]:
+            path = os.environ["PATH"] if folder is None else folder
+            python = shutil.which(f"python{version}", path=path)
+            # A shim is there for every version that pyenv has, and fails for those that are not switched on.
+            if python and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+                if folder is not None:
+                    os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
+                found.append(version)
+                break
+    return found
+
+
+PYTHONS = pythons()
+
+
+def install(session: nox.Session, *groups: str, project: bool = True) -> None:
+    """Install what these groups need, at the locked versions, and the project."""
+    needed = nox.project.dependency_groups(PROJECT, *groups)
+    session.install("--quiet", "--constraint", LOCK, *needed, *(["--editable", "."] if project else []))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests that need no other process and no real clock, on every supported Python that is there."""
+    install(session, "tests")
+    session.run("coverage", "run", "-m", "pytest", "--ignore", "tests/e2e", *session.posargs)
+    if not session.posargs:
+        session.run("coverage", "report", "--fail-under", "90")
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Real processes, sockets, signals and the real SDK, against the fake Ollama."""
+    install(session, "tests")
+    session.run("pytest", "tests/e2e", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, of the tests too."""
+    install(session, "types")
+    session.run("mypy", "llm_queue", "tests", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    install(session, "lint", project=False)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation and fail where it differs from the code. ``nox -s docs -- write`` mends generated parts."""
+    install(session, "docs")
+    session.run("python", "docs/generate.py", *session.posargs)
+    session.run("sphinx-build", "--quiet", "--fail-on-warning", "--nitpicky", "docs", "docs/_build")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist, check their metadata, and start the installed wheel in a fresh environment."""
+    install(session, "package", project=False)
+    dist = Path(session.create_tmp(), "dist").resolve()
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    session.install("--quiet", "--force-reinstall", "--constraint", LOCK, str(wheel))
+    session.chdir(session.create_tmp())
+    session.run("llm-queue", "--version")
+    session.run("python", "-m", "llm_queue", "--help", silent=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """What the line costs, as ratios taken side by side in one run. Give it the machine for itself."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """A million steps of the core's machine, and the mutants that the tests must kill."""
+    install(session, "tests")
+    session.run("pytest", "tests/core/test_machine.py", env={"HYPOTHESIS_PROFILE": "nightly"})
+    session.run("python", "-m", "tests.core.mutants")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write the lock file anew, for every supported Python."""
+    session.install("uv")
+    groups = [argument for group in PROJECT["dependency-groups"] for argument in ("--group", group)]
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--no-header", "--upgrade"),
+        *("--no-annotate", *groups, "pyproject.toml", "--output-file", LOCK),
+    )
