@@ -1,0 +1,71 @@
+"""Reading JSON from strangers: bounded before it is read, typed while it is read, and blamed by field.
+
+A body is measured before it is decoded, so that no nesting, however deep, makes anything recurse. Integers in untyped
+places (a tool's schema, for example) keep all their digits; what is typed says its own range.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import Final, TypeVar
+
+import msgspec
+
+from llm_queue.errors import BadRequest
+
+T = TypeVar("T")
+
+_BRACKETS: Final = b"[{]}"
+_INSIGNIFICANT: Final = bytes(set(range(256)) - set(_BRACKETS) - set(b'"'))
+_STEPS: Final = bytes.maketrans(_BRACKETS, b"\x01\x01\xff\xff")
+_HALF_A_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+_MISSING: Final = re.compile(r"Object missing required field `(.+)`")
+_LONGEST_COMPLAINT: Final = 300
+
+
+def depth(text: bytes) -> int:
+    """How deep the arrays and objects of a JSON text nest; brackets within strings do not count.
+
+    Linear in time, and in C: deleting escapes leaves quotes that only begin and end strings, so every second piece
+    between quotes lies outside of them. For what is not JSON, some number.
+    """
+    skeleton = text.replace(rb"\\", b"").replace(rb"\"", b"").translate(_STEPS, _INSIGNIFICANT)
+    steps = b"".join(skeleton.split(b'"')[::2])
+    return max(accumulate(memoryview(steps).cast("b"), initial=0))
+
+
+def decode(text: bytes, decoder: msgspec.json.Decoder[T], max_depth: int, *, within: str = "") -> T:
+    """The value that ``decoder`` reads from ``text``.
+
+    Raises :class:`~llm_queue.errors.BadRequest` whose ``param`` is the offending field in OpenAI's notation
+    (``messages[3].content``), as seen from ``within``, the field that held the text.
+    """
+    place = within or "The request body"
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{place} is not UTF-8.", param=within or None) from None
+    if depth(text) > max_depth:
+        raise BadRequest(f"{place} is nested deeper than {max_depth} levels.", param=within or None)
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError as error:
+        raise blame(error, within) from None
+    except (msgspec.DecodeError, ValueError) as error:  # ValueError: a number of more digits than Python reads
+        detail = "it holds half of a surrogate pair" if _HALF_A_PAIR.search(text) else str(error)
+        raise BadRequest(f"{place} is not valid JSON: {detail}.", param=within or None) from None
+
+
+def blame(error: msgspec.ValidationError, within: str = "") -> BadRequest:
+    """The same complaint with the field it is about, both in the message and as ``param``."""
+    complaint, _, path = str(error).rpartition(" - at `")
+    if not complaint:
+        complaint, path = path, ""
+    field = within + path.rstrip("`").removeprefix("key in ").removeprefix("$")
+    if missing := _MISSING.fullmatch(complaint):
+        field, complaint = f"{field}.{missing[1]}", "this field is required"
+    field = field.removeprefix(".")
+    if len(complaint) > _LONGEST_COMPLAINT:
+        complaint = complaint[:_LONGEST_COMPLAINT] + "…"
+    return BadRequest(f"{field or 'The request body'}: {complaint}.", param=field or None)
