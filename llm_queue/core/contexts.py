@@ -1,0 +1,66 @@
+"""One context size per model.
+
+An engine reloads a model when a request names another context size, larger or smaller. So all requests of a model
+carry its one current size, which grows with what is asked for and never shrinks while the process lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llm_queue.core.keys import RunnerKey
+
+
+class ContextSizes:
+    """The current size of every model, in tokens, between ``floor`` and ``ceiling``."""
+
+    def __init__(self, floor: int, ceiling: int) -> None:
+        self.floor = floor
+        self.ceiling = ceiling
+        self._current: dict[str, int] = {}
+        self._limit: dict[str, int] = {}
+        self._shown: dict[RunnerKey, RunnerKey] = {}
+
+    def wish(self, asked: int | None, trained: int | None) -> int:
+        """What a job needs that asked for so much, of a model that was trained for so much (None: not known)."""
+        return min(max(self.floor, asked or 0), trained or self.ceiling, self.ceiling)
+
+    def key(self, model: str, wish: int) -> RunnerKey:
+        """What must be resident for a job of this model with this wish, as of now."""
+        return RunnerKey(model, max(wish, self._current.get(model, 0)))
+
+    def limit(self, model: str) -> int | None:
+        """The largest size that this model can be loaded at, if a larger one has failed."""
+        limit = self._limit.get(model)
+        return None if limit is None else max(limit, self._current.get(model, 0))
+
+    def loaded(self, key: RunnerKey, shown: Iterable[RunnerKey]) -> frozenset[RunnerKey]:
+        """A load of ``key`` succeeded and the engine then showed ``shown``: what is resident, in our terms.
+
+        An engine may show another size than it was asked for (it clamps, or says nothing). Believing it would load
+        the model again for every job, so what it shows for this model stands for the key from now on.
+        """
+        self._current[key.model] = max(key.num_ctx, self._current.get(key.model, 0))
+        self._shown = {other: mine for other, mine in self._shown.items() if mine.model != key.model}
+        self._shown |= {other: key for other in shown if other.model == key.model and other != key}
+        return self.translate(shown) | {key}
+
+    def failed(self, key: RunnerKey) -> int | None:
+        """A load of ``key`` failed. If that was a raise, the last good size is the model's limit now; it is returned."""
+        current = self._current.get(key.model)
+        if current is None or current >= key.num_ctx:
+            return None
+        self._limit[key.model] = current
+        return current
+
+    def adopt(self, shown: Iterable[RunnerKey]) -> frozenset[RunnerKey]:
+        """Take over what somebody loaded before us, so that it is not loaded again. Returns what is resident, in our terms."""
+        resident = self.translate(shown)
+        for key in resident:
+            if self.floor <= key.num_ctx <= self.ceiling:
+                self._current[key.model] = max(key.num_ctx, self._current.get(key.model, 0))
+        return resident
+
+    def translate(self, shown: Iterable[RunnerKey]) -> frozenset[RunnerKey]:
+        """What the engine shows, in our terms."""
+        return frozenset(self._shown.get(key, key) for key in shown)

@@ -1,0 +1,180 @@
+"""Fair share among clients, and the heap it stands on.
+
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): every client has a tag, the amount of service it has
+had, in seconds of the slot; the client with the smallest tag is next. The level is what a client that is always here
+has had by now: it rises by each second of service, divided among those who are here, but not above the largest tag
+that waits (who took much and left must not hold up others). Whoever comes, or comes back, starts at the level: no
+credit for absence. Nothing is remembered of those who are away but a tag above the floor, the tag of the client served
+last, and that only until the floor has passed it: no debt for the past either. The floor never falls, so going away
+and coming back wins nothing. (With the floor for a level, as in the paper, an endless row of newcomers would start
+below everybody.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, TypeVar
+
+from llm_queue.core.jobs import Job
+
+Item = TypeVar("Item")
+Rank = tuple[float, int]
+
+
+class RemovableHeap(Generic[Item]):
+    """A priority heap from which any item can be taken out again; items are told apart by identity.
+
+    Every operation costs amortized O(log n). A removed entry lies dead until it surfaces, or until the dead outnumber
+    the living: memory stays proportional to what is in it.
+    """
+
+    __slots__ = ("_entries", "_heap", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Rank, int, Item]] = []
+        self._entries: dict[int, tuple[Rank, int, Item]] = {}
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, item: Item) -> bool:
+        return id(item) in self._entries
+
+    def push(self, rank: Rank, item: Item) -> None:
+        """Add an item that is not in it; the smallest rank comes out first, equals in the order they went in."""
+        self._serial += 1
+        entry = (rank, self._serial, item)
+        self._entries[id(item)] = entry
+        heapq.heappush(self._heap, entry)
+
+    def remove(self, item: Item) -> None:
+        """Take an item out, wherever it stands."""
+        del self._entries[id(item)]
+        if len(self._heap) > 2 * len(self._entries) + 8:
+            self._heap = list(self._entries.values())
+            heapq.heapify(self._heap)
+
+    def first(self) -> Item:
+        """The item that is next; it stays in."""
+        while True:
+            entry = self._heap[0]
+            if self._entries.get(id(entry[2])) is entry:
+                return entry[2]
+            heapq.heappop(self._heap)
+
+    def items(self) -> list[Item]:
+        """All of them, in no order."""
+        return [entry[2] for entry in self._entries.values()]
+
+
+class _Client:
+    __slots__ = ("jobs", "name", "served", "tag")
+
+    def __init__(self, name: str, tag: float) -> None:
+        self.name = name
+        self.tag = tag
+        self.served = False
+        self.jobs: RemovableHeap[Job] = RemovableHeap()
+
+
+class FairQueue:
+    """Waiting jobs that need the same key and are in the same lane: fair among clients, then by arrival."""
+
+    def __init__(self, wanted_since: int) -> None:
+        """``wanted_since`` is a serial number: the end of the last job, or the first arrival."""
+        self.wanted_since = wanted_since
+        self._clients: dict[str, _Client] = {}
+        self._order: RemovableHeap[_Client] = RemovableHeap()
+        self._most: RemovableHeap[_Client] = RemovableHeap()
+        self._level = 0.0
+        self._floor = 0.0
+        self._away: dict[str, float] = {}
+        self._sweep_at = 64
+        self._placed = 0
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits here and nobody from here is being served: the past may be forgotten."""
+        return not self._clients
+
+    def add(self, job: Job) -> None:
+        """A job comes, or comes back."""
+        client = self._clients.get(job.client)
+        if client is None:
+            self._settle_level()
+            client = _Client(job.client, max(self._level, self._away.pop(job.client, 0.0)))
+            self._clients[job.client] = client
+        if not client.jobs:
+            self._place(client)
+        client.jobs.push((job.arrival, 0), job)
+        self._waiting += 1
+
+    def remove(self, job: Job) -> None:
+        """A job goes: it was picked, or it is over."""
+        client = self._clients[job.client]
+        client.jobs.remove(job)
+        self._waiting -= 1
+        if not client.jobs:
+            self._displace(client)
+            self._leave_if_done(client)
+
+    def first(self) -> Job:
+        """The job that is next; it stays in."""
+        return self._order.first().jobs.first()
+
+    def serve(self, job: Job) -> None:
+        """A job is picked and will be billed with :meth:`bill`."""
+        client = self._clients[job.client]
+        client.served = True
+        self._floor = max(self._floor, client.tag)
+        self.remove(job)
+
+    def bill(self, client_name: str, seconds: float, *, served: bool = True) -> None:
+        """Add slot time to a client's tag: for the job served last, or (``served=False``) for what else it caused."""
+        client = self._clients.get(client_name)
+        if client is None:
+            self._remember(client_name, max(self._level, self._away.get(client_name, 0.0)) + seconds)
+            return
+        self._level += seconds / len(self._clients)
+        client.tag += seconds
+        client.served = client.served and not served
+        if client.jobs:
+            self._displace(client)
+            self._place(client)
+        self._leave_if_done(client)
+        self._settle_level()
+
+    def jobs(self) -> list[Job]:
+        """All waiting jobs, in no order."""
+        return [job for client in self._clients.values() for job in client.jobs.items()]
+
+    def _place(self, client: _Client) -> None:
+        # Equal tags: the one placed first, so that whoever was just served goes behind a newcomer.
+        self._placed += 1
+        self._order.push((client.tag, self._placed), client)
+        self._most.push((-client.tag, self._placed), client)
+
+    def _displace(self, client: _Client) -> None:
+        self._order.remove(client)
+        self._most.remove(client)
+
+    def _settle_level(self) -> None:
+        most = self._most.first().tag if self._most else self._level
+        self._level = max(self._floor, min(self._level, most))
+
+    def _leave_if_done(self, client: _Client) -> None:
+        if not client.jobs and not client.served:
+            del self._clients[client.name]
+            self._remember(client.name, client.tag)
+
+    def _remember(self, name: str, tag: float) -> None:
+        if tag > self._floor:
+            self._away[name] = tag
+            if len(self._away) > self._sweep_at:
+                self._away = {name: tag for name, tag in self._away.items() if tag > self._floor}
+                self._sweep_at = 2 * len(self._away) + 64

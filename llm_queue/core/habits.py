@@ -1,0 +1,87 @@
+"""How programs call: in closed loops, one request, a moment of thought, the next.
+
+Who will ask again at once is worth waiting for when everybody else needs another model. This is anticipatory
+scheduling (Iyer and Druschel, SOSP 2001, for disks), for models.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final
+
+from llm_queue.core.jobs import Lane
+from llm_queue.core.keys import RunnerKey
+
+SAMPLES: Final = 8
+"""Of so many last thoughts and runs the median is the usual one: three outliers in eight do not move it far."""
+
+REMEMBERED: Final = 512
+"""Clients whose habits are kept; the one whose last answer is the oldest is forgotten first."""
+
+
+@dataclass(slots=True)
+class Habit:
+    """What is known of one client: its last think times and run times in seconds, and what it did last."""
+
+    thinks: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    runs: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    left_at: float | None = None
+    key: RunnerKey | None = None
+    lane: Lane = Lane.NORMAL
+
+    def worth_holding(self, switch_cost: float) -> bool:
+        """True if it usually asks again within its own run time and a quarter of a switch."""
+        if not self.thinks or not self.runs:
+            return False
+        usual = median(self.thinks)
+        return usual <= median(self.runs) and usual <= switch_cost / 4
+
+
+class Habits:
+    """The habits of all clients that were here lately."""
+
+    def __init__(self) -> None:
+        self._here: dict[str, int] = {}
+        self._habits: OrderedDict[str, Habit] = OrderedDict()
+
+    def arrives(self, client: str, now: float) -> None:
+        """A job of this client comes in."""
+        habit = self._habits.get(client)
+        if habit is not None and habit.left_at is not None:
+            habit.thinks.append(max(0.0, now - habit.left_at))
+            habit.left_at = None
+        self._here[client] = self._here.get(client, 0) + 1
+
+    def ran(self, client: str, key: RunnerKey, lane: Lane, seconds: float) -> None:
+        """An attempt for this client has ended after so long."""
+        habit = self._habits.get(client)
+        if habit is None:
+            habit = self._habits[client] = Habit()
+            if len(self._habits) > REMEMBERED:
+                self._habits.popitem(last=False)
+        habit.runs.append(seconds)
+        habit.key, habit.lane = key, lane
+
+    def leaves(self, client: str, now: float, *, answered: bool) -> None:
+        """A job of this client is over. Only after an answer does it make sense to expect the next question."""
+        self._here[client] -= 1
+        if self._here[client]:
+            return
+        del self._here[client]
+        habit = self._habits.get(client)
+        if habit is not None and answered:
+            habit.left_at = now
+            self._habits.move_to_end(client)
+
+    def away_since(self, earliest: float) -> Iterator[tuple[str, Habit]]:
+        """Clients with nothing here, who had their last answer after ``earliest``; the latest first."""
+        for client in reversed(self._habits):
+            habit = self._habits[client]
+            if habit.left_at is None:
+                continue
+            if habit.left_at <= earliest:
+                return
+            yield client, habit

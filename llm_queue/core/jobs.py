@@ -1,0 +1,114 @@
+"""A job: its states, its moves, and what the line has to know of it.
+
+House rules: every transition stands in :data:`TRANSITIONS`, and nothing else in the project sets a state. What the job
+asks the model is opaque here; the diagram in the documentation is drawn from the table.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final
+
+from llm_queue.core.keys import RunnerKey
+
+
+class Lane(enum.IntEnum):
+    """Class of service; the smaller number goes first."""
+
+    INTERACTIVE = 0
+    NORMAL = 1
+    BACKGROUND = 2
+
+    @property
+    def label(self) -> str:
+        """What clients call it."""
+        return self.name.lower()
+
+
+class State(enum.Enum):
+    """Where a job is in its life. The last five are ends: a job gets to exactly one of them, once."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        """True for an end."""
+        return self not in TRANSITIONS
+
+
+TRANSITIONS: Final[dict[State, dict[State, str]]] = {
+    State.QUEUED: {
+        State.RUNNING: "picked, and its model is resident",
+        State.FAILED: "its model is unknown or cannot be loaded, or the upstream stayed away",
+        State.TIMED_OUT: "its model did not load in time",
+        State.CANCELLED: "the caller left, or the service stopped",
+        State.EXPIRED: "it waited longer than its max wait",
+    },
+    State.RUNNING: {
+        State.QUEUED: "the attempt failed and may be repeated",
+        State.SUCCEEDED: "the upstream said that it is done",
+        State.FAILED: "the upstream refused it, or broke on the last attempt",
+        State.TIMED_OUT: "the last attempt ran out of time",
+        State.CANCELLED: "the caller left, or the service stopped",
+    },
+}
+"""From each state to each that may follow it, and when."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One accepted request for model work. Times are in seconds of the caller's clock.
+
+    ``model`` is an identity, or None while the upstream has not been there to say which model the name stands for;
+    ``wish`` is the context size that this job needs, already within floor and trained size.
+    """
+
+    id: str
+    lane: Lane
+    client: str
+    model: str | None
+    wish: int
+    arrival: int
+    submitted_at: float
+    max_wait: float | None = None
+    size: int = 0
+    state: State = State.QUEUED
+    attempts: int = 0
+    picked: bool = False
+    committed: bool = False
+    cancel_requested: bool = False
+    started_at: float | None = None
+    ended_at: float | None = None
+    load_seconds: float = 0.0
+    run_seconds: float = 0.0
+    key: RunnerKey | None = field(default=None)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When its patience ends; never, once it has been picked (a load for it counts as a start)."""
+        if self.max_wait is None or self.picked or self.state is not State.QUEUED:
+            return None
+        return self.submitted_at + self.max_wait
+
+    def move(self, to: State, now: float) -> None:
+        """Go to another state, or raise :class:`IllegalTransition`."""
+        if to not in TRANSITIONS.get(self.state, {}):
+            raise IllegalTransition(f"job {self.id} cannot go from {self.state.value} to {to.value}")
+        self.state = to
+        if to is State.RUNNING:
+            self.attempts += 1
+            if self.started_at is None:
+                self.started_at = now
+        elif to.ended:
+            self.ended_at = now
+
+
+class IllegalTransition(AssertionError):
+    """A bug in the line: a move that :data:`TRANSITIONS` does not have."""

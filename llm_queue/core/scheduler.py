@@ -1,0 +1,468 @@
+"""The line, the slot and the upstream's state as one machine: events in, actions out.
+
+Nothing here waits, asks or sends. Every method is an event; it returns what must be done now, in order. The owner calls
+:meth:`Scheduler.tick` no later than :meth:`Scheduler.wake_at`, and reports the end of whatever it was told to start.
+The slot is free only when that end was reported, so two requests are never in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.fairness import RemovableHeap
+from llm_queue.core.jobs import Job, State
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.line import Hold, Policy
+from llm_queue.errors import (
+    AttemptTimedOut,
+    Cancelled,
+    LoadFailed,
+    QueueError,
+    UpstreamBroke,
+    UpstreamRefused,
+    UpstreamUnreachable,
+    WaitExpired,
+)
+
+REFUSE_AFTER_FAILED_LOAD: Final = 30.0
+"""Seconds for which a key that could not be loaded is refused: each try evicts a model that works."""
+
+STALE_AFTER: Final = 60.0
+"""Seconds without upstream work after which what is resident is asked for before it is relied on: keep-alive runs out,
+and programs that bypass the line load what they like."""
+
+PROBE_DELAYS: Final = (0.1, 1.0)
+"""Seconds between probes of an upstream that is away: the first, doubling up to the last. It is local: they cost nothing."""
+
+BUSY_DELAYS: Final = (0.1, 2.0)
+"""Seconds before a busy upstream is tried again, likewise."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The scheduler's own knobs; the settings of the same names say what they mean. Seconds."""
+
+    max_attempts: int = 2
+    outage_wait: float = 60.0
+    first_outage_wait: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the upstream's catalogue says of a job that was accepted while the upstream was away."""
+
+    model: str
+    wish: int
+
+
+@dataclass(slots=True)
+class Outage:
+    """The upstream cannot be reached. ``reason`` is for people."""
+
+    since: float
+    reason: str
+    delay: float = PROBE_DELAYS[0]
+    probe_at: float | None = None
+    failed_probes: int = 0
+    given_up: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the scheduler has counted since the start. ``loads_first_come`` is what the same arrivals would have cost
+    if each had run at its own wish in the order of arrival."""
+
+    loads: int = 0
+    loads_failed: int = 0
+    loads_first_come: int = 0
+    load_seconds: float = 0.0
+    surprise_loads: int = 0
+    retries: int = 0
+    outages: int = 0
+    ended: dict[State, int] = field(default_factory=dict)
+
+    @property
+    def reloads_avoided(self) -> int:
+        """How many loads the line has saved so far."""
+        return max(0, self.loads_first_come - self.loads)
+
+
+@dataclass(slots=True)
+class Occupant:
+    """What holds the slot: a job, and whether it is loading its key or running."""
+
+    job: Job
+    key: RunnerKey
+    loading: bool
+    since: float
+
+
+class Scheduler:
+    """See the module. The order of waiting jobs is the policy's; the context sizes are shared with it."""
+
+    def __init__(self, policy: Policy, contexts: ContextSizes, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.counts = Counts()
+        self.slot: Occupant | None = None
+        self.outage: Outage | None = Outage(since=now, reason="not asked yet", probe_at=now)
+        self.draining = False
+        self.seen_upstream = False
+        self.held_until: float | None = None
+        self._policy = policy
+        self._contexts = contexts
+        self._unresolved: dict[str, Job] = {}
+        self._patience: RemovableHeap[Job] = RemovableHeap()
+        self._refused: dict[RunnerKey, tuple[float, QueueError]] = {}
+        self._probing = False
+        self._asking = False
+        self._known_at = now
+        self._busy_until: float | None = None
+        self._busy_delay = BUSY_DELAYS[0]
+        self._last_wish: RunnerKey | None = None
+        self._actions: list[Action] = []
+
+    # --- what can be seen ---
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, here or for the upstream's catalogue."""
+        return len(self._policy) + len(self._unresolved)
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits and nothing holds the slot."""
+        return self.slot is None and not self.waiting
+
+    @property
+    def unresolved(self) -> Iterable[Job]:
+        """Jobs accepted while the upstream could not say which model their name stands for."""
+        return self._unresolved.values()
+
+    def waiting_jobs(self) -> Iterable[Job]:
+        """All waiting jobs, in no order."""
+        yield from self._unresolved.values()
+        yield from self._policy.waiting()
+
+    def wake_at(self) -> float | None:
+        """When :meth:`tick` is due if nothing else happens before; None: never."""
+        times = [self.held_until]
+        if self._patience and not self._asking:
+            times.append(self._patience.first().expires_at)
+        if self.outage is not None:
+            times.append(self.outage.probe_at)
+            if not self.outage.given_up:
+                times.append(self._gives_up_at(self.outage))
+        else:
+            times.append(self._busy_until)
+        return min((time for time in times if time is not None), default=None)
+
+    # --- events ---
+
+    def submitted(self, job: Job, now: float) -> list[Action]:
+        """A job was accepted. With a max wait of 0 it runs now or never."""
+        self._policy.arrives(job.client, now)
+        self._count_first_come(job)
+        if job.model is None:
+            self._unresolved[job.id] = job
+            self._begin_outage(now, "it did not say which models it has")
+        elif (error := self._refusal(job, now)) is not None:
+            self._end(job, State.FAILED, error, now)
+        else:
+            self._policy.add(job)
+        if job.expires_at is not None and not job.state.ended:
+            self._patience.push((job.expires_at, job.arrival), job)
+        return self._proceed(now)
+
+    def cancelled(self, job: Job, now: float, error: QueueError | None = None) -> list[Action]:
+        """The caller left, or somebody cancelled the job by hand. A load that is under way for it goes on."""
+        self._cancel(job, error or Cancelled(), now)
+        return self._proceed(now)
+
+    def load_ended(
+        self, outcome: Outcome, now: float, *, error: QueueError | None = None, shown: Iterable[RunnerKey] | None = None
+    ) -> list[Action]:
+        """The load is over, and ``shown`` is what the upstream has loaded now (None: it would not say)."""
+        assert self.slot is not None
+        assert self.slot.loading
+        occupant, self.slot = self.slot, None
+        job, key = occupant.job, occupant.key
+        seconds = now - occupant.since
+        job.load_seconds += seconds
+        self.counts.load_seconds += seconds
+        self._know_resident(shown, now)
+        waits = job.state is State.QUEUED
+        if outcome is Outcome.SUCCEEDED:
+            self.counts.loads += 1
+            self._policy.resident = self._contexts.loaded(key, shown or ())
+            self._policy.rekey(key.model)
+        self._policy.load_ended(job, key, seconds, succeeded=outcome is Outcome.SUCCEEDED, job_waits=waits)
+        if outcome is Outcome.UNREACHABLE:
+            self._begin_outage(now, error.message if error else "it cannot be reached")
+        elif outcome is Outcome.BUSY:
+            self._back_off(now)
+        elif outcome is Outcome.SUCCEEDED:
+            self._busy_delay = BUSY_DELAYS[0]
+        else:
+            self.counts.loads_failed += 1
+            self._load_failed(job, key, error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
+        return self._proceed(now)
+
+    def attempt_ended(
+        self, outcome: Outcome, now: float, *, error: QueueError | None = None, surprise_load: bool = False
+    ) -> list[Action]:
+        """The attempt has really ended: nothing of it runs upstream. ``surprise_load``: it had to load its model."""
+        assert self.slot is not None
+        assert not self.slot.loading
+        job, since = self.slot.job, self.slot.since
+        self.slot = None
+        self._known_at = now
+        seconds = now - since
+        job.run_seconds += seconds
+        self._policy.bill(job, seconds)
+        if surprise_load:
+            self.counts.surprise_loads += 1
+            self._ask_resident()
+        if outcome not in (Outcome.BUSY, Outcome.UNREACHABLE):
+            self._busy_delay = BUSY_DELAYS[0]
+        if outcome is Outcome.UNREACHABLE:
+            self._begin_outage(now, error.message if error else "it cannot be reached")
+        elif outcome is Outcome.BUSY:
+            self._back_off(now)
+
+        if outcome is Outcome.SUCCEEDED:
+            self._end(job, State.SUCCEEDED, None, now)
+        elif job.cancel_requested or outcome is Outcome.CANCELLED:
+            self._end(job, State.CANCELLED, error or Cancelled(), now)
+        elif outcome is Outcome.REFUSED or job.committed:
+            state = State.TIMED_OUT if outcome is Outcome.TIMED_OUT else State.FAILED
+            self._end(job, state, error or UpstreamRefused(), now)
+        elif outcome in (Outcome.UNREACHABLE, Outcome.BUSY):
+            job.attempts -= 1
+            self._requeue(job, error or UpstreamUnreachable(), now)
+        elif job.attempts < self.limits.max_attempts:
+            self.counts.retries += 1
+            self._requeue(job, error or UpstreamBroke(), now)
+        elif outcome is Outcome.TIMED_OUT:
+            self._end(job, State.TIMED_OUT, error or AttemptTimedOut(), now)
+        else:
+            self._end(job, State.FAILED, error or UpstreamBroke(), now)
+        return self._proceed(now)
+
+    def resident_known(self, shown: Iterable[RunnerKey] | None, now: float) -> list[Action]:
+        """The upstream said what it has loaded (None: it would not say)."""
+        self._asking = False
+        self._know_resident(shown, now)
+        return self._proceed(now)
+
+    def probe_ended(
+        self,
+        now: float,
+        *,
+        failure: QueueError | None,
+        shown: Iterable[RunnerKey] = (),
+        resolved: Mapping[str, Resolved | QueueError] = MappingProxyType({}),
+    ) -> list[Action]:
+        """The upstream answered (``failure`` is None), with what it has loaded and what its catalogue says of the
+        unresolved jobs; or it did not."""
+        self._probing = False
+        outage = self.outage
+        if outage is None:
+            return self._proceed(now)
+        if failure is not None:
+            outage.reason = failure.message
+            outage.failed_probes += 1
+            outage.probe_at = now + outage.delay
+            outage.delay = min(outage.delay * 2, PROBE_DELAYS[1])
+            return self._proceed(now)
+        self.seen_upstream = True
+        self._policy.resident = self._contexts.adopt(shown)
+        self._known_at = now
+        for job_id, answer in resolved.items():
+            job = self._unresolved.pop(job_id, None)
+            if job is None:
+                continue
+            if isinstance(answer, QueueError):
+                self._end(job, State.FAILED, answer, now)
+                continue
+            job.model, job.wish = answer.model, answer.wish
+            if (error := self._refusal(job, now)) is not None:
+                self._end(job, State.FAILED, error, now)
+            else:
+                self._policy.add(job)
+        for model in {key.model for key in self._policy.resident}:
+            self._policy.rekey(model)
+        self.outage = None
+        if self._unresolved:  # accepted while the probe was under way
+            self._begin_outage(now, "it did not say which models it has")
+        return self._proceed(now)
+
+    def drain(self, now: float) -> list[Action]:
+        """No more work is taken; what is here may finish."""
+        self.draining = True
+        return self._proceed(now)
+
+    def stop(self, now: float, error: QueueError) -> list[Action]:
+        """Nothing may finish any more: end all that waits, abort what runs."""
+        self.draining = True
+        for job in list(self.waiting_jobs()):
+            self._cancel(job, error, now)
+        if self.slot is not None and not self.slot.loading:
+            self._cancel(self.slot.job, error, now)
+        return self._proceed(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        return self._proceed(now)
+
+    # --- what follows from them ---
+
+    def _proceed(self, now: float) -> list[Action]:
+        self._watch_outage(now)
+        self._fill_slot(now)
+        if not self._asking:  # until the upstream has said what it has loaded, nobody knows who can start now
+            self._expire(now)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _expire(self, now: float) -> None:
+        while self._patience:
+            job = self._patience.first()
+            if job.expires_at is None or job.expires_at > now:
+                return
+            self._drop(job)
+            self._end(job, State.EXPIRED, WaitExpired(), now)
+
+    def _fill_slot(self, now: float) -> None:
+        self.held_until = None
+        if self._busy_until is not None and now >= self._busy_until:
+            self._busy_until = None
+        if self.slot is not None or self.outage is not None or self._asking or self._busy_until is not None:
+            return
+        if len(self._policy) and now - self._known_at > STALE_AFTER:
+            self._ask_resident()
+            return
+        chosen = self._policy.choose(now, may_hold=not self.draining)
+        if chosen is None:
+            return
+        if isinstance(chosen, Hold):
+            self.held_until = chosen.until
+            return
+        job, key = chosen, chosen.key
+        assert key is not None
+        self._set_picked(job)
+        if key in self._policy.resident:
+            self._policy.serve(job)
+            job.move(State.RUNNING, now)
+            self.slot = Occupant(job, key, loading=False, since=now)
+            self._actions.append(StartAttempt(job, key))
+        else:
+            self._policy.load_begins(job, key)
+            self.slot = Occupant(job, key, loading=True, since=now)
+            self._actions.append(StartLoad(job, key))
+
+    def _watch_outage(self, now: float) -> None:
+        outage = self.outage
+        if outage is None:
+            return
+        outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
+        if outage.given_up and self.waiting:
+            self._give_up(now)
+        if outage.probe_at is not None and now >= outage.probe_at:
+            outage.probe_at = None
+            if not self._probing:
+                self._probing = True
+                self._actions.append(Probe())
+
+    def _gives_up_at(self, outage: Outage) -> float:
+        return outage.since + (self.limits.outage_wait if self.seen_upstream else self.limits.first_outage_wait)
+
+    def _give_up(self, now: float) -> None:
+        for job in list(self.waiting_jobs()):
+            self._drop(job)
+            self._end(job, State.FAILED, UpstreamUnreachable(), now)
+
+    def _begin_outage(self, now: float, reason: str) -> None:
+        self._policy.unbind()
+        if self.outage is None:
+            self.counts.outages += self.seen_upstream
+            self.outage = Outage(since=now, reason=reason, probe_at=now)
+
+    def _back_off(self, now: float) -> None:
+        self._busy_until = now + self._busy_delay
+        self._busy_delay = min(self._busy_delay * 2, BUSY_DELAYS[1])
+
+    def _ask_resident(self) -> None:
+        if not self._asking:
+            self._asking = True
+            self._actions.append(AskResident())
+
+    def _know_resident(self, shown: Iterable[RunnerKey] | None, now: float) -> None:
+        self._known_at = now
+        if shown is not None:
+            self._policy.resident = self._contexts.translate(shown)
+
+    def _cancel(self, job: Job, error: QueueError, now: float) -> None:
+        if job.state is State.QUEUED:
+            job.cancel_requested = True
+            self._drop(job)
+            self._end(job, State.CANCELLED, error, now)
+        elif job.state is State.RUNNING and not job.cancel_requested:
+            job.cancel_requested = True
+            self._actions.append(Abort(job, error))
+
+    def _load_failed(self, job: Job, key: RunnerKey, error: QueueError, now: float, *, timed_out: bool) -> None:
+        last_good = self._contexts.failed(key)
+        if last_good is not None:
+            error = type(error)(f"{error.message} (context {key.num_ctx}; {last_good} worked before: ask for no more)")
+        else:
+            self._refused = {key: entry for key, entry in self._refused.items() if now < entry[0]}
+            self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)
+        state = State.TIMED_OUT if timed_out else State.FAILED
+        for other in list(self._policy.waiting()):
+            # Whoever waits for still more would fail as well, and evict the good model once more.
+            too_large = last_good is not None and other.model == key.model and other.wish > last_good
+            if other is job or other.key == key or too_large:
+                self._drop(other)
+                self._end(other, state, error, now)
+
+    def _refusal(self, job: Job, now: float) -> QueueError | None:
+        assert job.model is not None
+        limit = self._contexts.limit(job.model)
+        if limit is not None and job.wish > limit:
+            return LoadFailed(
+                f"A context of {job.wish} could not be loaded for this model: ask for numCtx up to {limit}."
+            )
+        until, error = self._refused.get(self._contexts.key(job.model, job.wish), (now, None))
+        return error if now < until else None
+
+    def _requeue(self, job: Job, error: QueueError, now: float) -> None:
+        job.move(State.QUEUED, now)
+        self._policy.add(job)
+        self._actions.append(Requeued(job, error))
+
+    def _drop(self, job: Job) -> None:
+        if self._unresolved.pop(job.id, None) is None:
+            self._policy.remove(job)
+        if job in self._patience:
+            self._patience.remove(job)
+
+    def _set_picked(self, job: Job) -> None:
+        job.picked = True
+        if job in self._patience:
+            self._patience.remove(job)
+
+    def _end(self, job: Job, state: State, error: QueueError | None, now: float) -> None:
+        job.move(state, now)
+        self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
+        self._policy.leaves(job.client, now, answered=state is State.SUCCEEDED)
+        self._actions.append(Settle(job, error))
+
+    def _count_first_come(self, job: Job) -> None:
+        wish = RunnerKey(job.model or "", job.wish)
+        self.counts.loads_first_come += wish != self._last_wish
+        self._last_wish = wish
