@@ -1,0 +1,37 @@
+"""Upstreams that do as they are told, for tests: ours and those of programs that call llm-queue.
+
+:class:`ScriptedUpstream` lives in memory and on any clock; :mod:`llm_queue.testing.fake_ollama` is a process that
+speaks Ollama's protocol over real sockets.
+"""
+
+from __future__ import annotations
+
+from llm_queue.testing.scripted import (
+    Break,
+    Busy,
+    Garble,
+    Hang,
+    LoadRecord,
+    Refuse,
+    RunRecord,
+    Say,
+    Script,
+    ScriptedUpstream,
+    Stall,
+    scripted_model,
+)
+
+__all__ = [
+    "Break",
+    "Busy",
+    "Garble",
+    "Hang",
+    "LoadRecord",
+    "Refuse",
+    "RunRecord",
+    "Say",
+    "Script",
+    "ScriptedUpstream",
+    "Stall",
+    "scripted_model",
+]

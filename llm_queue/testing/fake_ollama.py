@@ -1,0 +1,287 @@
+"""A fake Ollama over real sockets: its protocol and its rules, without its weight.
+
+Run it as ``python -m llm_queue.testing.fake_ollama --port 0``, which prints ``listening on http://127.0.0.1:PORT``, or
+call :func:`serve` in a test. What it keeps of the real one (0.33): a reload whenever the model or ``num_ctx`` differs
+from what is resident, a default context when none is sent, ``keep_alive``, one engine that serves one request after the
+other, loads and runs that die with their connection (end of file means gone), and its texts. A request is steered by
+its last user message, which may begin with directives (:data:`~llm_queue.testing.behaviour.DIRECTIVES`).
+``GET /_fake/log`` tells what has happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+
+import h11
+import trio
+
+from llm_queue.testing.answer import CREATED, Answer, answer_chat, line_of
+from llm_queue.testing.behaviour import DIRECTIVES, Behaviour, Play, Refusal, read_directives
+from llm_queue.testing.engine import Engine, Load, Work, digest_of, seconds_of, tagged
+from llm_queue.testing.exchange import Exchange, JsonObject
+
+
+class FakeOllama:
+    """The state of one fake server, for looking at from a test in the same process."""
+
+    def __init__(self, behaviour: Behaviour | None = None) -> None:
+        self.behaviour = behaviour or Behaviour()
+        self.requests: list[Work] = []
+        self.questions: Counter[str] = Counter()
+        self.hosts: Counter[str] = Counter()
+        self.connections = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self._engine = Engine(self.behaviour.max_loaded, self.behaviour.keep_alive)
+        self._seen: Counter[str] = Counter()
+
+    @property
+    def loads(self) -> list[Load]:
+        """All loads, in order."""
+        return self._engine.loads
+
+    def log(self) -> JsonObject:
+        """What ``GET /_fake/log`` answers."""
+        return {
+            "requests": [asdict(work) for work in self.requests],
+            "loads": [asdict(load) for load in self.loads],
+            "in_flight": self.in_flight,
+            "max_in_flight": self.max_in_flight,
+            "aborted": sum(work.outcome == "aborted" for work in self.requests),
+            "questions": dict(self.questions),
+            "hosts": dict(self.hosts),
+            "connections": self.connections,
+        }
+
+    # --- connections ---
+
+    async def handle(self, stream: trio.abc.HalfCloseableStream) -> None:
+        """Serve one connection until either side closes it."""
+        self.connections += 1
+        exchange = Exchange(stream)
+        async with stream:
+            try:
+                while (request := await exchange.receive()) is not None:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(exchange.watch, nursery.cancel_scope)
+                        await self._answer(exchange, *request)
+                        nursery.cancel_scope.cancel()
+                    if not exchange.next_cycle():
+                        return
+            except (h11.RemoteProtocolError, trio.BrokenResourceError):
+                return
+
+    async def _answer(self, exchange: Exchange, head: h11.Request, body: bytes) -> None:
+        method, path = head.method.decode(), head.target.decode()
+        self.hosts.update(value.decode() for name, value in head.headers if name == b"host")
+        try:
+            try:
+                if path in ("/api/chat", "/api/generate", "/api/embed") and method == "POST":
+                    await self._work(exchange, path, _object(body))
+                elif path == "/_fake/log":
+                    await exchange.whole(200, self.log())
+                else:
+                    self.questions[path] += 1
+                    await exchange.whole(*self._question("GET" if method == "HEAD" else method, path, body))
+            except Refusal as refusal:
+                await exchange.whole(refusal.status, {"error": refusal.text})
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            exchange.gone = True
+
+    # --- questions ---
+
+    def _question(self, method: str, path: str, body: bytes) -> tuple[int, JsonObject | str]:
+        match method, path:
+            case "GET", "/":
+                return 200, "Ollama is running"
+            case "GET", "/api/version":
+                return 200, {"version": "0.33.0-fake"}
+            case "GET", "/api/tags":
+                return 200, {"models": [self._tag(name) for name in self.behaviour.models]}
+            case "GET", "/api/ps":
+                return 200, {"models": self._resident()}
+            case "POST", "/api/show":
+                asked = str(_object(body).get("model", ""))
+                if self._find(asked) is None:
+                    raise Refusal(404, f"model '{tagged(asked)}' not found")
+                return 200, {
+                    "details": {"format": "gguf", "family": "fake"},
+                    "model_info": {"general.architecture": "fake", "fake.context_length": self.behaviour.trained},
+                    "capabilities": self.behaviour.capabilities,
+                    "modified_at": CREATED,
+                }
+            case _, "/" | "/api/version" | "/api/tags" | "/api/ps" | "/api/show" | "/api/chat":
+                return 405, "405 method not allowed"
+            case _:
+                return 404, "404 page not found"
+
+    def _tag(self, name: str) -> JsonObject:
+        return {
+            "name": tagged(name),
+            "model": tagged(name),
+            "modified_at": CREATED,
+            "size": 1,
+            "digest": digest_of(name),
+            "details": {"format": "gguf", "family": "fake"},
+            "capabilities": self.behaviour.capabilities,
+        }
+
+    def _resident(self) -> list[JsonObject]:
+        return [
+            self._tag(name) | {"context_length": num_ctx, "size_vram": 1, "expires_at": CREATED}
+            for name, num_ctx in self._engine.resident().items()
+        ]
+
+    def _find(self, asked: str) -> str | None:
+        wanted = tagged(asked).casefold()
+        return next((name for name in self.behaviour.models if tagged(name).casefold() == wanted), None)
+
+    # --- model work ---
+
+    async def _work(self, exchange: Exchange, path: str, ask: JsonObject) -> None:
+        options = ask.get("options") or {}
+        work = Work(
+            path=path,
+            model=str(ask.get("model") or ""),
+            num_ctx=options.get("num_ctx", self.behaviour.default_num_ctx),
+            prompt=_last_user_message(ask),
+            keep_alive=ask.get("keep_alive"),
+            start=trio.current_time(),
+        )
+        async with self._in_flight(work, exchange):
+            name, keep_alive = self._check(work, ask)
+            play = self._play(work.prompt)
+            if play.refusal is not None:
+                raise play.refusal
+            self._engine.load_seconds = self.behaviour.load_seconds
+            self._engine.load_error = self.behaviour.load_error
+            async with self._engine.use(name, work.num_ctx, keep_alive) as load_seconds:
+                if ask.get("messages"):
+                    answer = Answer(exchange, work.model, streamed=ask.get("stream") is not False)
+                    await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
+                else:
+                    await self._only_load(exchange, work, keep_alive)
+
+    @asynccontextmanager
+    async def _in_flight(self, work: Work, exchange: Exchange) -> AsyncIterator[None]:
+        def end(outcome: str = "done") -> None:
+            if work.end is None:
+                work.end = trio.current_time()
+                work.outcome = outcome if work.outcome == "running" else work.outcome
+                self.in_flight -= 1
+
+        self.requests.append(work)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        exchange.before_last = end
+        try:
+            yield
+        except Refusal as refusal:
+            end("refused" if refusal.status < 500 else "failed")
+            raise
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.behaviour.close_seconds)
+            end("aborted")
+            raise
+
+    def _check(self, work: Work, ask: JsonObject) -> tuple[str, float | None]:
+        """The model that is meant and its lifetime, or what Ollama says against the request."""
+        if not work.model:
+            raise Refusal(400, "model is required")
+        keep_alive = None if work.keep_alive is None else seconds_of(work.keep_alive)
+        name = self._find(work.model)
+        if name is None:
+            raise Refusal(404, f"model '{work.model}' not found")
+        if type(work.num_ctx) is not int:
+            raise Refusal(500, 'option "num_ctx" must be of type integer')
+        work.num_ctx = min(max(work.num_ctx, 4), self.behaviour.trained)
+        if ask.get("tools") and "tools" not in self.behaviour.capabilities:
+            raise Refusal(400, f"registry.ollama.ai/library/{tagged(name)} does not support tools")
+        if ask.get("think") and "thinking" not in self.behaviour.capabilities:
+            raise Refusal(400, f'"{work.model}" does not support thinking')
+        return tagged(name), keep_alive
+
+    def _play(self, prompt: str) -> Play:
+        play = read_directives(prompt)
+        self._seen[prompt] += 1
+        return play.mended() if play.once and self._seen[prompt] > 1 else play
+
+    async def _only_load(self, exchange: Exchange, work: Work, keep_alive: float | None) -> None:
+        if work.path == "/api/embed":
+            await exchange.whole(200, {"model": work.model, "embeddings": []})
+        else:
+            end = {"done": True, "done_reason": "unload" if keep_alive == 0 else "load"}
+            await exchange.whole(200, line_of(work.model, {"content": ""}) | end)
+
+
+# --- what a request says ----------------------------------------------------------------------------------------
+
+
+def _object(body: bytes) -> JsonObject:
+    if not body:
+        raise Refusal(400, "missing request body")
+    try:
+        decoded = json.loads(body)
+    except ValueError as error:
+        raise Refusal(400, f"invalid character: {error}") from None
+    if not isinstance(decoded, dict):
+        raise Refusal(400, "json: cannot unmarshal into Go value of type api.ChatRequest")
+    return decoded
+
+
+def _last_user_message(ask: JsonObject) -> str:
+    said = [message.get("content") for message in ask.get("messages") or () if message.get("role") == "user"]
+    return str(said[-1]) if said else ""
+
+
+# --- serving ----------------------------------------------------------------------------------------------------
+
+
+async def serve(
+    fake: FakeOllama, port: int = 0, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve on 127.0.0.1 until cancelled; ``await nursery.start(serve, fake)`` returns the URL."""
+    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, fake.handle, listeners)
+        task_status.started(url)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one until a signal ends it."""
+    usual = Behaviour()
+    parser = argparse.ArgumentParser(
+        prog="python -m llm_queue.testing.fake_ollama",
+        description="A fake Ollama. Steer it by what a message begins with:\n\n" + DIRECTIVES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=11434, help="0 takes a free one")
+    parser.add_argument("--model", action="append", help="a model that it has; may be given several times")
+    for name in ("load_seconds", "token_seconds", "first_token_seconds", "close_seconds", "keep_alive"):
+        parser.add_argument("--" + name.replace("_", "-"), type=float, default=getattr(usual, name))
+    for name in ("max_loaded", "default_num_ctx", "trained"):
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(usual, name))
+    parser.add_argument("--load-error", help="every load ends as 500 with this text")
+    given = vars(parser.parse_args(argv))
+    port, models = given.pop("port"), given.pop("model")
+    fake = FakeOllama(Behaviour(models=models or usual.models, **given))
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            print(f"listening on {await nursery.start(serve, fake, port)}", flush=True)
+
+    try:
+        trio.run(run)
+    except* KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()

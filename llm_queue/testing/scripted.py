@@ -1,0 +1,358 @@
+"""An upstream in memory that follows a script, keeps Ollama's rules about what is resident, and remembers it all."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from llm_queue.core.keys import RunnerKey
+from llm_queue.errors import (
+    LoadFailed,
+    UpstreamBroke,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.chat import ChatRequest, Completion, Delta
+
+# --- what a run (or a load) can do ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Say:
+    """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
+
+    ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion.
+    """
+
+    text: str = "hello"
+    tokens: int | None = None
+    seconds_per_token: float = 0.0
+    first_after: float = 0.0
+    thinking: str = ""
+    finish_reason: str = "stop"
+    prompt_tokens: int = 1
+
+    def pieces(self) -> list[str]:
+        """The text in that many pieces; joined they are the text again."""
+        wanted = len(self.text.split()) if self.tokens is None else self.tokens
+        size = max(1, math.ceil(len(self.text) / max(1, wanted)))
+        pieces = [self.text[start : start + size] for start in range(0, len(self.text), size)]
+        return pieces + [""] * ((self.tokens or 0) - len(pieces))
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Never answer: no token, no error, until the caller gives up."""
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Say ``after_tokens`` tokens, then hang."""
+
+    after_tokens: int = 1
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Say 4xx, after ``after`` seconds."""
+
+    status: int = 400
+    text: str = "refused by the script"
+    after: float = 0.0
+
+
+@dataclass(frozen=True)
+class Break:
+    """Say ``after_tokens`` tokens, then break with ``text``, as Ollama does when its engine dies."""
+
+    after_tokens: int = 0
+    text: str = "an error was encountered while running the model: unexpected EOF"
+    after: float = 0.0
+
+
+@dataclass(frozen=True)
+class Garble:
+    """Answer with what is no answer."""
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Say 503, as when another program calls the engine past the line."""
+
+
+Script = Say | Hang | Stall | Refuse | Break | Garble | Busy
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class LoadRecord:
+    """One load: asked for by ``load``, or forced by a run whose key was not resident (``implicit``)."""
+
+    key: RunnerKey
+    start: float
+    implicit: bool = False
+    end: float | None = None
+    outcome: str = "running"
+
+
+@dataclass(eq=False)
+class RunRecord:
+    """One run. ``outcome`` is ``running``, ``done``, ``cancelled``, or the code of the error it raised."""
+
+    key: RunnerKey
+    request: ChatRequest
+    start: float
+    end: float | None = None
+    outcome: str = "running"
+    emitted: int = 0
+
+
+# --- the upstream -----------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ScriptedUpstream:
+    """Implements :class:`~llm_queue.upstream.protocol.Upstream`. Seconds are those of trio's clock, so that a test with
+    an autojump clock spends none.
+
+    What the next runs do is in :attr:`script`, what the next loads do in :attr:`load_script` (a :class:`Say` there is a
+    load that succeeds); when a script has come to its end, runs do :attr:`default` and loads succeed. Where
+    :attr:`by_request` is set, it decides for each run instead.
+
+    It never refuses overlapping calls: it counts them. A correct line leaves :attr:`overlaps` empty.
+    """
+
+    known: list[Model] = field(default_factory=lambda: [scripted_model("scripted")])
+    max_loaded: int = 1
+    load_seconds: float = 1.0
+    close_seconds: float = 0.0
+    """How long it takes to see a cancelled call closed; it is in flight until then."""
+    default: Script = field(default_factory=Say)
+    by_request: Callable[[ChatRequest], Script] | None = None
+    script: deque[Script] = field(default_factory=deque)
+    load_script: deque[Script] = field(default_factory=deque)
+
+    name: str = "Scripted"
+    url: str = "http://scripted.test"
+
+    loads: list[LoadRecord] = field(default_factory=list)
+    runs: list[RunRecord] = field(default_factory=list)
+    requests: list[LoadRecord | RunRecord] = field(default_factory=list)
+    """Model work in the order in which it began: loads asked for, and runs."""
+    questions: list[str] = field(default_factory=list)
+    """Calls that are no model work, by name: models, describe, resident, probe."""
+    overlaps: list[tuple[LoadRecord | RunRecord, LoadRecord | RunRecord]] = field(default_factory=list)
+    max_in_flight: int = 0
+
+    _in_flight: list[LoadRecord | RunRecord] = field(default_factory=list, init=False)
+    _resident: list[RunnerKey] = field(default_factory=list, init=False)
+    _crash: trio.Event = field(default_factory=trio.Event, init=False)
+
+    def then(self, *scripts: Script) -> None:
+        """Add to what the next runs do."""
+        self.script.extend(scripts)
+
+    def then_load(self, *scripts: Script) -> None:
+        """Add to what the next loads do."""
+        self.load_script.extend(scripts)
+
+    @property
+    def down(self) -> bool:
+        """Switch it to True and the engine dies: nothing is resident, what runs breaks, nothing can be reached."""
+        return self._crash.is_set()
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        if down:
+            self._resident.clear()
+            self._crash.set()
+        elif self.down:
+            self._crash = trio.Event()
+
+    @property
+    def resident_keys(self) -> list[RunnerKey]:
+        """What is loaded, the least recently used first. Set it to play a program that goes past the line."""
+        return list(self._resident)
+
+    @resident_keys.setter
+    def resident_keys(self, keys: Sequence[RunnerKey]) -> None:
+        self._resident = list(keys)
+
+    # --- the protocol ---
+
+    async def models(self) -> list[Model]:
+        await self._question("models")
+        return [Model(name=model.name, identity=model.identity, created=model.created) for model in self.known]
+
+    async def describe(self, model: Model) -> Model:
+        await self._question("describe")
+        for known in self.known:
+            if known.identity == model.identity:
+                return msgspec.structs.replace(model, trained=known.trained, capabilities=known.capabilities)
+        raise UpstreamRefused(f"model '{model.name}' not found", status=404)
+
+    async def resident(self) -> frozenset[RunnerKey]:
+        await self._question("resident")
+        return frozenset(self._resident)
+
+    async def probe(self) -> None:
+        await self._question("probe")
+
+    async def load(self, model: Model, num_ctx: int) -> None:
+        record = LoadRecord(self._key(model, num_ctx), trio.current_time())
+        script = self.load_script.popleft() if self.load_script else Say()
+        async with self._call(record):
+            match script:
+                case Busy():
+                    raise UpstreamBusy
+                case Hang() | Stall():
+                    self._make_room(record.key)
+                    await self._pass(math.inf)
+                case Break(text=text, after=after) | Refuse(text=text, after=after):
+                    self._make_room(record.key)
+                    await self._pass(after)
+                    raise LoadFailed(text)
+                case Garble():
+                    raise LoadFailed("the answer to the load is not JSON")
+                case Say():
+                    await self._make_resident(record)
+
+    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
+        record = RunRecord(self._key(model, num_ctx), request, trio.current_time())
+        if self.by_request is not None:
+            script = self.by_request(request)
+        else:
+            script = self.script.popleft() if self.script else self.default
+
+        def say(delta: Delta) -> None:
+            record.emitted += 1
+            emit(delta)
+
+        async with self._call(record):
+            if isinstance(script, Busy):
+                raise UpstreamBusy
+            load_seconds = await self._load_for(record)
+            match script:
+                case Hang():
+                    await self._pass(math.inf)
+                case Stall(after_tokens=tokens):
+                    for number in range(tokens):
+                        say(Delta(content=f"token {number} "))
+                    await self._pass(math.inf)
+                case Refuse(status=status, text=text, after=after):
+                    await self._pass(after)
+                    raise UpstreamRefused(text, status=status)
+                case Break(after_tokens=tokens, text=text, after=after):
+                    await self._pass(after)
+                    for number in range(tokens):
+                        say(Delta(content=f"token {number} "))
+                    raise UpstreamBroke(text)
+                case Garble():
+                    raise UpstreamBroke("the answer is not JSON")
+                case Say():
+                    await self._pass(script.first_after)
+                    if script.thinking:
+                        say(Delta(thinking=script.thinking))
+                    pieces = script.pieces()
+                    for piece in pieces:
+                        await self._pass(script.seconds_per_token)
+                        say(Delta(content=piece))
+                    return Completion(script.finish_reason, script.prompt_tokens, len(pieces), load_seconds)
+        raise AssertionError("a hang does not end")
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    # --- its inside ---
+
+    def _key(self, model: Model, num_ctx: int) -> RunnerKey:
+        """Ollama clamps to the trained context, and runs what is asked at that size."""
+        trained = next((known.trained for known in self.known if known.identity == model.identity), None)
+        return RunnerKey(model.identity, num_ctx if trained is None else min(num_ctx, trained))
+
+    async def _question(self, name: str) -> None:
+        self.questions.append(name)
+        await trio.lowlevel.checkpoint()
+        self._check_up()
+
+    def _check_up(self) -> None:
+        if self.down:
+            raise UpstreamUnreachable
+
+    async def _pass(self, seconds: float) -> None:
+        """Let time pass; the engine may die meanwhile."""
+        crash = self._crash
+        with trio.move_on_after(seconds):
+            await crash.wait()
+            raise UpstreamBroke("the connection was lost")
+        await trio.lowlevel.checkpoint()
+
+    @asynccontextmanager
+    async def _call(self, record: LoadRecord | RunRecord) -> AsyncIterator[None]:
+        await trio.lowlevel.checkpoint()
+        self._check_up()
+        self.requests.append(record)
+        if isinstance(record, RunRecord):
+            self.runs.append(record)
+        else:
+            self.loads.append(record)
+        self.overlaps.extend((other, record) for other in self._in_flight)
+        self._in_flight.append(record)
+        self.max_in_flight = max(self.max_in_flight, len(self._in_flight))
+        try:
+            yield
+            record.outcome = "done"
+        except UpstreamError as error:
+            record.outcome = error.code
+            raise
+        except BaseException:
+            record.outcome = "cancelled"
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.close_seconds)
+            raise
+        finally:
+            record.end = trio.current_time()
+            self._in_flight.remove(record)
+
+    async def _load_for(self, run: RunRecord) -> float:
+        if run.key in self._resident:
+            self._resident.remove(run.key)
+            self._resident.append(run.key)
+            return 0.0
+        load = LoadRecord(run.key, trio.current_time(), implicit=True)
+        self.loads.append(load)
+        try:
+            await self._make_resident(load)
+        finally:
+            load.end = trio.current_time()
+            load.outcome = "done" if run.key in self._resident else "cancelled"
+        return load.end - load.start
+
+    async def _make_resident(self, load: LoadRecord) -> None:
+        if load.key in self._resident:
+            self._resident.remove(load.key)
+        else:
+            self._make_room(load.key)
+            await self._pass(self.load_seconds)
+        self._resident.append(load.key)
+
+    def _make_room(self, key: RunnerKey) -> None:
+        """Ollama evicts before it loads; a load that fails leaves the room empty."""
+        self._resident = [other for other in self._resident if other.model != key.model]
+        del self._resident[: max(0, len(self._resident) + 1 - self.max_loaded)]
+
+
+def scripted_model(name: str, *, trained: int | None = 131072) -> Model:
+    """A model whose identity follows from its name."""
+    return Model(name=name, identity=f"digest-of-{name}", trained=trained, capabilities=frozenset({"completion"}))

@@ -1,0 +1,67 @@
+"""What the line asks of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from llm_queue.core.keys import RunnerKey
+from llm_queue.wire.chat import ChatRequest, Completion, Delta
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model of the upstream's catalogue.
+
+    ``identity`` is equal for all names of the same weights (Ollama: the digest). ``trained`` is the largest context
+    in tokens that the weights were trained for, or None when the upstream does not say. ``created`` is in Unix seconds.
+    """
+
+    name: str
+    identity: str
+    trained: int | None = None
+    capabilities: frozenset[str] = frozenset()
+    created: int = 0
+
+
+class Upstream(Protocol):
+    """One engine. All calls may be cancelled at any time and then leave nothing running at the engine:
+    ``load`` and ``run`` return or raise only after the engine's side of the connection was seen closed
+    (or two seconds later), so that the next request never overlaps with this one.
+
+    Every call raises :class:`~llm_queue.errors.UpstreamUnreachable` when no connection can be made.
+    """
+
+    name: str
+    """What people call this engine, for messages: "Ollama"."""
+
+    url: str
+    """Where it is, for messages."""
+
+    async def models(self) -> list[Model]:
+        """The catalogue: names and identities, without what costs a question per model."""
+
+    async def describe(self, model: Model) -> Model:
+        """The same model with ``trained`` and ``capabilities`` filled in."""
+
+    async def resident(self) -> frozenset[RunnerKey]:
+        """What is loaded now. Loads nothing and may be asked while a request runs."""
+
+    async def probe(self) -> None:
+        """Return if the engine answers; raise otherwise. Loads nothing."""
+
+    async def load(self, model: Model, num_ctx: int) -> None:
+        """Make the model resident at that size. Raises :class:`~llm_queue.errors.LoadFailed` with the engine's text."""
+
+    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
+        """Ask, hand each piece of the answer to ``emit`` as it arrives, and return its true end.
+
+        ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
+        Raises :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx),
+        :class:`~llm_queue.errors.UpstreamBusy` (it said 503), :class:`~llm_queue.errors.UpstreamBroke` (it said another
+        5xx, or the answer ended before its end).
+        """
+
+    async def aclose(self) -> None:
+        """Close every connection."""

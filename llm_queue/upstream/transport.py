@@ -1,0 +1,245 @@
+"""One warm connection to the upstream, as an httpx transport for trio.
+
+It carries strictly one request at a time, header and body in one send, and it never lets go of a request silently: one
+that ends before its answer was read to the end is *seen closed* first, so that the next request cannot overlap with
+what is left of it at the upstream. (httpx's own pool closes without waiting, and loses slots when tasks that share it
+are cancelled: httpcore #1093.)
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import h11
+import httpx
+import trio
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for name lookup, TCP and TLS together; httpx's own default for a connection."""
+
+SEEN_CLOSED_TIMEOUT: Final = 2.0
+"""Seconds to wait for the upstream's end of file. Ollama 0.33 closes within 1 ms of ours, 0.2 s while it loads."""
+
+RECEIVE_SIZE: Final = 65536
+"""Bytes asked of the socket at once."""
+
+Connect = Callable[[httpx.URL], Awaitable[trio.abc.Stream]]
+"""Opens a stream to a URL's origin. Raises OSError, or trio's BrokenResourceError when TLS fails."""
+
+
+async def open_stream(url: httpx.URL) -> trio.abc.Stream:
+    """A TCP stream to the URL's host, all its addresses tried (``localhost`` has two), in TLS for ``https``."""
+    host = url.raw_host.decode("ascii")
+    tcp = await trio.open_tcp_stream(host, url.port or (443 if url.scheme == "https" else 80))
+    if url.scheme != "https":
+        return tcp
+    tls = trio.SSLStream(tcp, ssl.create_default_context(), server_hostname=host, https_compatible=True)
+    try:
+        await tls.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(tcp)
+        raise
+    return tls
+
+
+class OneConnection(httpx.AsyncBaseTransport):
+    """A transport that holds one connection and runs one request at a time.
+
+    A second request before the first one's response is closed or read to its end raises RuntimeError: the caller's line
+    is broken. Timeouts other than the connection's are the caller's, by trio's cancel scopes; those in a request's
+    extensions are not looked at. Cancellation, in any phase, takes at most :data:`SEEN_CLOSED_TIMEOUT` seconds to come
+    through. Raises httpx's exceptions only. A request is never sent twice, because nobody can know what became of it.
+    """
+
+    def __init__(self, connect: Connect = open_stream) -> None:
+        self._connect = connect
+        self._warm: _Connection | None = None
+        self._busy = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request and return as soon as the response's head is there; its body is read from its stream."""
+        if self._busy:
+            raise RuntimeError(
+                "one request at a time: the response before this one is neither read to its end nor closed"
+            )
+        self._busy = True
+        try:
+            content = await request.aread()
+            connection = await self._take(request.url)
+            try:
+                await connection.send(request, content)
+                head = await connection.receive_head()
+            except BaseException:
+                await connection.see_closed()
+                raise
+        except BaseException:
+            self._busy = False
+            raise
+        return httpx.Response(
+            head.status_code,
+            headers=head.headers.raw_items(),
+            stream=_Body(connection, self._release),
+            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": bytes(head.reason)},
+        )
+
+    async def aclose(self) -> None:
+        """Close the warm connection. A response still being read keeps its own until it is closed."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
+
+    async def _take(self, url: httpx.URL) -> _Connection:
+        origin = (url.scheme, url.raw_host, url.port)
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            if warm.origin == origin and not warm.stale:
+                return warm
+            await warm.close()
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT):
+                return _Connection(await self._connect(url), origin)
+        except trio.TooSlowError:
+            raise httpx.ConnectTimeout(f"no connection within {CONNECT_TIMEOUT:g} s") from None
+        except (OSError, UnicodeError, trio.BrokenResourceError) as error:
+            raise httpx.ConnectError(str(error.__cause__ or error)) from error
+
+    async def _release(self, connection: _Connection) -> None:
+        """The request on this connection has ended, one way or the other."""
+        try:
+            if connection.next_cycle():
+                self._warm = connection
+            elif connection.whole:
+                await connection.close()
+            else:
+                await connection.see_closed()
+        finally:
+            self._busy = False
+
+
+class _Connection:
+    """A stream and the state of HTTP/1.1 on it."""
+
+    def __init__(self, stream: trio.abc.Stream, origin: tuple[str, bytes, int | None]) -> None:
+        self.origin = origin
+        self.whole = False
+        self._stream = stream
+        self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._http = h11.Connection(h11.CLIENT)
+
+    @property
+    def stale(self) -> bool:
+        """True if the peer said something while nobody asked: that can only be its end of file."""
+        return isinstance(self._raw, trio.SocketStream) and self._raw.socket.is_readable()
+
+    async def send(self, request: httpx.Request, content: bytes) -> None:
+        with _as_httpx(httpx.WriteError):
+            parts = [
+                self._http.send(
+                    h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
+                ),
+                self._http.send(h11.Data(data=content)) if content else None,
+                self._http.send(h11.EndOfMessage()),
+            ]
+            await self._stream.send_all(b"".join(part for part in parts if part))
+
+    async def receive_head(self) -> h11.Response:
+        while True:
+            event = await self._receive()
+            if isinstance(event, h11.Response):
+                return event  # what came before it were interim responses, which nobody asked for
+
+    async def receive_body(self) -> bytes | None:
+        """The next piece, or None at the end of the answer."""
+        event = await self._receive()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        self.whole = True
+        return None
+
+    async def _receive(self) -> h11.Event:
+        with _as_httpx(httpx.ReadError):
+            while True:
+                event = self._http.next_event()
+                if isinstance(event, h11.Event):
+                    return event
+                data = await self._stream.receive_some(RECEIVE_SIZE)
+                if not data and self._http.their_state is h11.SEND_RESPONSE:
+                    raise httpx.RemoteProtocolError("the connection was closed without an answer")
+                self._http.receive_data(bytes(data))
+
+    def next_cycle(self) -> bool:
+        """True if the answer was read to its end and both sides want to go on; then the next request may be sent."""
+        if not self.whole or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        if self._http.trailing_data[0]:
+            return False
+        self._http.start_next_cycle()
+        self.whole = False
+        return True
+
+    async def close(self) -> None:
+        """Close at once. Nothing is in flight, so there is nothing to wait for."""
+        await trio.aclose_forcefully(self._stream)
+
+    async def see_closed(self) -> None:
+        """Say that we are gone, and wait until the peer is gone too: then it works for us no more.
+
+        Not to be cancelled, but takes at most :data:`SEEN_CLOSED_TIMEOUT` seconds.
+        """
+        try:
+            with trio.move_on_after(SEEN_CLOSED_TIMEOUT, shield=True):
+                # Under TLS too it is the end of file of TCP that counts: it needs no answer and no lock.
+                if isinstance(self._raw, trio.abc.HalfCloseableStream):
+                    await self._raw.send_eof()
+                    while await self._raw.receive_some(RECEIVE_SIZE):
+                        pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # a reset: it is gone
+        finally:
+            await self.close()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The rest of a response. An object and no generator: nothing is left suspended when a caller stops half-way."""
+
+    def __init__(self, connection: _Connection, release: Callable[[_Connection], Awaitable[None]]) -> None:
+        self._connection = connection
+        self._release = release
+        self._closed = False
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            data = await self._connection.receive_body()
+        except BaseException:
+            await self.aclose()
+            raise
+        if data is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Done with this response: keep the connection if it was read to its end, else see it closed."""
+        if not self._closed:
+            self._closed = True
+            await self._release(self._connection)
+
+
+@contextmanager
+def _as_httpx(broken: type[httpx.NetworkError]) -> Iterator[None]:
+    try:
+        yield
+    except h11.RemoteProtocolError as error:
+        raise httpx.RemoteProtocolError(str(error)) from error
+    except h11.LocalProtocolError as error:
+        raise httpx.LocalProtocolError(str(error)) from error
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise broken(str(error.__cause__ or error)) from error

@@ -1,0 +1,219 @@
+"""The fake Ollama keeps the rules of the real one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from llm_queue.testing.behaviour import Behaviour, Refusal, read_directives
+from llm_queue.testing.engine import Engine, seconds_of
+from llm_queue.testing.fake_ollama import FakeOllama, serve
+from llm_queue.upstream.transport import OneConnection
+
+
+class Client:
+    """Asks the fake, one request after the other."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.AsyncClient(base_url=url, transport=OneConnection(), trust_env=False, timeout=None)
+
+    async def chat(self, text: str | None = "hello", **body: Any) -> list[dict[str, Any]]:
+        messages = [] if text is None else [{"role": "user", "content": text}]
+        response = await self._client.post("/api/chat", json={"model": "fake", "messages": messages} | body)
+        return [{"status": response.status_code} | json.loads(line) for line in response.text.splitlines() if line]
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._client.aclose()
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self._client.get(path)
+
+
+@pytest.fixture
+def fake() -> FakeOllama:
+    return FakeOllama(Behaviour(models=["fake", "other"], load_seconds=0.0, token_seconds=0.0, keep_alive=60))
+
+
+@pytest.fixture
+async def client(fake: FakeOllama, nursery: trio.Nursery) -> AsyncIterator[Client]:
+    async with Client(await nursery.start(serve, fake)) as client:
+        yield client
+
+
+def content(lines: list[dict[str, Any]]) -> str:
+    return "".join(line["message"]["content"] for line in lines)
+
+
+async def test_another_context_or_another_model_is_a_reload(client: Client, fake: FakeOllama) -> None:
+    await client.chat(options={"num_ctx": 8192})
+    await client.chat(options={"num_ctx": 8192})
+    await client.chat()  # without one: the default, which differs
+    await client.chat(options={"num_ctx": 8192})
+    await client.chat(model="other", options={"num_ctx": 8192})
+    assert [(load.model, load.num_ctx) for load in fake.loads] == [
+        ("fake:latest", 8192),
+        ("fake:latest", 4096),
+        ("fake:latest", 8192),
+        ("other:latest", 8192),
+    ]
+    resident = (await client.get("/api/ps")).json()["models"]
+    assert [(model["name"], model["context_length"]) for model in resident] == [("other:latest", 8192)]
+
+
+async def test_a_context_above_the_trained_one_is_clamped(client: Client, fake: FakeOllama) -> None:
+    fake.behaviour.trained = 10000
+    await client.chat(options={"num_ctx": 20000})
+    await client.chat(options={"num_ctx": 10000})
+    assert [load.num_ctx for load in fake.loads] == [10000]
+
+
+async def test_a_chat_without_messages_loads_and_keep_alive_0_unloads(client: Client, fake: FakeOllama) -> None:
+    (line,) = await client.chat(None)
+    assert (line["done"], line["done_reason"]) == (True, "load")
+    (line,) = await client.chat(None, keep_alive=0)
+    assert line["done_reason"] == "unload"
+    assert (await client.get("/api/ps")).json() == {"models": []}
+
+
+async def test_a_model_goes_when_nobody_has_used_it_for_its_lifetime(autojump_clock: trio.testing.MockClock) -> None:
+    engine = Engine(max_loaded=2, keep_alive=60)
+    for name, keep_alive in (("short", None), ("long", 3600.0), ("long", None)):
+        async with engine.use(name, 4096, keep_alive):
+            await trio.sleep(100)  # it never goes while it is used
+    assert engine.resident() == {"long": 4096}
+    await trio.sleep(3600)
+    assert engine.resident() == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(300, 300), (-1, float("inf")), ("1h30m", 5400), ("500ms", 0.5), ("-1m", float("inf"))]
+)
+def test_a_lifetime_is_read_as_go_does(value: object, seconds: float) -> None:
+    assert seconds_of(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["-1", "5x", "", "h"])
+def test_a_lifetime_that_go_does_not_read_is_a_400(value: str) -> None:
+    with pytest.raises(Refusal):
+        seconds_of(value)
+
+
+async def test_whole_answers_are_the_streamed_ones_in_one(client: Client) -> None:
+    streamed = await client.chat("!say a  b\nc")
+    (whole,) = await client.chat("!say a  b\nc", stream=False)
+    assert content(streamed) == content([whole]) == "a  b\nc"
+    assert whole["eval_count"] == streamed[-1]["eval_count"] == len(streamed) - 1
+
+
+async def test_num_predict_cuts_the_answer(client: Client) -> None:
+    lines = await client.chat("!tokens 9", options={"num_predict": 4})
+    assert (len(lines), lines[-1]["done_reason"], lines[-1]["eval_count"]) == (5, "length", 4)
+
+
+async def test_tools_thinking_and_formats_are_answered(client: Client) -> None:
+    called = (await client.chat("!tool weather", tools=[{"type": "function"}]))[-1]
+    assert called["message"]["tool_calls"][0]["function"]["name"] == "weather"
+    assert (await client.chat(think=True))[0]["message"]["thinking"]
+    assert json.loads(content(await client.chat(format="json"))) == {"answer": 42}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"model": "nope"}, 404, "model 'nope' not found"),
+        ({"model": ""}, 400, "model is required"),
+        ({"options": {"num_ctx": "big"}}, 500, 'option "num_ctx" must be of type integer'),
+        ({"text": "!refuse 418 tea"}, 418, "tea"),
+        ({"text": "!error500"}, 500, "an error was encountered while running the model: unexpected EOF"),
+        ({"text": "!busy"}, 503, "server busy, please try again.  maximum pending requests exceeded"),
+        ({"text": "!unheard of"}, 400, "the fake does not understand '!unheard of'"),
+    ],
+)
+async def test_refusals_have_ollamas_status_and_text(
+    body: dict[str, Any], status: int, error: str, client: Client
+) -> None:
+    assert await client.chat(**body) == [{"status": status, "error": error}]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
+async def test_a_body_that_is_no_request_is_a_400(body: bytes, fake: FakeOllama, nursery: trio.Nursery) -> None:
+    url = await nursery.start(serve, fake)
+    async with httpx.AsyncClient(transport=OneConnection(), trust_env=False) as client:
+        assert (await client.post(url + "/api/chat", content=body)).status_code == 400
+
+
+async def test_a_directive_with_once_goes_wrong_only_the_first_time(client: Client, fake: FakeOllama) -> None:
+    first, second = await client.chat("!break 2 please #once"), await client.chat("!break 2 please #once")
+    assert "error" in first[-1]
+    assert content(second) == fake.behaviour.text
+    assert [work.outcome for work in fake.requests] == ["broken", "done"]
+
+
+def test_directives_may_follow_each_other() -> None:
+    play = read_directives("!slow 0.5 !tokens 3 !stall 2 and more")
+    assert (play.token_seconds, play.tokens, play.ending, play.tokens_before) == (0.5, 3, "stall", 2)
+    assert read_directives("wow! no !directive").ending is None
+
+
+async def test_a_hang_up_aborts_a_run_and_is_answered_with_a_close(fake: FakeOllama, nursery: trio.Nursery) -> None:
+    url = httpx.URL(await nursery.start(serve, fake))
+    fake.behaviour.close_seconds = 0.01
+    stream = await trio.open_tcp_stream("127.0.0.1", url.port or 0)
+    body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "!hang"}]}).encode()
+    head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    await stream.send_all(head.encode() + body)
+    while not fake.in_flight:
+        await trio.lowlevel.checkpoint()
+    await stream.send_eof()
+    assert await stream.receive_some() == b""
+    await stream.aclose()
+    log = fake.log()
+    assert (log["aborted"], log["in_flight"], log["max_in_flight"]) == (1, 0, 1)
+    assert log["requests"][0]["end"] - log["requests"][0]["start"] >= 0.01
+
+
+async def test_overlapping_requests_are_counted_and_run_one_after_the_other(client: Client, fake: FakeOllama) -> None:
+    async with Client(client.url) as other, trio.open_nursery() as both:
+        both.start_soon(client.chat, "!slow 0.001")
+        both.start_soon(other.chat, "!slow 0.001")
+    assert fake.max_in_flight == 2
+    assert len(fake.loads) == 1
+
+
+async def test_small_questions_are_answered(client: Client) -> None:
+    assert (await client.get("/")).text == "Ollama is running"
+    assert (await client.get("/api/version")).json()["version"]
+    assert [model["name"] for model in (await client.get("/api/tags")).json()["models"]] == [
+        "fake:latest",
+        "other:latest",
+    ]
+    assert (await client.get("/nowhere")).status_code == 404
+    assert (await client.get("/api/chat")).status_code == 405
+    assert (await client.get("/_fake/log")).json()["questions"]["/nowhere"] == 1
+
+
+async def test_it_runs_as_a_process() -> None:
+    command = [sys.executable, "-m", "llm_queue.testing.fake_ollama", "--port", "0", "--model", "tiny"]
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
+        said = ""
+        while not said.endswith("\n"):
+            said += (await running.stdout.receive_some()).decode()
+        url = said.removeprefix("listening on ").strip()
+        async with Client(url) as client:
+            tags = (await client.get("/api/tags")).json()
+        running.terminate()
+    assert [model["name"] for model in tags["models"]] == ["tiny:latest"]

@@ -1,0 +1,240 @@
+"""Ollama as an upstream, against the fake one over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NoReturn
+
+import pytest
+import trio
+
+from llm_queue.core.keys import RunnerKey
+from llm_queue.errors import (
+    LoadFailed,
+    ReaderTooSlow,
+    UpstreamBroke,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.testing.behaviour import Behaviour
+from llm_queue.testing.engine import digest_of
+from llm_queue.testing.fake_ollama import FakeOllama, serve
+from llm_queue.upstream.ollama import Ollama
+from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.wire.chat import ChatRequest, Completion, Delta, Message
+
+MODEL = Model(name="fake:latest", identity=digest_of("fake"))
+
+
+@pytest.fixture
+def fake() -> FakeOllama:
+    return FakeOllama(Behaviour(load_seconds=0.0, token_seconds=0.0, trained=16384))
+
+
+@pytest.fixture
+async def ollama(fake: FakeOllama, nursery: trio.Nursery) -> AsyncIterator[Ollama]:
+    ollama = Ollama(await nursery.start(serve, fake), keep_alive="20m")
+    yield ollama
+    await ollama.aclose()
+
+
+async def say(ollama: Ollama, text: str, model: Model = MODEL) -> tuple[str, Completion]:
+    deltas: list[Delta] = []
+    request = ChatRequest("an alias", (Message("user", text),))
+    completion = await ollama.run(model, 8192, request, deltas.append)
+    return "".join(delta.content for delta in deltas), completion
+
+
+async def until(condition: object) -> None:
+    """Let the other side take its steps, which real sockets carry over."""
+    assert callable(condition)
+    with trio.fail_after(5):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+async def test_the_text_comes_back_verbatim_and_its_end_is_the_true_one(ollama: Ollama, fake: FakeOllama) -> None:
+    text, completion = await say(ollama, "!say  two  spaces,\n\n`é` and 🙂 \n")
+    assert text == " two  spaces,\n\n`é` and 🙂 \n"
+    assert (completion.finish_reason, completion.completion_tokens) == ("stop", 5)
+    assert [work.model for work in fake.requests] == ["fake:latest"]  # its own name, not the alias
+
+
+async def test_what_is_known_of_models_comes_from_tags_show_and_ps(ollama: Ollama) -> None:
+    (model,) = await ollama.models()
+    assert (model.name, model.identity, model.trained) == ("fake:latest", digest_of("fake"), None)
+    assert model.created == 1767225600
+    model = await ollama.describe(model)
+    assert (model.trained, "completion" in model.capabilities) == (16384, True)
+    assert await ollama.resident() == frozenset()
+    await ollama.load(model, 8192)
+    assert await ollama.resident() == {RunnerKey(model.identity, 8192)}
+    await ollama.probe()
+
+
+async def test_a_load_has_the_keep_alive_and_work_has_none(ollama: Ollama, fake: FakeOllama) -> None:
+    await ollama.load(MODEL, 8192)
+    await say(ollama, "hello")
+    assert [(work.num_ctx, work.keep_alive) for work in fake.requests] == [(8192, "20m"), (8192, None)]
+    assert len(fake.loads) == 1
+
+
+async def test_a_model_that_only_embeds_is_loaded_by_an_embed(ollama: Ollama, fake: FakeOllama) -> None:
+    await ollama.load(Model(name="fake", identity="x", capabilities=frozenset({"embedding"})), 8192)
+    assert [work.path for work in fake.requests] == ["/api/embed"]
+
+
+async def test_requests_share_one_connection_and_questions_have_another(ollama: Ollama, fake: FakeOllama) -> None:
+    for _ in range(3):
+        await say(ollama, "hello")
+        await ollama.probe()
+    assert fake.connections == 2
+
+
+async def test_the_host_header_is_the_address_of_ollama(ollama: Ollama, fake: FakeOllama) -> None:
+    await ollama.probe()
+    assert list(fake.hosts) == [ollama.url.removeprefix("http://")]
+
+
+async def test_a_question_is_answered_while_a_request_runs(
+    ollama: Ollama, fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(say, ollama, "!hang")
+    await until(lambda: fake.in_flight)
+    assert await ollama.resident() == {RunnerKey(MODEL.identity, 8192)}
+    nursery.cancel_scope.cancel()
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "text"),
+    [
+        ("!refuse 400 too much", UpstreamRefused, "too much"),
+        ("!busy", UpstreamBusy, "server busy, please try again.  maximum pending requests exceeded"),
+        ("!error500 out of memory", UpstreamBroke, "out of memory"),
+        ("!break 2", UpstreamBroke, "an error was encountered while running the model: unexpected EOF"),
+        ("!break 0", UpstreamBroke, "an error was encountered while running the model: unexpected EOF"),
+        ("!short 2", UpstreamBroke, "broke off"),
+        ("!cut 2", UpstreamBroke, "broke off"),
+        ("!garble", UpstreamBroke, "not an answer"),
+    ],
+)
+async def test_what_goes_wrong_in_a_run_is_one_of_our_errors(
+    prompt: str, error: type[UpstreamError], text: str, ollama: Ollama
+) -> None:
+    with pytest.raises(error, match=text) as raised:
+        await say(ollama, prompt)
+    assert type(raised.value) is error
+    assert (await say(ollama, "!say fine"))[0] == "fine"  # and the next one is not touched by it
+
+
+async def test_an_unknown_model_is_refused_with_ollamas_own_status_and_text(ollama: Ollama) -> None:
+    with pytest.raises(UpstreamRefused, match="model 'nope' not found") as raised:
+        await say(ollama, "hello", Model(name="nope", identity="x"))
+    assert raised.value.http_status == 404
+
+
+@pytest.mark.parametrize("model", ["fake", "nope"])
+async def test_a_load_that_fails_says_why(model: str, ollama: Ollama, fake: FakeOllama) -> None:
+    fake.behaviour.load_error = "model requires more memory"
+    with pytest.raises(LoadFailed, match=r"more memory|not found"):
+        await ollama.load(Model(name=model, identity="x"), 8192)
+
+
+async def test_nobody_there_is_unreachable_for_every_call() -> None:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    ollama = Ollama(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+    await listener.aclose()
+    for call in (ollama.models, ollama.resident, ollama.probe):
+        with pytest.raises(UpstreamUnreachable, match="ollama serve"):
+            await call()
+    with pytest.raises(UpstreamUnreachable):
+        await ollama.load(MODEL, 8192)
+    with pytest.raises(UpstreamUnreachable):
+        await say(ollama, "hello")
+
+
+async def test_a_load_whose_connection_breaks_has_failed(nursery: trio.Nursery) -> None:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+
+    async def hang_up(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+
+    nursery.start_soon(trio.serve_listeners, hang_up, [listener])
+    ollama = Ollama(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+    with pytest.raises(LoadFailed):
+        await ollama.load(MODEL, 8192)
+    with pytest.raises(UpstreamBroke):
+        await say(ollama, "hello")
+
+
+async def test_what_breaks_after_the_true_end_does_not_matter(nursery: trio.Nursery) -> None:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    line = b'{"message":{"content":"all"},"done":true,"done_reason":"stop"}\n'
+
+    async def cut(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line))
+
+    nursery.start_soon(trio.serve_listeners, cut, [listener])
+    ollama = Ollama(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+    text, completion = await say(ollama, "hello")
+    assert (text, completion.finish_reason) == ("all", "stop")
+
+
+# --- cancellation -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["!hang", "!stall 2"])
+async def test_a_cancelled_run_is_over_at_ollama_before_the_next_begins(
+    prompt: str, ollama: Ollama, fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    fake.behaviour.close_seconds = 0.01
+    for _ in range(5):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(say, ollama, prompt)
+                await until(lambda: fake.in_flight)
+                scope.cancel()
+        assert fake.in_flight == 0
+        assert (await say(ollama, "!say fine"))[0] == "fine"
+    assert fake.max_in_flight == 1
+    assert [work.outcome for work in fake.requests] == ["aborted", "done"] * 5
+
+
+async def test_a_cancelled_load_is_aborted(ollama: Ollama, fake: FakeOllama) -> None:
+    fake.behaviour.load_seconds = 60
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(ollama.load, MODEL, 8192)
+            await until(lambda: fake.loads)
+            scope.cancel()
+    assert [load.outcome for load in fake.loads] == ["aborted"]
+    assert await ollama.resident() == frozenset()
+
+
+async def test_an_exception_of_the_reader_ends_the_run_as_a_cancellation_does(ollama: Ollama, fake: FakeOllama) -> None:
+    def refuse(delta: Delta) -> NoReturn:
+        raise ReaderTooSlow
+
+    with pytest.raises(ReaderTooSlow):
+        await ollama.run(MODEL, 8192, ChatRequest("fake", (Message("user", "!stall 1"),)), refuse)
+    assert [work.outcome for work in fake.requests] == ["aborted"]
+    assert fake.in_flight == 0
+
+
+async def test_a_cancelled_question_does_not_disturb_the_next(ollama: Ollama) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await ollama.probe()
+    assert scope.cancelled_caught
+    await ollama.probe()
+
+
+def test_it_is_an_upstream() -> None:
+    upstream: Upstream = Ollama("http://localhost:11434/")
+    assert (upstream.name, upstream.url) == ("Ollama", "http://localhost:11434")
