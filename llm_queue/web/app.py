@@ -1,0 +1,89 @@
+"""The web: Quart, with the gate in front of it, and errors in the caller's dialect."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from llm_queue.errors import BadRequest, BodyTooLarge, MethodNotAllowed, NotFound, QueueError
+from llm_queue.settings import Settings
+from llm_queue.web.answer import error_headers, job_headers
+from llm_queue.web.asgi import KEY_NAME, TICKET, App, Scope
+from llm_queue.web.connection import HttpConnection
+from llm_queue.web.gate import Gate, Rules
+from llm_queue.web.identity import UNKNOWN, client_of
+from llm_queue.web.line import Line
+from llm_queue.web.routes import add_routes
+from llm_queue.wire.openai import error_body
+
+logger = logging.getLogger("llm_queue.web")
+
+
+class WebApp(QuartTrio):
+    """Quart, with our connection class."""
+
+    asgi_http_class = HttpConnection
+
+
+def create_app(settings: Settings, line: Line) -> App:
+    """The ASGI application: everything a caller can reach, behind the gate."""
+    return Gate(create_quart(settings, line), Rules.of(settings), lambda error: line.rejected(error, UNKNOWN))
+
+
+def create_quart(settings: Settings, line: Line) -> QuartTrio:
+    """What is behind the gate."""
+    app = WebApp("llm_queue.web", static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body,
+        RESPONSE_TIMEOUT=None,  # it would cut a long stream without a word
+        BODY_TIMEOUT=None,  # the chat endpoint has a limit of its own, between bytes
+    )
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no redirects: an API answers or refuses
+    add_routes(app, settings, line)
+
+    async def refuse(error: QueueError) -> Response:
+        scope = cast(Scope, request.scope)
+        ticket = scope.get(TICKET)
+        if ticket is None:
+            line.rejected(error, client_of(request.headers, scope.get(KEY_NAME)))
+        response = error_response(error)
+        if ticket is not None:
+            response.headers.update(job_headers(ticket.job))
+        return response
+
+    async def refuse_http(error: HTTPException) -> Response:
+        response = await refuse(_translated(error))
+        if (allowed := getattr(error, "valid_methods", None)) is not None:
+            response.headers["Allow"] = ", ".join(sorted(allowed))
+        return response
+
+    async def fail(error: Exception) -> Response:
+        logger.error("a request failed by an error of ours", exc_info=error)
+        return await refuse(QueueError())
+
+    app.register_error_handler(QueueError, refuse)
+    app.register_error_handler(HTTPException, refuse_http)
+    app.register_error_handler(Exception, fail)
+    return app
+
+
+def error_response(error: QueueError) -> Response:
+    """The error in OpenAI's shape, with what tells an SDK whether to ask again."""
+    response = Response(error_body(error), status=error.http_status, content_type="application/json")
+    for name, value in error_headers(error):
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+def _translated(error: HTTPException) -> QueueError:
+    """Quart's own errors as ours: its HTML pages never leave the house."""
+    classes: dict[int | None, type[QueueError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
+    if error.code in classes:
+        return classes[error.code]()
+    if error.code is not None and 400 <= error.code < 500:
+        return BadRequest(error.description)
+    return QueueError()

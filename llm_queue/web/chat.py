@@ -1,0 +1,158 @@
+"""One chat request: read, check, queue, answer."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from functools import partial
+from typing import Final
+
+import msgspec
+import trio
+from quart import Request, Response
+
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.errors import BadRequest, BodyTooLarge, UpstreamUnreachable
+from llm_queue.settings import Settings
+from llm_queue.tickets import Submission, Ticket
+from llm_queue.web.answer import job_headers
+from llm_queue.web.asgi import KEY_NAME, REQUEST_ID, TICKET, Scope
+from llm_queue.web.identity import client_of
+from llm_queue.web.line import Line
+from llm_queue.web.stream import EventStream, first_items
+from llm_queue.wire.chat import Completion, Delta, fold
+from llm_queue.wire.openai import ChatEncoder, Limits, ParsedChat, lane_name, parse_chat, tier_name
+
+logger = logging.getLogger("llm_queue.web")
+
+BODY_STALL: Final = 30.0
+"""Seconds without a byte after which a request body counts as given up."""
+
+NEARLY_FULL: Final = 0.98
+"""Share of the context at which a prompt was probably cut: Ollama cuts without a word, to a little less than all."""
+
+
+class ChatEndpoint:
+    """POST /v1/chat/completions."""
+
+    def __init__(self, settings: Settings, line: Line) -> None:
+        self._settings = settings
+        self._line = line
+        self._limits = Limits(
+            max_depth=settings.max_depth,
+            max_messages=settings.max_messages,
+            num_ctx_ceiling=settings.num_ctx_ceiling,
+        )
+
+    async def answer(self, request: Request, scope: Scope) -> Response:
+        """Serve one request. Raises the :class:`~llm_queue.errors.QueueError` to answer with instead.
+
+        Puts the job's ticket into ``scope``, which is where it is closed from.
+        """
+        body = await read_body(request, self._settings.max_body)
+        parsed = parse_chat(body, self._limits)
+        submission = await self._submission(request, scope, parsed, len(body))
+        del body
+        ticket = self._line.submit(submission)
+        scope[TICKET] = ticket
+        encoder = ChatEncoder(
+            model=submission.request.model,
+            created=int(time.time()),
+            include_usage=parsed.include_usage,
+            service_tier=tier_name(submission.lane.label),
+        )
+        respond = _stream if parsed.stream else _whole
+        response = await respond(ticket, encoder)
+        if parsed.dropped:
+            response.headers["X-LLM-Queue-Dropped"] = ", ".join(parsed.dropped)
+        return response
+
+    async def _submission(self, request: Request, scope: Scope, parsed: ParsedChat, size: int) -> Submission:
+        name = parsed.request.model or self._settings.model
+        lane, _ = lane_name(request.headers.get("X-LLM-Queue-Lane"), parsed.priority, parsed.service_tier)
+        max_wait = _max_wait(request, self._settings.max_wait)
+        try:
+            model = await self._line.catalog.resolve(name)
+        except UpstreamUnreachable:
+            model = None  # the line may outlast the outage; it asks again when it picks the job
+        return Submission(
+            request=msgspec.structs.replace(parsed.request, model=name),
+            model=model,
+            lane=Lane[lane.upper()],
+            client=client_of(request.headers, scope.get(KEY_NAME)),
+            stream=parsed.stream,
+            num_ctx=parsed.num_ctx,
+            max_wait=max_wait,
+            size=size,
+            request_id=scope.get(REQUEST_ID, ""),
+        )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The request body. Raises ``BodyTooLarge`` at the first byte too many, whatever its headers say."""
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    chunks = bytearray()
+    body = aiter(request.body)
+    while True:
+        with trio.move_on_after(BODY_STALL) as patience:
+            try:
+                chunks += await anext(body)
+            except StopAsyncIteration:
+                return bytes(chunks)
+        if patience.cancelled_caught:
+            raise BadRequest(f"The request body stopped arriving for {BODY_STALL:g} s.")
+        if len(chunks) > limit:
+            raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
+
+
+def _max_wait(request: Request, default: float | None) -> float | None:
+    raw = request.headers.get("X-LLM-Queue-Max-Wait")
+    if raw is None:
+        return default
+    try:
+        seconds = float(raw)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BadRequest("X-LLM-Queue-Max-Wait takes seconds, 0 or more.", param="X-LLM-Queue-Max-Wait")
+    return seconds
+
+
+async def _whole(ticket: Ticket, encoder: ChatEncoder) -> Response:
+    deltas: list[Delta] = []
+    while True:
+        for item in await ticket.receive():
+            if isinstance(item, Completion):
+                response = Response(encoder.whole(fold(deltas, item)), content_type="application/json")
+                response.headers.update(job_headers(ticket.job))
+                if _was_cut(ticket.job, item):
+                    response.headers["X-LLM-Queue-Truncated"] = "maybe"
+                return response
+            deltas.append(item)
+
+
+async def _stream(ticket: Ticket, encoder: ChatEncoder) -> Response:
+    first = await first_items(ticket)
+    body = EventStream(ticket, encoder, first, partial(_was_cut, ticket.job))
+    response = Response(body, content_type="text/event-stream; charset=utf-8")
+    response.headers.update(job_headers(ticket.job))
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would gather the events
+    return response
+
+
+def _was_cut(job: Job, completion: Completion) -> bool:
+    """True, and a line in the log, if the prompt filled the context so far that something is probably missing."""
+    num_ctx = job.key.num_ctx if job.key else 0
+    if not num_ctx or completion.prompt_tokens < NEARLY_FULL * num_ctx:
+        return False
+    logger.warning(
+        "job %s: its prompt filled num_ctx %d, so Ollama has probably cut it; ask with a larger numCtx", job.id, num_ctx
+    )
+    return True

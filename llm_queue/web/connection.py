@@ -1,0 +1,46 @@
+"""One request as ASGI sees it: where a caller's leaving ends its job, and where a connection gets its proper end."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import trio
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from llm_queue.web.asgi import TICKET, Receive, Scope, Send
+
+LAST_MESSAGE: Final = 2.0
+"""Seconds for the last message of a response. Without a limit, a client that does not read would hold its task."""
+
+
+class HttpConnection(TrioASGIHTTPConnection):
+    """Quart's, which lets go of the job however the request ends.
+
+    The ticket is closed here and not in the handler or in the stream's generator, because neither runs on when the
+    client leaves while headers are being sent.
+    """
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(receive, _finishing(send))
+        finally:
+            ticket = cast(Scope, self.scope).get(TICKET)
+            if ticket is not None:
+                ticket.close()
+
+
+def _finishing(send: Send) -> Send:
+    """Let the last message through undisturbed.
+
+    While it is being sent, the server reports the request as over, and quart-trio takes that for a client who left: it
+    cancels the very task that has yet to close the connection, or to make it ready for the next request.
+    """
+
+    async def send_message(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_MESSAGE):
+                await send(message)
+        else:
+            await send(message)
+
+    return send_message

@@ -1,0 +1,245 @@
+"""Who may call: Host, Origin, keys. The decisions are pure; :class:`Gate` applies them in front of the whole app.
+
+Loopback is no trust boundary: every web page in a browser of this machine can send requests here. So the gate stands
+before routing, covers what has no route too, and nothing reaches the app that it did not let through.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final
+
+from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.settings import Settings
+from llm_queue.web.answer import error_headers
+from llm_queue.web.asgi import KEY_NAME, REQUEST_ID, App, Receive, Scope, Send
+from llm_queue.wire.openai import error_body
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_APP_SCHEMES: Final = frozenset(
+    ("chrome-extension", "moz-extension", "safari-web-extension", "app", "vscode-webview", "tauri")
+)
+_SINGLE: Final = (b"origin", b"authorization", b"content-length", b"transfer-encoding", b"content-type")
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+_SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
+_KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
+
+_METHODS: Final = b"GET, POST, OPTIONS"
+_ASKED_HEADERS: Final = (
+    b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
+    b"x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
+    b"x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
+)
+_EXPOSED_HEADERS: Final = (
+    b"Retry-After, X-Request-Id, X-Should-Retry, X-LLM-Queue-Job, X-LLM-Queue-Lane, X-LLM-Queue-Wait-Ms, "
+    b"X-LLM-Queue-Load-Ms, X-LLM-Queue-Attempts, X-LLM-Queue-Num-Ctx, X-LLM-Queue-Dropped, X-LLM-Queue-Truncated"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings as the gate reads them. Every method decides by its arguments alone."""
+
+    hosts: frozenset[str]
+    any_address: bool  # bound to all addresses; an address, unlike a name, cannot be rebound to us
+    origins: frozenset[str]
+    keys: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """The rules that these settings make."""
+        bound = (settings.host or "localhost").strip("[]").lower()
+        return cls(
+            hosts=frozenset((bound, *(host.lower().strip("[]").rstrip(".") for host in settings.hosts))),
+            any_address=_is_wildcard(bound),
+            origins=frozenset(origin.lower().rstrip("/") for origin in settings.origins),
+            keys=tuple(_named_key(key) for key in settings.api_keys),
+        )
+
+    def check_form(self, path: str, query: bytes, headers: Headers) -> None:
+        """Refuse what proxies and servers may read in two ways. Raises ``BadRequest``."""
+        names = [name.lower() for name, _ in headers]
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                raise BadRequest(f"The header {name.decode()} is there twice.")
+        if b"content-length" in names and b"transfer-encoding" in names:
+            raise BadRequest("Send content-length or transfer-encoding, not both.")
+        if not path.startswith("/"):
+            raise BadRequest("The request target must be a path.")
+        if not query.isascii():
+            raise BadRequest("The query string must be ASCII.")
+
+    def check_host(self, host: str | None) -> None:
+        """Refuse a name that is not ours: it may be a foreign one that was rebound to our address."""
+        if host is None or not self.knows_host(host):
+            raise Forbidden(
+                f"Host {_shown(host)} is not a name of this service. If it should be, add it to LLM_QUEUE_HOSTS."
+            )
+
+    def knows_host(self, host: str) -> bool:
+        """True for loopback names and addresses, what we are bound to, and names from the settings."""
+        name = _name_in(host.lower())
+        if name is None:
+            return False
+        return _is_local(name) or name in self.hosts or (self.any_address and _is_address(name))
+
+    def check_origin(self, origin: str | None, host: str) -> None:
+        """Refuse web pages of other sites, before anything of theirs is queued."""
+        if origin is None or "*" in self.origins:
+            return
+        origin = origin.lower()
+        scheme, _, place = origin.partition("://")
+        if origin != "null" and (
+            origin in self.origins
+            or (place and scheme in _APP_SCHEMES)
+            or (scheme in ("http", "https") and _is_local(_name_in(place) or ""))
+            or origin == f"http://{host.lower()}"
+        ):
+            return
+        raise Forbidden(
+            f"Origin {_shown(origin)} may not use this service. If it should, add it to LLM_QUEUE_ORIGINS"
+            + (" ('*' for all: null is every sandboxed frame)." if origin == "null" else " ('*' for all).")
+        )
+
+    def key_name(self, authorization: str | None) -> str | None:
+        """The name of the key that was sent, or None for one without a name. Raises ``Unauthorized``.
+
+        All keys are compared, each in constant time, so that the time taken tells nothing.
+        """
+        if not self.keys:
+            return None
+        scheme, _, token = (authorization or "").strip().partition(" ")
+        sent = token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
+        found = [name for name, key in self.keys if hmac.compare_digest(key, sent)]
+        if not found:
+            raise Unauthorized
+        return found[0] or None
+
+    def cors_headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """What lets a page read our answers; on errors too. Credentials are never allowed."""
+        headers = [(b"vary", b"Origin")]
+        if origin is not None:
+            headers.append((b"access-control-allow-origin", origin))
+            headers.append((b"access-control-expose-headers", _EXPOSED_HEADERS))
+        return headers
+
+
+def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """What a browser wants to know before it sends the request itself. It may remember that for two hours."""
+    asked = headers.get(b"access-control-request-headers", b"").strip()
+    answer = [
+        (b"allow", _METHODS),
+        (b"access-control-allow-methods", _METHODS),
+        (b"access-control-allow-headers", asked if _TOKENS.fullmatch(asked) else _ASKED_HEADERS),
+        (b"access-control-max-age", b"7200"),
+    ]
+    if headers.get(b"access-control-request-private-network") == b"true":
+        answer.append((b"access-control-allow-private-network", b"true"))
+    return answer
+
+
+class Gate:
+    """ASGI middleware around everything: lets through, refuses, and puts the request's id and CORS on every answer."""
+
+    def __init__(self, app: App, rules: Rules, refused: Callable[[QueueError], None]) -> None:
+        """``refused`` is told of every refusal, to count it."""
+        self._app = app
+        self._rules = rules
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): bytes(value) for name, value in scope["headers"]}
+        request_id = headers.get(b"x-request-id", b"")
+        if not _SANE_ID.fullmatch(request_id):
+            request_id = b"req_" + secrets.token_hex(12).encode()
+        extra = [(b"x-request-id", request_id), *self._rules.cors_headers(None)]
+
+        async def send_marked(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        try:
+            self._check_caller(scope, headers)
+            extra[1:] = self._rules.cors_headers(headers.get(b"origin"))
+            if scope["method"] == "OPTIONS":
+                await _respond(send_marked, 204, preflight_headers(headers), b"")
+                return
+            key_name = None
+            if scope["path"] != "/health":
+                key_name = self._rules.key_name(_text(headers.get(b"authorization")))
+        except QueueError as error:
+            self._refused(error)
+            answer = [(b"content-type", b"application/json"), *error_headers(error)]
+            await _respond(send_marked, error.http_status, answer, error_body(error))
+            return
+        scope[KEY_NAME] = key_name
+        scope[REQUEST_ID] = request_id.decode("ascii")
+        await self._app(scope, receive, send_marked)
+
+    def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
+        host = _text(hosts[0]) if len(hosts) == 1 else None
+        self._rules.check_host(host)
+        self._rules.check_form(scope["path"], scope.get("query_string", b""), list(scope["headers"]))
+        self._rules.check_origin(_text(headers.get(b"origin")), host or "")
+
+
+async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    if status != 204:
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _named_key(setting: str) -> tuple[str, bytes]:
+    """NAME=KEY or KEY; a KEY may end in ``=``, as base64 does."""
+    match = _KEY_NAME.fullmatch(setting)
+    return (match[1], match[2].encode()) if match else ("", setting.encode())
+
+
+def _name_in(place: str) -> str | None:
+    """The host of a lower-case ``host[:port]``, or None if it is none."""
+    match = _HOST.fullmatch(place)
+    return match[1].strip("[]").rstrip(".") if match else None
+
+
+def _is_local(name: str) -> bool:
+    """True for what can only be this machine: browsers, too, send ``*.localhost`` nowhere else."""
+    return name == "localhost" or name.endswith(".localhost") or (_is_address(name) and ip_address(name).is_loopback)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_wildcard(name: str) -> bool:
+    return _is_address(name) and ip_address(name).is_unspecified
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _shown(value: str | None) -> str:
+    return "(none)" if not value else repr(value[:100])

@@ -1,0 +1,68 @@
+"""What can be asked of the service, one function per address."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from llm_queue.errors import NotFound, UpstreamUnreachable
+from llm_queue.settings import Settings
+from llm_queue.web.asgi import Scope
+from llm_queue.web.chat import ChatEndpoint
+from llm_queue.web.line import Line
+from llm_queue.wire.openai import model_body, models_body
+
+
+def add_routes(app: QuartTrio, settings: Settings, line: Line) -> None:
+    """Register every route."""
+    chat = ChatEndpoint(settings, line)
+
+    @app.post("/v1/chat/completions")
+    @app.post("/chat/completions")
+    async def chat_completions() -> Response:
+        return await chat.answer(cast(Any, request)._get_current_object(), cast(Scope, request.scope))
+
+    @app.get("/v1/models")
+    @app.get("/models")
+    async def models() -> Response:
+        try:
+            await line.catalog.refresh()
+        except UpstreamUnreachable:
+            if not line.catalog.models():
+                raise
+        return _json(models_body((model.name, model.created) for model in line.catalog.models()))
+
+    @app.get("/v1/models/<path:name>")
+    @app.get("/models/<path:name>")
+    async def model(name: str) -> Response:
+        found = await line.catalog.resolve(name)
+        return _json(model_body(found.name, found.created))
+
+    @app.get("/health")
+    async def health() -> Response:
+        return Response("ok", content_type="text/plain; charset=utf-8")
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        reason = line.readiness()
+        if reason is None:
+            return _json(msgspec.json.encode({"ready": True}))
+        return _json(msgspec.json.encode({"ready": False, "reason": reason}), status=503)
+
+    @app.get("/queue")
+    async def queue() -> Response:
+        return _json(msgspec.json.encode(line.status()))
+
+    @app.get("/queue/jobs/<job_id>")
+    async def job(job_id: str) -> Response:
+        report = line.find(job_id)
+        if report is None:
+            raise NotFound("There is no such job: it never was, or it ended too long ago (--remembered-jobs).")
+        return _json(msgspec.json.encode(report))
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status=status, content_type="application/json")

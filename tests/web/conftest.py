@@ -1,0 +1,129 @@
+"""The web's tests: the real app, in front of a line that does what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from llm_queue.core.jobs import Job
+from llm_queue.errors import ModelNotFound, QueueError
+from llm_queue.listener import open_listeners, serve_http
+from llm_queue.settings import Settings
+from llm_queue.tickets import Place, Submission, Ticket
+from llm_queue.upstream.protocol import Model
+from llm_queue.web.app import create_app
+
+
+@dataclass
+class FakeCatalog:
+    """Knows one model, or fails as it is told to."""
+
+    error: QueueError | None = None
+    listed: list[Model] = field(default_factory=lambda: [Model("small", "sha", created=7)])
+
+    async def resolve(self, name: str) -> Model:
+        await trio.lowlevel.checkpoint()
+        if self.error:
+            raise self.error
+        for model in self.listed:
+            if model.name == name:
+                return model
+        raise ModelNotFound(param="model")
+
+    async def refresh(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.error:
+            raise self.error
+
+    def models(self) -> list[Model]:
+        return self.listed
+
+
+class FakeLine:
+    """Hands out real tickets; ``script`` plays the dispatcher's part on each."""
+
+    def __init__(self) -> None:
+        self.catalog = FakeCatalog()
+        self.reason: str | None = None
+        self.error: QueueError | None = None
+        self.where = Place(3, 40.2)
+        self.tickets: list[Ticket] = []
+        self.left: list[str] = []
+        self.refused: list[tuple[str, str]] = []
+        self.submitted = trio.Event()
+        self.gone = trio.Event()
+        self.script: Callable[[Ticket], None] = lambda ticket: None
+
+    def submit(self, submission: Submission) -> Ticket:
+        if self.error:
+            raise self.error
+        job = Job(f"job_{len(self.tickets)}", submission.lane, submission.client, "sha", 8192, 0, 10.0)
+        ticket = Ticket(job, submission, leave=lambda: self.leave(job.id), place=lambda: self.where)
+        self.tickets.append(ticket)
+        self.submitted.set()
+        self.script(ticket)
+        return ticket
+
+    def leave(self, job_id: str) -> None:
+        self.left.append(job_id)
+        self.gone.set()
+
+    def readiness(self) -> str | None:
+        return self.reason
+
+    def find(self, job_id: str) -> dict[str, Any] | None:
+        return {"id": job_id} if job_id == "job_0" else None
+
+    def status(self) -> dict[str, Any]:
+        return {"waiting": 0}
+
+    def rejected(self, error: QueueError, client: str) -> None:
+        self.refused.append((error.code, client))
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Time jumps when nothing moves, but leaves the kernel a moment to carry bytes from socket to socket."""
+    return trio.testing.MockClock(autojump_threshold=0.02)
+
+
+@pytest.fixture
+def line() -> FakeLine:
+    return FakeLine()
+
+
+class Caller:
+    """Connections to the served app."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def connect(self, data: bytes) -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        await stream.send_all(data)
+        return stream
+
+
+@pytest.fixture
+def serving(line: FakeLine) -> Callable[[], AbstractAsyncContextManager[Caller]]:
+    """The app on a real socket."""
+
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Caller]:
+        listeners, _ = await open_listeners("127.0.0.1", 0)
+        port: int = listeners[0].socket.getsockname()[1]
+        shutdown = trio.Event()
+        async with trio.open_nursery() as nursery:
+            app = create_app(Settings(model="small", max_body=1000), line)
+            await nursery.start(partial(serve_http, app, listeners, shutdown=shutdown))
+            yield Caller(port)
+            shutdown.set()
+
+    return serve

@@ -1,0 +1,294 @@
+"""The app behind the gate, through Quart's own client; and the gate around every route that there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from werkzeug.datastructures import Headers
+
+from llm_queue.core.jobs import Lane, State
+from llm_queue.core.keys import RunnerKey
+from llm_queue.errors import (
+    AttemptTimedOut,
+    Draining,
+    LineFull,
+    QueueError,
+    UpstreamBroke,
+    UpstreamRefused,
+    UpstreamUnreachable,
+    WaitExpired,
+)
+from llm_queue.settings import Settings
+from llm_queue.tickets import Ticket
+from llm_queue.web.app import create_app, create_quart
+from llm_queue.web.identity import client_of
+from llm_queue.wire.chat import Completion, Delta
+
+HELLO = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def says(*words: str, completion: Completion | None = None) -> Any:
+    """A line that runs the job at once and says these words."""
+
+    def script(ticket: Ticket) -> None:
+        job = ticket.job
+        job.key = RunnerKey("sha", 8192)
+        job.move(State.RUNNING, 12.5)
+        job.load_seconds = 0.5
+        ticket.settle(completion or Completion("stop", 10, 2), [Delta(content=word) for word in words])
+
+    return script
+
+
+def fails(error: QueueError) -> Any:
+    return lambda ticket: ticket.settle(error)
+
+
+async def ask(line: Any, body: Any = HELLO, headers: dict[str, str] | None = None, **settings: Any) -> Any:
+    client = create_quart(Settings(model="small", **settings), line).test_client()
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    response: Any = await client.post("/v1/chat/completions", data=data, headers=headers or {})
+    response.parsed = None
+    if response.content_type == "application/json":
+        response.parsed = msgspec.json.decode(await response.get_data())
+    return response
+
+
+async def test_a_whole_answer_comes_back_verbatim(line: Any) -> None:
+    line.script = says("  hel", "lo\n")
+    response = await ask(line)
+    assert response.status_code == 200
+    assert response.parsed["choices"][0]["message"]["content"] == "  hello\n"
+    assert response.parsed["model"] == "small"
+
+
+async def test_the_headers_say_what_became_of_the_job(line: Any) -> None:
+    line.script = says("hi")
+    response = await ask(line, HELLO | {"num_gpu": 3})
+    names = ("Job", "Lane", "Wait-Ms", "Load-Ms", "Attempts", "Num-Ctx", "Dropped")
+    got = [response.headers[f"X-LLM-Queue-{name}"] for name in names]
+    assert got == ["job_0", "normal", "2000", "500", "1", "8192", "num_gpu"]
+    assert "X-LLM-Queue-Truncated" not in response.headers
+
+
+async def test_a_prompt_that_fills_the_context_is_reported(line: Any, caplog: pytest.LogCaptureFixture) -> None:
+    line.script = says("hi", completion=Completion("stop", 8190, 1))
+    response = await ask(line)
+    assert response.headers["X-LLM-Queue-Truncated"] == "maybe"
+    assert "numCtx" in caplog.text
+
+
+async def test_the_submission_says_what_the_caller_said(line: Any) -> None:
+    line.script = says("hi")
+    await ask(
+        line, HELLO | {"priority": True, "numCtx": 16384}, {"X-LLM-Queue-Max-Wait": "2.5", "User-Agent": "curl/8"}
+    )
+    submission = line.tickets[0].submission
+    assert (submission.lane, submission.num_ctx, submission.max_wait) == (Lane.INTERACTIVE, 16384, 2.5)
+    assert (submission.client, submission.model.name) == ("curl", "small")
+
+
+async def test_the_lane_header_wins_over_the_body(line: Any) -> None:
+    line.script = says("hi")
+    response = await ask(line, HELLO | {"priority": True}, {"X-LLM-Queue-Lane": "background"})
+    assert line.tickets[0].job.lane is Lane.BACKGROUND
+    assert response.parsed["service_tier"] == "flex"
+
+
+async def test_a_request_without_a_model_gets_the_configured_one(line: Any) -> None:
+    line.script = says("hi")
+    response = await ask(line, {"messages": HELLO["messages"]})
+    assert response.parsed["model"] == "small"
+
+
+async def test_while_the_upstream_is_away_jobs_are_accepted(line: Any) -> None:
+    line.script = says("hi")
+    line.catalog.error = UpstreamUnreachable()
+    assert (await ask(line)).status_code == 200
+    assert line.tickets[0].submission.model is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "should_retry"),
+    [
+        (AttemptTimedOut(), 504, "false"),
+        (UpstreamBroke(), 502, "false"),
+        (WaitExpired(), 503, "false"),
+        (UpstreamRefused("no", status=418), 418, None),
+        (Draining(retry_after=3), 503, None),
+    ],
+)
+async def test_an_error_of_the_job_is_the_answer(
+    line: Any, error: QueueError, status: int, should_retry: str | None
+) -> None:
+    line.script = fails(error)
+    for body in (HELLO, HELLO | {"stream": True}):
+        response = await ask(line, body)
+        assert response.status_code == status
+        assert response.parsed["error"]["code"] == error.code
+        assert response.headers.get("x-should-retry") == should_retry
+        assert response.headers["X-LLM-Queue-Job"].startswith("job_")
+    assert line.refused == []
+
+
+async def test_a_full_line_says_when_to_come_again(line: Any) -> None:
+    line.error = LineFull(retry_after=17)
+    response = await ask(line, headers={"User-Agent": "curl/8"})
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "17")
+    assert "x-should-retry" not in response.headers
+    assert line.refused == [("line_full", "curl")]
+
+
+async def test_a_bad_request_is_refused_and_counted_and_never_queued(line: Any) -> None:
+    response = await ask(line, b"{", {"User-Agent": "curl/8"})
+    assert (response.status_code, line.tickets) == (400, [])
+    assert line.refused == [("invalid_request", "curl")]
+
+
+async def test_an_unknown_model_is_404_before_the_line(line: Any) -> None:
+    response = await ask(line, HELLO | {"model": "none"})
+    assert (response.status_code, response.parsed["error"]["code"], line.tickets) == (404, "model_not_found", [])
+
+
+@pytest.mark.parametrize("wait", ["", "x", "-1", "nan", "inf", "1e999"])
+async def test_a_max_wait_that_is_no_number_of_seconds_is_400(line: Any, wait: str) -> None:
+    response = await ask(line, HELLO, {"X-LLM-Queue-Max-Wait": wait})
+    assert (response.status_code, response.parsed["error"]["param"]) == (400, "X-LLM-Queue-Max-Wait")
+
+
+async def test_a_body_above_the_limit_is_413(line: Any) -> None:
+    response = await ask(line, b"x" * 11, max_body=10)
+    assert (response.status_code, response.parsed["error"]["code"]) == (413, "body_too_large")
+
+
+async def test_a_body_above_the_limit_is_413_without_a_length_too(line: Any) -> None:
+    client = create_quart(Settings(max_body=10), line).test_client()
+    async with client.request("/v1/chat/completions", method="POST") as connection:
+        await connection.send(b"x" * 6)
+        await connection.send(b"x" * 6)
+        await connection.send_complete()
+    assert (await connection.as_response()).status_code == 413
+
+
+async def test_a_body_that_stops_arriving_is_refused(line: Any, autojump_clock: trio.testing.MockClock) -> None:
+    client = create_quart(Settings(), line).test_client()
+    async with client.request("/v1/chat/completions", method="POST") as connection:
+        await connection.send(b'{"model"')
+    assert (await connection.as_response()).status_code == 400
+    assert trio.current_time() == pytest.approx(30, abs=1)
+
+
+async def test_a_bug_is_a_500_in_json(line: Any, caplog: pytest.LogCaptureFixture) -> None:
+    line.script = lambda ticket: 1 / 0
+    response = await ask(line)
+    assert (response.status_code, response.parsed["error"]["code"]) == (500, "internal_error")
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def get(line: Any, path: str, method: str = "GET") -> tuple[int, Any, Headers]:
+    client: Any = create_quart(Settings(), line).test_client()
+    response = await client.open(path, method=method)
+    data = await response.get_data()
+    parsed = msgspec.json.decode(data) if response.content_type == "application/json" else data
+    return response.status_code, parsed, response.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+async def test_models_are_listed(line: Any, path: str) -> None:
+    status, parsed, _ = await get(line, path)
+    assert (status, [model["id"] for model in parsed["data"]]) == (200, ["small"])
+
+
+async def test_models_are_listed_from_memory_while_the_upstream_is_away(line: Any) -> None:
+    line.catalog.error = UpstreamUnreachable()
+    assert (await get(line, "/v1/models"))[0] == 200
+    line.catalog.listed = []
+    assert (await get(line, "/v1/models"))[0] == 502
+
+
+async def test_one_model_is_described_by_its_name_with_slashes(line: Any) -> None:
+    line.catalog.listed.append(msgspec.structs.replace(line.catalog.listed[0], name="hf.co/a/b:Q4"))
+    assert (await get(line, "/v1/models/hf.co/a/b:Q4"))[1]["id"] == "hf.co/a/b:Q4"
+    assert (await get(line, "/v1/models/none"))[0] == 404
+
+
+async def test_health_is_plain_and_ready_has_a_reason(line: Any) -> None:
+    assert (await get(line, "/health"))[:2] == (200, b"ok")
+    assert (await get(line, "/ready"))[:2] == (200, {"ready": True})
+    line.reason = "draining"
+    assert (await get(line, "/ready"))[:2] == (503, {"ready": False, "reason": "draining"})
+
+
+async def test_the_queue_and_its_jobs_can_be_looked_at(line: Any) -> None:
+    assert (await get(line, "/queue"))[:2] == (200, {"waiting": 0})
+    assert (await get(line, "/queue/jobs/job_0"))[:2] == (200, {"id": "job_0"})
+    assert (await get(line, "/queue/jobs/job_1"))[0] == 404
+
+
+async def test_errors_without_a_route_are_json(line: Any) -> None:
+    status, parsed, _ = await get(line, "/nowhere")
+    assert (status, parsed["error"]["code"]) == (404, "not_found")
+    status, parsed, headers = await get(line, "/v1/chat/completions")
+    assert (status, parsed["error"]["code"]) == (405, "method_not_allowed")
+    assert "POST" in headers["Allow"]
+
+
+@pytest.mark.parametrize(("query", "status"), [(b"x=%ff", 200), (b"%", 200), (b"a&&=%00", 200), (b"x=\xff", 400)])
+async def test_a_query_string_of_any_kind_is_no_bug(line: Any, query: bytes, status: int) -> None:
+    app = create_app(Settings(), line)
+    sent: list[Any] = []
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/health", "root_path": "",
+        "query_string": query, "headers": [(b"host", b"localhost")],
+    }  # fmt: skip
+
+    async def receive() -> Any:
+        await trio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    assert sent[0]["status"] == status
+
+
+async def test_every_route_is_behind_the_gate(line: Any) -> None:
+    settings = Settings(api_keys=("k",))
+    app = create_app(settings, line)
+    rules = list(create_quart(settings, line).url_map.iter_rules())
+    assert len(rules) > 8
+    for rule in rules:
+        for method in rule.methods or ():
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent) -> None:
+                sent.append(message)
+
+            scope = {"type": "http", "method": method, "path": rule.rule, "headers": [(b"host", b"localhost")]}
+            if rule.rule == "/health" or method == "OPTIONS":
+                continue
+            await app(scope, lambda: None, send)
+            assert sent[0]["status"] == 401, rule
+
+
+@pytest.mark.parametrize(
+    ("headers", "key_name", "client"),
+    [
+        ({"X-LLM-Queue-Client": "mine", "Origin": "app://x"}, "ci", "mine"),
+        ({"Origin": "app://x", "User-Agent": "curl/8"}, "ci", "ci"),
+        ({"X-OpenWebUI-User-Id": "u1", "Origin": "app://x"}, None, "u1"),
+        ({"Origin": "chrome-extension://abc", "User-Agent": "Mozilla/5.0 (X11)"}, None, "chrome-extension://abc"),
+        ({"User-Agent": "OpenAI/Python 1.2.3"}, None, "OpenAI/Python"),
+        ({"User-Agent": "curl/8.5.0"}, None, "curl"),
+        ({"User-Agent": " "}, None, "unknown"),
+        ({"X-LLM-Queue-Client": "\x7f\x85", "User-Agent": "curl/8"}, None, "curl"),
+        ({"X-LLM-Queue-Client": "x" * 200}, None, "x" * 100),
+        ({}, None, "unknown"),
+    ],
+)
+def test_the_client_is_the_program_that_asks(headers: dict[str, str], key_name: str | None, client: str) -> None:
+    assert client_of(Headers(headers), key_name) == client

@@ -1,0 +1,48 @@
+"""The end of a request, with a server that behaves like hypercorn: it reports the end before it has come to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from llm_queue.settings import Settings
+from llm_queue.web.app import create_quart
+
+SCOPE = {
+    "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/health", "root_path": "",
+    "query_string": b"", "headers": [(b"host", b"localhost")],
+}  # fmt: skip
+
+
+async def serve_one(line: Any, closing_takes: float) -> bool:
+    """Serve one request; the server needs so many seconds to close. True if it came to its end."""
+    over = trio.Event()
+    closed = False
+
+    async def receive() -> Any:
+        await over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal closed
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            over.set()
+            await trio.sleep(closing_takes)
+            closed = True
+
+    await create_quart(Settings(), line)(dict(SCOPE), receive, send)  # type: ignore[arg-type]  # a scope by hand
+    return closed
+
+
+async def test_the_last_message_is_not_cut_off_by_the_end_it_causes(
+    line: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    assert await serve_one(line, 1.0)
+
+
+async def test_a_last_message_that_nobody_takes_is_given_up(line: Any, autojump_clock: trio.testing.MockClock) -> None:
+    assert not await serve_one(line, 1000.0)
+    assert trio.current_time() == pytest.approx(2.0)

@@ -1,0 +1,309 @@
+"""Who may call: the decisions as tables, and the gate in front of an app that says whether it was reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.settings import Settings
+from llm_queue.web.gate import Gate, Rules, preflight_headers
+
+LOCAL = Rules.of(Settings(hosts=("box.lan",), origins=("https://ui.example",)))
+EVERYWHERE = Rules.of(Settings(host="0.0.0.0", api_keys=("k",)))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:11500",
+        "localhost.",
+        "app.localhost:1",
+        "127.0.0.1:11500",
+        "127.8.9.1",
+        "[::1]:11500",
+        "box.lan",
+        "Box.LAN:80",
+    ],
+)
+def test_names_of_this_service_pass(host: str) -> None:
+    LOCAL.check_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        None,
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "evillocalhost",
+        "127.0.0.1.evil.example",
+        "0.0.0.0:11500",
+        "192.168.0.5",
+        "[::]",
+        "::1",
+        "localhost:",
+        "localhost:1:2",
+        "a@localhost",
+        "localhost/x",
+        "127.1",
+        "2130706433",
+        "[::1",
+        "[::1]x",
+        "localhost localhost",
+    ],
+)
+def test_other_hosts_are_refused_with_the_setting_that_would_allow_them(host: str | None) -> None:
+    with pytest.raises(Forbidden, match="LLM_QUEUE_HOSTS"):
+        LOCAL.check_host(host)
+
+
+def test_the_bound_address_is_a_name_of_this_service() -> None:
+    rules = Rules.of(Settings(host="192.168.0.5", api_keys=("k",)))
+    rules.check_host("192.168.0.5:11500")
+    with pytest.raises(Forbidden):
+        rules.check_host("192.168.0.6:11500")
+
+
+def test_bound_to_all_addresses_every_address_passes_but_no_foreign_name() -> None:
+    EVERYWHERE.check_host("192.168.0.5:11500")
+    EVERYWHERE.check_host("[fe80::1]:11500")
+    with pytest.raises(Forbidden):
+        EVERYWHERE.check_host("evil.example")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        None,
+        "chrome-extension://abcdef",
+        "moz-extension://0-1",
+        "safari-web-extension://x",
+        "http://localhost:3000",
+        "https://127.0.0.1",
+        "http://[::1]:8080",
+        "http://tauri.localhost",
+        "app://obsidian.md",
+        "vscode-webview://x",
+        "tauri://localhost",
+        "https://ui.example",
+        "HTTPS://UI.EXAMPLE",
+        "http://box.lan:11500",
+    ],
+)
+def test_extensions_and_pages_of_this_machine_may_call(origin: str | None) -> None:
+    LOCAL.check_origin(origin, "box.lan:11500")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "https://evil.example",
+        "http://localhost.evil.example",
+        "http://evil.example:11500",
+        "http://box.lan",
+        "https://box.lan:11500",
+        "http://ui.example",
+        "https://ui.example.evil.example",
+        "chrome-extension://",
+        "file://",
+        "http://localhost@evil.example",
+        "chrome-extension:abc",
+        "ftp://localhost",
+        "http://127.0.0.1 evil.example",
+    ],
+)
+def test_other_web_pages_are_refused_with_the_setting_that_would_allow_them(origin: str) -> None:
+    with pytest.raises(Forbidden, match="LLM_QUEUE_ORIGINS"):
+        LOCAL.check_origin(origin, "box.lan:11500")
+
+
+@pytest.mark.parametrize("origin", ["null", "https://evil.example"])
+def test_a_star_lets_every_page_in(origin: str) -> None:
+    Rules.of(Settings(origins=("*",))).check_origin(origin, "localhost")
+
+
+KEYED = Rules.of(Settings(api_keys=("ci=abc123", "plain", "c2VjcmV0==")))
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [("Bearer abc123", "ci"), ("bearer  abc123 ", "ci"), ("Bearer plain", None), ("Bearer c2VjcmV0==", None)],
+)
+def test_a_key_passes_and_gives_its_name(sent: str, name: str | None) -> None:
+    assert KEYED.key_name(sent) == name
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "", "abc123", "Bearer", "Bearer ci=abc123", "Bearer abc", "Basic abc123", "Bearer é"]
+)
+def test_anything_else_is_unauthorized(sent: str | None) -> None:
+    with pytest.raises(Unauthorized):
+        KEYED.key_name(sent)
+
+
+def test_without_keys_any_token_passes() -> None:
+    assert LOCAL.key_name("Bearer sk-whatever") is None
+    assert LOCAL.key_name(None) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"origin", b"a"), (b"Origin", b"a")],
+        [(b"authorization", b"a"), (b"authorization", b"b")],
+        [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
+        [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
+    ],
+)
+def test_headers_that_can_be_read_in_two_ways_are_a_bad_request(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(BadRequest):
+        LOCAL.check_form("/", b"", headers)
+
+
+@pytest.mark.parametrize("path", ["", "?x=1", "*", "x:80", "http://localhost/"])
+def test_a_target_that_is_no_path_is_a_bad_request(path: str) -> None:
+    with pytest.raises(BadRequest):
+        LOCAL.check_form(path, b"", [])
+
+
+def test_a_query_that_cannot_be_decoded_is_a_bad_request() -> None:
+    LOCAL.check_form("/", b"x=%ff&%", [])
+    with pytest.raises(BadRequest):
+        LOCAL.check_form("/", b"x=\xff", [])
+
+
+def test_a_preflight_answer_allows_what_was_asked_for() -> None:
+    asked = {b"access-control-request-headers": b"x-anything, authorization"}
+    assert dict(preflight_headers(asked))[b"access-control-allow-headers"] == b"x-anything, authorization"
+
+
+@pytest.mark.parametrize("asked", [b"", b"a b", b"x\r\ny", b"a,,b", b"a\xe9"])
+def test_a_preflight_that_asks_for_no_valid_list_gets_ours(asked: bytes) -> None:
+    allowed = dict(preflight_headers({b"access-control-request-headers": asked}))[b"access-control-allow-headers"]
+    for name in (b"authorization", b"content-type", b"x-llm-queue-lane", b"x-request-id", b"x-stainless-os"):
+        assert name in allowed.split(b", ")
+
+
+def test_the_private_network_header_answers_only_who_asks() -> None:
+    name = b"access-control-allow-private-network"
+    assert name not in dict(preflight_headers({}))
+    assert dict(preflight_headers({b"access-control-request-private-network": b"true"}))[name] == b"true"
+
+
+class Through:
+    """One request through the gate, and what came back."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.reached = False
+        self.refused: list[str] = []
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.scope: dict[str, Any] = {}
+        self.sent: list[Any] = []
+        self._gate = Gate(self._app, rules, lambda error: self.refused.append(error.code))
+
+    async def ask(self, method: str, path: str, **headers: str) -> Through:
+        pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+        self.scope = {"type": "http", "method": method, "path": path, "headers": pairs}
+        await self._gate(self.scope, self._receive, self._send)
+        return self
+
+    async def open_websocket(self) -> None:
+        await self._gate({"type": "websocket", "path": "/", "headers": []}, self._receive, self._send)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.reached = True
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _receive(self) -> None:
+        raise AssertionError("the gate reads nothing")
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode("latin-1") for name, value in message["headers"]}
+        elif message["type"] == "http.response.body":
+            self.body = message["body"]
+
+
+async def test_a_page_of_another_site_is_stopped_before_the_app() -> None:
+    got = await Through(LOCAL).ask("POST", "/v1/chat/completions", host="localhost", origin="https://evil.example")
+    assert (got.status, got.reached, got.refused) == (403, False, ["forbidden"])
+    assert "access-control-allow-origin" not in got.headers
+    assert "LLM_QUEUE_ORIGINS" in msgspec.json.decode(got.body)["error"]["message"]
+    assert got.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "CONNECT"])
+@pytest.mark.parametrize("path", ["/", "/health", "/nowhere", "/v1/chat/completions"])
+async def test_a_foreign_host_reaches_nothing(method: str, path: str) -> None:
+    got = await Through(LOCAL).ask(method, path, host="evil.example")
+    assert (got.status, got.reached) == (403, False)
+
+
+async def test_two_hosts_or_none_reach_nothing() -> None:
+    got = Through(LOCAL)
+    assert (await got.ask("GET", "/", host="localhost", HOST="localhost")).status == 403
+    assert (await got.ask("GET", "/")).status == 403
+    assert not got.reached
+
+
+async def test_errors_of_the_app_carry_cors_headers_and_the_request_id() -> None:
+    got = await Through(LOCAL).ask("GET", "/x", host="localhost", origin="chrome-extension://abc", x_request_id="r-1")
+    assert (got.status, got.reached) == (404, True)
+    assert got.headers["access-control-allow-origin"] == "chrome-extension://abc"
+    assert "X-LLM-Queue-Job" in got.headers["access-control-expose-headers"]
+    assert got.headers["vary"] == "Origin"
+    assert got.headers["x-request-id"] == "r-1"
+    assert "access-control-allow-credentials" not in got.headers
+
+
+@pytest.mark.parametrize("id", ["", "a b", "x" * 129, "é"])
+async def test_a_request_id_that_is_not_sane_is_replaced(id: str) -> None:
+    got = await Through(LOCAL).ask("GET", "/", host="localhost", x_request_id=id)
+    assert got.headers["x-request-id"].startswith("req_")
+
+
+async def test_a_preflight_is_answered_at_the_gate_without_a_key() -> None:
+    got = await Through(KEYED).ask(
+        "OPTIONS", "/v1/chat/completions", host="localhost", origin="chrome-extension://a",
+        access_control_request_method="POST",
+    )  # fmt: skip
+    assert (got.status, got.reached, got.body) == (204, False, b"")
+    assert got.headers["access-control-allow-origin"] == "chrome-extension://a"
+    assert got.headers["access-control-max-age"] == "7200"
+    assert "POST" in got.headers["access-control-allow-methods"]
+
+
+async def test_without_its_key_only_health_is_open_and_the_refusal_can_be_read_by_a_page() -> None:
+    assert (await Through(KEYED).ask("GET", "/health", host="localhost")).reached
+    got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", origin="http://localhost:3000")
+    assert (got.status, got.reached) == (401, False)
+    assert got.headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
+async def test_the_key_s_name_travels_with_the_request() -> None:
+    got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", authorization="Bearer abc123")
+    assert got.scope["llm_queue.key_name"] == "ci"
+
+
+async def test_a_websocket_is_refused() -> None:
+    got = Through(LOCAL)
+    await got.open_websocket()
+    assert [message["type"] for message in got.sent] == ["websocket.close"]
+    assert not got.reached
+
+
+def test_refusals_are_errors_of_our_tree() -> None:
+    with pytest.raises(QueueError):
+        LOCAL.check_host("evil.example")
