@@ -1,0 +1,137 @@
+"""The composition root: what runs inside what, what ends what, and with which exit code.
+
+From the outside in: the upstream's connections, the nursery with the dispatcher, the web server. Stopping walks the
+other way: the line drains while the listeners stay open, everybody has an answer, then the web server ends, then the
+dispatcher. A service that could not accept would be gone; one whose dispatcher is dead must not answer 200.
+"""
+
+from __future__ import annotations
+
+import enum
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import structlog
+import trio
+
+from llm_queue.dispatcher import Dispatcher, DispatcherDied
+from llm_queue.listener import open_listeners, serve_http
+from llm_queue.observe import JobLog
+from llm_queue.settings import Settings
+from llm_queue.upstream.ollama import Ollama
+from llm_queue.upstream.protocol import Upstream
+from llm_queue.web.app import create_app
+
+_log = structlog.get_logger("llm_queue")
+
+
+class Exit(enum.IntEnum):
+    """How the process ends; 2 and 70 after sysexits.h and what shells expect."""
+
+    DRAINED = 0
+    JOBS_LOST = 1
+    BAD_SETTING = 2
+    BUG = 70
+
+
+async def serve(
+    settings: Settings,
+    *,
+    upstream: Upstream | None = None,
+    signals: AsyncIterator[int] | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> Exit:
+    """Serve until told to stop; ``task_status`` gets the URLs once we listen.
+
+    ``signals`` stands in for the process's own SIGINT and SIGTERM. Cancelled, it ends at once: whoever waits is closed
+    without an answer. Raises :class:`OSError` if the address is taken.
+    """
+    listeners, warning = await open_listeners(settings.host, settings.port)
+    upstream = upstream or Ollama(settings.ollama_url, keep_alive=settings.keep_alive)
+    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)])
+    shutdown = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            died = await nursery.start(_supervise, dispatcher, shutdown)
+            serving = partial(serve_http, create_app(settings, dispatcher), listeners, shutdown=shutdown)
+            urls = [_url(listener) for listener in listeners]
+            _say_hello(settings, urls, warning)
+            # What lives from here to the end need not be looked at by every garbage collection.
+            gc.collect()
+            gc.freeze()
+            task_status.started(urls)
+            nursery.start_soon(_stop_on_signal, dispatcher, shutdown, signals)
+            await serving()
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await upstream.aclose()
+    if died():
+        return Exit.BUG
+    return Exit.JOBS_LOST if dispatcher.told_off else Exit.DRAINED
+
+
+async def _supervise(
+    dispatcher: Dispatcher, shutdown: trio.Event, *, task_status: trio.TaskStatus[Callable[[], bool]]
+) -> None:
+    """Run the dispatcher; when a bug ends it, let those who were told so read it, and end the process."""
+    bug: list[DispatcherDied] = []
+    task_status.started(lambda: bool(bug))
+    try:
+        await dispatcher.run()
+    except DispatcherDied as died:
+        bug.append(died)
+        _log.critical("the line itself has failed, and the service ends: please report this", exc_info=died)
+        shutdown.set()
+
+
+async def _stop_on_signal(dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int] | None) -> None:
+    """The first signal drains the line, the second skips to the end."""
+    if signals is not None:
+        await _drain_then_stop(dispatcher, shutdown, signals)
+        return
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        await _drain_then_stop(dispatcher, shutdown, received)
+
+
+async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int]) -> None:
+    await anext(signals)
+    left = dispatcher.left_to_do
+    if left:
+        how = "; press Ctrl-C again to stop now" if sys.stderr.isatty() else ""
+        _log.info(f"stopping: {left} job{'s' if left != 1 else ''} may finish first{how}")
+    async with trio.open_nursery() as nursery:
+
+        async def drain() -> None:
+            await dispatcher.drain()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(drain)
+        await anext(signals)
+        nursery.cancel_scope.cancel()
+    if dispatcher.told_off:
+        _log.warning("these jobs were not finished, and were told so", jobs=dispatcher.told_off)
+    shutdown.set()
+
+
+def _url(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _say_hello(settings: Settings, urls: list[str], warning: str | None) -> None:
+    port = urls[0].rpartition(":")[2]
+    base = f"http://localhost:{port}/v1" if settings.on_loopback else f"{urls[0]}/v1"
+    print(  # noqa: T201 - the first thing that a person sees
+        f"llm-queue is listening on {' and '.join(urls)}\n"
+        f"  programs use      {base} (the OpenAI dialect)\n"
+        f"  in front of       {settings.ollama_url} (Ollama)\n"
+        f"  model             {settings.model}, unless a request names another\n"
+        f"  context size      {settings.num_ctx} tokens at least",
+        flush=True,
+    )
+    if warning:
+        _log.warning(warning)

@@ -1,0 +1,84 @@
+"""A dispatcher in front of a scripted upstream, for tests on the autojump clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.dispatcher import Dispatcher
+from llm_queue.errors import QueueError
+from llm_queue.observe import Silent
+from llm_queue.settings import Settings
+from llm_queue.testing import ScriptedUpstream
+from llm_queue.testing.scripted import scripted_model
+from llm_queue.tickets import Submission, Ticket
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.chat import Answer, ChatRequest, Completion, Delta, Message, fold
+
+MODEL = scripted_model("scripted")
+OTHER = scripted_model("other")
+
+
+class Endings(Silent):
+    """Counts how often each job ended."""
+
+    def __init__(self) -> None:
+        self.count: dict[str, int] = {}
+
+    def ended(self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None) -> None:
+        self.count[job.id] = self.count.get(job.id, 0) + 1
+
+
+class Harness:
+    """What a test holds."""
+
+    def __init__(self, dispatcher: Dispatcher, upstream: ScriptedUpstream, endings: Endings) -> None:
+        self.dispatcher = dispatcher
+        self.upstream = upstream
+        self.endings = endings
+
+    def submit(self, text: str = "hello", *, model: Model | None = MODEL, **fields: Any) -> Ticket:
+        name = model.name if model is not None else "scripted"
+        request = ChatRequest(model=name, messages=(Message(role="user", content=text),))
+        return self.dispatcher.submit(Submission(request=request, model=model, **fields))
+
+    async def ask(self, text: str = "hello", **fields: Any) -> Answer:
+        return await answer(self.submit(text, **fields))
+
+    def prompts(self) -> list[str]:
+        """What was run, in order."""
+        return [run.request.messages[0].content for run in self.upstream.runs]
+
+
+async def answer(ticket: Ticket) -> Answer:
+    """The whole of it, or the error."""
+    deltas: list[Delta] = []
+    while True:
+        for item in await ticket.receive():
+            if isinstance(item, Completion):
+                return fold(deltas, item)
+            deltas.append(item)
+
+
+@asynccontextmanager
+async def line(upstream: ScriptedUpstream | None = None, **settings: Any) -> AsyncIterator[Harness]:
+    """A running line; at the end every job must have ended once and no two requests may have overlapped."""
+    upstream = upstream or ScriptedUpstream(known=[MODEL, OTHER])
+    endings = Endings()
+    async with trio.open_nursery() as nursery:
+        dispatcher = Dispatcher(Settings(**settings), upstream, [endings])
+        await nursery.start(dispatcher.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield Harness(dispatcher, upstream, endings)
+        assert dispatcher.left_to_do == 0
+        assert set(endings.count.values()) <= {1}
+        assert upstream.overlaps == []
+        nursery.cancel_scope.cancel()
+
+
+def lane_of(name: str) -> Lane:
+    return Lane[name.upper()]
