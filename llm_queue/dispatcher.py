@@ -96,6 +96,7 @@ class Dispatcher:
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
+        self._unknown_lanes = 0
         self._draining = False
         self._drained = trio.Event()
         self.told_off: list[str] = []
@@ -105,6 +106,11 @@ class Dispatcher:
 
     # --- for the web ---
 
+    @property
+    def busy(self) -> bool:
+        """True while somebody is served or waits."""
+        return bool(self._live)
+
     def submit(self, submission: Submission) -> Ticket:
         """Accept a job, at once or not at all. Closing the ticket says that the caller left.
 
@@ -113,6 +119,7 @@ class Dispatcher:
         """
         self._refuse(submission)
         self._arrivals += 1
+        self._unknown_lanes += submission.unknown_lane
         model = submission.model
         job = Job(
             id=secrets.token_urlsafe(16),
@@ -174,6 +181,7 @@ class Dispatcher:
             "surprise_loads": counts.surprise_loads,
             "retries": counts.retries,
             "outages": counts.outages,
+            "unknown_lanes": self._unknown_lanes,
             "holds": self._line.holds,
             "held_seconds": round(self._line.held_seconds, 3),
         }

@@ -1,4 +1,4 @@
-"""The log: one structured line per event, for a person on a terminal, as JSON elsewhere. Never a prompt or an answer."""
+"""The log: one structured line per event, for people on a terminal, as JSON elsewhere. Never a prompt or an answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from structlog.typing import Processor
 
 
 def configure(log_format: str) -> None:
-    """Send our events and those of the libraries to standard error, as ``text``, ``json``, or whatever fits (``auto``)."""
+    """Send our events and those of the libraries to standard error: as ``text``, ``json``, or what fits (``auto``)."""
     text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,

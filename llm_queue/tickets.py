@@ -23,7 +23,8 @@ class Submission:
     """One checked request, as the web hands it to the line.
 
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
-    anything; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes.
+    anything; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes; ``unknown_lane`` says that it
+    named a lane that there is not.
     """
 
     request: ChatRequest
@@ -35,6 +36,7 @@ class Submission:
     max_wait: float | None = None
     size: int = 0
     request_id: str = ""
+    unknown_lane: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class ContextSizes:
         return self.translate(shown) | {key}
 
     def failed(self, key: RunnerKey) -> int | None:
-        """A load of ``key`` failed. If that was a raise, the last good size is the model's limit now; it is returned."""
+        """A load of ``key`` failed. If that was a raise, the last good size is the model's limit now, and returned."""
         current = self._current.get(key.model)
         if current is None or current >= key.num_ctx:
             return None
@@ -54,7 +54,7 @@ class ContextSizes:
         return current
 
     def adopt(self, shown: Iterable[RunnerKey]) -> frozenset[RunnerKey]:
-        """Take over what somebody loaded before us, so that it is not loaded again. Returns what is resident, in our terms."""
+        """Take over what was loaded before us, rather than load it again. Returns what is resident, in our terms."""
         resident = self.translate(shown)
         for key in resident:
             if self.floor <= key.num_ctx <= self.ceiling:

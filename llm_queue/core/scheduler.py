@@ -37,7 +37,7 @@ STALE_AFTER: Final = 60.0
 and programs that bypass the line load what they like."""
 
 PROBE_DELAYS: Final = (0.1, 1.0)
-"""Seconds between probes of an upstream that is away: the first, doubling up to the last. It is local: they cost nothing."""
+"""Seconds between probes of an upstream that is away: the first, doubling up to the last. They cost nothing."""
 
 BUSY_DELAYS: Final = (0.1, 2.0)
 """Seconds before a busy upstream is tried again, likewise."""
@@ -75,7 +75,8 @@ class Outage:
 @dataclass(slots=True)
 class Counts:
     """What the scheduler has counted since the start. ``loads_first_come`` is what the same arrivals would have cost
-    if each had run at its own wish in the order of arrival."""
+    if each had run at its own wish in the order of arrival.
+    """
 
     loads: int = 0
     loads_failed: int = 0
@@ -268,7 +269,8 @@ class Scheduler:
         resolved: Mapping[str, Resolved | QueueError] = MappingProxyType({}),
     ) -> list[Action]:
         """The upstream answered (``failure`` is None), with what it has loaded and what its catalogue says of the
-        unresolved jobs; or it did not."""
+        unresolved jobs; or it did not.
+        """
         self._probing = False
         outage = self.outage
         if outage is None:
@@ -448,16 +450,18 @@ class Scheduler:
     def _drop(self, job: Job) -> None:
         if self._unresolved.pop(job.id, None) is None:
             self._policy.remove(job)
-        if job in self._patience:
-            self._patience.remove(job)
 
     def _set_picked(self, job: Job) -> None:
         job.picked = True
+        self._stop_patience(job)
+
+    def _stop_patience(self, job: Job) -> None:
         if job in self._patience:
             self._patience.remove(job)
 
     def _end(self, job: Job, state: State, error: QueueError | None, now: float) -> None:
         job.move(state, now)
+        self._stop_patience(job)
         self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
         self._policy.leaves(job.client, now, answered=state is State.SUCCEEDED)
         self._actions.append(Settle(job, error))

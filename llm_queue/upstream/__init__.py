@@ -1,1 +1,1 @@
-"""Engines that run models. An engine knows nothing of the line but the few shapes in :mod:`llm_queue.upstream.protocol`."""
+"""Engines that run models. What the line asks of one stands in :mod:`llm_queue.upstream.protocol`."""

@@ -18,8 +18,9 @@ from llm_queue.settings import Settings
 from llm_queue.tickets import Submission, Ticket
 from llm_queue.web.answer import job_headers
 from llm_queue.web.asgi import KEY_NAME, REQUEST_ID, TICKET, Scope
-from llm_queue.web.identity import client_of
+from llm_queue.web.identity import client_of, product_of
 from llm_queue.web.line import Line
+from llm_queue.web.peers import PATIENCE, Peers
 from llm_queue.web.stream import EventStream, first_items
 from llm_queue.wire.chat import Completion, Delta, fold
 from llm_queue.wire.openai import ChatEncoder, Limits, ParsedChat, lane_name, parse_chat, tier_name
@@ -28,6 +29,9 @@ logger = logging.getLogger("llm_queue.web")
 
 BODY_STALL: Final = 30.0
 """Seconds without a byte after which a request body counts as given up."""
+
+LARGE: Final = 256 * 2**10
+"""Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
 
 NEARLY_FULL: Final = 0.98
 """Share of the context at which a prompt was probably cut: Ollama cuts without a word, to a little less than all."""
@@ -39,6 +43,7 @@ class ChatEndpoint:
     def __init__(self, settings: Settings, line: Line) -> None:
         self._settings = settings
         self._line = line
+        self._peers = Peers()
         self._limits = Limits(
             max_depth=settings.max_depth,
             max_messages=settings.max_messages,
@@ -51,7 +56,7 @@ class ChatEndpoint:
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
         body = await read_body(request, self._settings.max_body)
-        parsed = parse_chat(body, self._limits)
+        parsed = await self._parse(body)
         submission = await self._submission(request, scope, parsed, len(body))
         del body
         ticket = self._line.submit(submission)
@@ -68,9 +73,25 @@ class ChatEndpoint:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(parsed.dropped)
         return response
 
+    async def _parse(self, body: bytes) -> ParsedChat:
+        if len(body) < LARGE:
+            return parse_chat(body, self._limits)
+        return await trio.to_thread.run_sync(parse_chat, body, self._limits, abandon_on_cancel=True)
+
+    async def _client(self, request: Request, scope: Scope) -> str:
+        """Who asks, as the headers say, or else as the system knows; it is asked only while others are here."""
+        name = client_of(request.headers, scope.get(KEY_NAME))
+        if name != product_of(request.headers):
+            return name
+        peer, server = scope.get("client"), scope.get("server")
+        patience = PATIENCE if self._line.busy else 0.0
+        return (
+            await self._peers.name(peer and (peer[0], peer[1]), server[1] if server else 0, patience=patience) or name
+        )
+
     async def _submission(self, request: Request, scope: Scope, parsed: ParsedChat, size: int) -> Submission:
         name = parsed.request.model or self._settings.model
-        lane, _ = lane_name(request.headers.get("X-LLM-Queue-Lane"), parsed.priority, parsed.service_tier)
+        lane, unknown_lane = lane_name(request.headers.get("X-LLM-Queue-Lane"), parsed.priority, parsed.service_tier)
         max_wait = _max_wait(request, self._settings.max_wait)
         try:
             model = await self._line.catalog.resolve(name)
@@ -80,12 +101,13 @@ class ChatEndpoint:
             request=msgspec.structs.replace(parsed.request, model=name),
             model=model,
             lane=Lane[lane.upper()],
-            client=client_of(request.headers, scope.get(KEY_NAME)),
+            client=await self._client(request, scope),
             stream=parsed.stream,
             num_ctx=parsed.num_ctx,
             max_wait=max_wait,
             size=size,
             request_id=scope.get(REQUEST_ID, ""),
+            unknown_lane=unknown_lane,
         )
 
 

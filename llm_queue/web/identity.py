@@ -25,15 +25,14 @@ def client_of(headers: Headers, key_name: str | None) -> str:
         key_name,
         headers.get("X-OpenWebUI-User-Id"),
         headers.get("Origin"),
-        _product(headers.get("User-Agent", "")),
     )
-    return next((name for name in map(_clean, names) if name), UNKNOWN)
+    return next((name for name in map(_clean, names) if name), product_of(headers))
 
 
-def _product(agent: str) -> str:
-    """``OpenAI/Python 1.2.3`` is OpenAI/Python, and ``curl/8.5.0`` is curl."""
-    words = agent.split(maxsplit=1)
-    return _VERSION.sub("", words[0]) if words else ""
+def product_of(headers: Headers) -> str:
+    """What the program calls itself: ``OpenAI/Python 1.2.3`` is OpenAI/Python, and ``curl/8.5.0`` is curl."""
+    words = headers.get("User-Agent", "").split(maxsplit=1)
+    return (_clean(_VERSION.sub("", words[0])) if words else "") or UNKNOWN
 
 
 def _clean(name: str | None) -> str:

@@ -30,6 +30,10 @@ class Line(Protocol):
     def catalog(self) -> Catalog:
         """The upstream's models."""
 
+    @property
+    def busy(self) -> bool:
+        """True while somebody is served or waits."""
+
     def submit(self, submission: Submission) -> Ticket:
         """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""
 

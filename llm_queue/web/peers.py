@@ -2,13 +2,14 @@
 
 Two scripts that use the same library look alike by their headers, and would be one client to the line. The operating
 system knows better. Asking it takes milliseconds and a thread, so a request waits for the answer only as long as
-nobody would notice, and the connection's next request has it anyway.
+nobody would notice, and only while somebody else is there whom it could be confused with.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Final
 
 import psutil
 import trio
+from outcome import Outcome, Value
 
 PATIENCE: Final = 0.03
 """Seconds that a request waits to learn who sends it: a third of what feels like at once."""
@@ -48,44 +50,63 @@ INTERPRETERS: Final = (
 )
 """Programs that say nothing of what they run; their script does."""
 
+AT_ONCE: Final = 2
+"""Searches under way at most: each keeps a thread busy."""
+
 Address = tuple[str, int]
-"""Of a peer or of ours: host and port."""
+"""Host and port."""
+
+Found = tuple[int, str] | None
+"""A process id and its program's name."""
+
+Find = Callable[[Address, int, tuple[int, ...]], Found]
 
 
 class Peers:
     """Names of programs by the address they call from."""
 
-    def __init__(self, find: Callable[[Address, int, tuple[int, ...]], tuple[int, str] | None] | None = None) -> None:
+    def __init__(self, find: Find | None = None) -> None:
         """``find`` stands in for the operating system: see :func:`find_program`."""
         self._find = find or find_program
         self._names: OrderedDict[Address, tuple[str | None, float]] = OrderedDict()
         self._familiar: OrderedDict[int, None] = OrderedDict()
-        self._looking = trio.CapacityLimiter(1)
+        self._looking: dict[Address, trio.Event] = {}
 
-    async def name(self, peer: Address | None, port: int) -> str | None:
-        """What runs at ``peer``, which is connected to our ``port``; None if that is not to be had in time.
+    async def name(self, peer: Address | None, port: int, *, patience: float) -> str | None:
+        """What runs at ``peer``, which is connected to our ``port``; None if that takes longer than so many seconds.
 
-        Cancelled, or out of patience, it goes on looking in its thread, and the connection's next request has the name.
+        Out of patience, or cancelled, the search goes on, so that the connection's next request has the name at once.
         """
         if peer is None or not _is_loopback(peer[0]):
             return None
-        if peer not in self._names or self._names[peer][1] + HOLDS_FOR < trio.current_time():
-            look = partial(self._look, peer, port, tuple(self._familiar), trio.lowlevel.current_trio_token())
-            with trio.move_on_after(PATIENCE):
-                await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looking)
-                await trio.lowlevel.checkpoint()  # what the thread has found comes in between
-        name, _ = self._names.pop(peer, (None, 0.0))
-        if name is not None:
+        name, seen_at = self._names.get(peer, (None, -math.inf))
+        if seen_at + HOLDS_FOR < trio.current_time():
+            found = self._look(peer, port)
+            if found is not None and patience > 0:
+                with trio.move_on_after(patience):
+                    await found.wait()
+            name, _ = self._names.get(peer, (None, 0.0))
+        if peer in self._names:
             self._names[peer] = name, trio.current_time()
         return name
 
-    def _look(self, peer: Address, port: int, familiar: tuple[int, ...], token: trio.lowlevel.TrioToken) -> None:
-        found = self._find(peer, port, familiar)
-        with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(self._remember, peer, found)
+    def _look(self, peer: Address, port: int) -> trio.Event | None:
+        """Begin to search in a thread, or join a search that has begun."""
+        if peer not in self._looking and len(self._looking) < AT_ONCE:
+            self._looking[peer] = trio.Event()
+            token = trio.lowlevel.current_trio_token()
 
-    def _remember(self, peer: Address, found: tuple[int, str] | None) -> None:
+            def deliver(result: Outcome[Found]) -> None:
+                with contextlib.suppress(trio.RunFinishedError):
+                    token.run_sync_soon(self._found, peer, result)
+
+            trio.lowlevel.start_thread_soon(partial(self._find, peer, port, tuple(self._familiar)), deliver)
+        return self._looking.get(peer)
+
+    def _found(self, peer: Address, result: Outcome[Found]) -> None:
+        found = result.value if isinstance(result, Value) else None
         self._names[peer] = (found[1] if found else None), trio.current_time()
+        self._looking.pop(peer).set()
         while len(self._names) > KEPT:
             self._names.popitem(last=False)
         if found:
@@ -95,7 +116,7 @@ class Peers:
                 self._familiar.popitem(last=False)
 
 
-def find_program(peer: Address, port: int, familiar: tuple[int, ...] = ()) -> tuple[int, str] | None:
+def find_program(peer: Address, port: int, familiar: tuple[int, ...] = ()) -> Found:
     """The process that holds this end of a connection to our ``port``, and its program's name. May take long.
 
     None where the system does not tell, as for other users' processes.

@@ -37,7 +37,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """What to ask of the model: everything but the context size, which is the line's to choose.
 
     ``options`` holds only what the caller gave, under Ollama's names, so that the model's own defaults stand.
-    ``format`` is ``"json"``, a JSON schema, or nothing. ``think`` is an effort, a switch, or nothing (the model decides).
+    ``format`` is ``"json"``, a JSON schema, or nothing. ``think`` is an effort, a switch, or nothing (as
+    the model likes).
     """
 
     model: str

@@ -57,6 +57,7 @@ class FakeLine:
         self.tickets: list[Ticket] = []
         self.left: list[str] = []
         self.refused: list[tuple[str, str]] = []
+        self.busy = False
         self.submitted = trio.Event()
         self.gone = trio.Event()
         self.script: Callable[[Ticket], None] = lambda ticket: None

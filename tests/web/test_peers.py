@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
 
 import pytest
 import trio
+from trio.testing import MockClock
 
-from llm_queue.web import peers
-from llm_queue.web.peers import Peers, find_program, program_name
+from llm_queue.web.peers import HOLDS_FOR, Peers, find_program, program_name
 
 
 class Process:
@@ -63,9 +64,9 @@ async def test_an_answer_is_remembered_for_the_connection() -> None:
 
     known = Peers(find)
     for _ in range(3):
-        assert await known.name(("127.0.0.1", 5000), 11500) == "program 5000"
+        assert await known.name(("127.0.0.1", 5000), 11500, patience=10) == "program 5000"
     assert asked == [()]
-    assert await known.name(("127.0.0.1", 5001), 11500) == "program 5001"
+    assert await known.name(("127.0.0.1", 5001), 11500, patience=10) == "program 5001"
     assert asked == [(), (7,)]
 
 
@@ -73,28 +74,42 @@ async def test_another_machine_is_nobody_we_could_look_up() -> None:
     def find(peer: tuple[str, int], port: int, familiar: tuple[int, ...]) -> tuple[int, str]:
         raise AssertionError("asked")
 
-    assert await Peers(find).name(("192.168.1.7", 5000), 11500) is None
-    assert await Peers(find).name(None, 11500) is None
+    assert await Peers(find).name(("192.168.1.7", 5000), 11500, patience=10) is None
+    assert await Peers(find).name(None, 11500, patience=10) is None
 
 
-async def test_a_slow_system_costs_a_moment_and_is_known_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "PATIENCE", 0.01)
+async def test_a_slow_system_costs_a_moment_and_is_known_the_next_time(autojump_clock: MockClock) -> None:
     answered = threading.Event()
-    remembered = trio.Event()
 
     def find(peer: tuple[str, int], port: int, familiar: tuple[int, ...]) -> tuple[int, str]:
         answered.wait(10)
         return 7, "slow"
 
-    class Watched(Peers):
-        def _remember(self, peer: tuple[str, int], found: tuple[int, str] | None) -> None:
-            super()._remember(peer, found)
-            remembered.set()
-
-    known = Watched(find)
-    assert await known.name(("127.0.0.1", 5000), 11500) is None
-    monkeypatch.setattr(peers, "PATIENCE", 10.0)
+    known = Peers(find)
+    assert await known.name(("127.0.0.1", 5000), 11500, patience=0.03) is None
+    assert await known.name(("127.0.0.1", 5000), 11500, patience=0) is None
+    assert trio.current_time() == pytest.approx(0.03)
     answered.set()
-    with trio.fail_after(10):
-        await remembered.wait()
-    assert await known.name(("127.0.0.1", 5000), 11500) == "slow"
+    autojump_clock.autojump_threshold = math.inf
+    assert await known.name(("127.0.0.1", 5000), 11500, patience=10) == "slow"
+
+
+async def test_a_search_that_fails_is_no_error() -> None:
+    def find(peer: tuple[str, int], port: int, familiar: tuple[int, ...]) -> tuple[int, str]:
+        raise RuntimeError
+
+    assert await Peers(find).name(("127.0.0.1", 5000), 11500, patience=10) is None
+
+
+async def test_an_address_belongs_to_a_program_only_for_a_while(autojump_clock: MockClock) -> None:
+    asked = []
+
+    def find(peer: tuple[str, int], port: int, familiar: tuple[int, ...]) -> tuple[int, str]:
+        asked.append(peer)
+        return 7, f"program {len(asked)}"
+
+    known = Peers(find)
+    autojump_clock.autojump_threshold = math.inf
+    assert await known.name(("::1", 5000), 11500, patience=10) == "program 1"
+    autojump_clock.jump(HOLDS_FOR + 1)
+    assert await known.name(("::1", 5000), 11500, patience=10) == "program 2"

@@ -1,0 +1,292 @@
+"""The line in virtual time: the very same core, with programs, run times and loads that are made up.
+
+For the tests, and for choosing settings: ten minutes of a laptop's day take a second or two. ``llm-queue simulate``
+runs it from the command line.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.jobs import Job, Lane, State
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.line import Hold, Line, Policy, Rules
+from llm_queue.core.scheduler import Limits, Scheduler
+
+Seconds = Callable[[random.Random], float]
+"""Draws one duration."""
+
+
+def always(seconds: float) -> Seconds:
+    """The same every time."""
+    return lambda _: seconds
+
+
+def uniform(least: float, most: float) -> Seconds:
+    """Anything between the two."""
+    return lambda draw: draw.uniform(least, most)
+
+
+def exponential(mean: float) -> Seconds:
+    """Mostly short, sometimes long."""
+    return lambda draw: draw.expovariate(1 / mean)
+
+
+def heavy_tailed(typical: float) -> Seconds:
+    """Mostly about ``typical``, now and then a hundred times that: Pareto with index 1.5."""
+    return lambda draw: typical * min(100.0, draw.paretovariate(1.5) - 0.5)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Who asks, for what, and how.
+
+    In a closed loop (``think``) the next job comes so long after the last one's answer; open (``every``), jobs come
+    that far apart whether or not the last one has its answer. ``at_once`` jobs come at the start, ``jobs`` in all.
+    """
+
+    client: str
+    run: Seconds
+    think: Seconds | None = None
+    every: Seconds | None = None
+    model: str = "a"
+    num_ctx: int = 8192
+    lane: Lane = Lane.NORMAL
+    start: float = 0.0
+    at_once: int = 1
+    jobs: int | None = None
+
+
+@dataclass
+class Served:
+    """How one client fared in one lane; times in seconds."""
+
+    waits: list[float] = field(default_factory=list)
+    run_seconds: float = 0.0
+
+    @property
+    def median_wait(self) -> float:
+        """Half of its jobs waited longer."""
+        return median(self.waits) if self.waits else 0.0
+
+    @property
+    def longest_wait(self) -> float:
+        """The longest of its waits, loads included."""
+        return max(self.waits, default=0.0)
+
+
+@dataclass
+class Result:
+    """What came of it. ``useful`` is the share of ``seconds`` in which the model computed answers, and ``answers`` how
+    many it finished in them; ``finished_at`` is when the last job ended, and ``bound`` when it could have at the
+    earliest: all run times, and one load per key.
+    """
+
+    seconds: float
+    useful: float = 0.0
+    answers: int = 0
+    bound: float = 0.0
+    finished_at: float = 0.0
+    loads: int = 0
+    holds: int = 0
+    held_seconds: float = 0.0
+    served: dict[tuple[Lane, str], Served] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+
+class Simulation:
+    """One run. ``load`` is how long a load takes; one key is resident at a time."""
+
+    def __init__(
+        self,
+        programs: Iterable[Program],
+        *,
+        load: Seconds,
+        seconds: float,
+        rules: Rules | None = None,
+        policy: Callable[[ContextSizes], Policy] | None = None,
+        seed: int = 1,
+    ) -> None:
+        self._programs = list(programs)
+        self._load = load
+        self._seconds = seconds
+        self._draw = random.Random(seed)  # noqa: S311 - made-up durations, and the same ones every time
+        contexts = ContextSizes(1, 1 << 30)
+        self._policy = policy(contexts) if policy else Line(rules or Rules(), contexts)
+        self._scheduler = Scheduler(self._policy, contexts, Limits(), now=0.0)
+        self._now = 0.0
+        self._serial = itertools.count()
+        self._events: list[tuple[float, int, Callable[[], list[Action]]]] = []
+        self._programs_of: dict[str, Program] = {}
+        self._jobs_left = {program.client: program.jobs for program in self._programs}
+        self._result = Result(seconds)
+        self._keys: set[RunnerKey] = set()
+        self._ticks: set[float] = set()
+
+    def run(self) -> Result:
+        """Play it out: until ``seconds`` are over and every job that came before then has ended."""
+        self._act(self._scheduler.tick(0.0))
+        for program in self._programs:
+            for _ in range(program.at_once):
+                self._arrive_later(program, program.start)
+        while self._events:
+            self._now, _, event = heapq.heappop(self._events)
+            self._act(event())
+            self._tick_later()
+        result = self._result
+        result.loads = self._scheduler.counts.loads
+        result.bound += len(self._keys) * self._load(self._draw)
+        result.useful /= min(self._seconds, max(result.finished_at, 1e-9))
+        if isinstance(self._policy, Line):
+            result.holds, result.held_seconds = self._policy.holds, self._policy.held_seconds
+        return result
+
+    # --- what happens ---
+
+    def _at(self, time: float, event: Callable[[], list[Action]]) -> None:
+        heapq.heappush(self._events, (time, next(self._serial), event))
+
+    def _tick_later(self) -> None:
+        wake_at = self._scheduler.wake_at()
+        if wake_at is not None and wake_at not in self._ticks:
+            self._ticks.add(wake_at)
+
+            def tick() -> list[Action]:
+                self._ticks.discard(wake_at)
+                return self._scheduler.tick(self._now)
+
+            self._at(max(wake_at, self._now), tick)
+
+    def _arrive_later(self, program: Program, time: float) -> None:
+        left = self._jobs_left[program.client]
+        if time >= self._seconds or left == 0:
+            return
+        if left is not None:
+            self._jobs_left[program.client] = left - 1
+        self._at(time, lambda: self._arrive(program))
+
+    def _arrive(self, program: Program) -> list[Action]:
+        serial = next(self._serial)
+        job = Job(
+            id=f"{program.client} {serial}",
+            lane=program.lane,
+            client=program.client,
+            model=program.model,
+            wish=program.num_ctx,
+            arrival=serial,
+            submitted_at=self._now,
+        )
+        self._programs_of[job.id] = program
+        if program.every is not None:
+            self._arrive_later(program, self._now + program.every(self._draw))
+        return self._scheduler.submitted(job, self._now)
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case StartLoad(_, key):
+                    self._at(self._now + self._load(self._draw), self._loaded(key))
+                case StartAttempt(job, key):
+                    self._start(job, key)
+                case Settle(job, _):
+                    self._settle(job)
+                case Probe():
+                    self._at(self._now, lambda: self._scheduler.probe_ended(self._now, failure=None))
+                case AskResident():
+                    self._at(self._now, lambda: self._scheduler.resident_known(self._policy.resident, self._now))
+                case Abort() | Requeued():
+                    raise AssertionError("nobody leaves and nothing breaks in a simulation")
+
+    def _loaded(self, key: RunnerKey) -> Callable[[], list[Action]]:
+        return lambda: self._scheduler.load_ended(Outcome.SUCCEEDED, self._now, shown=[key])
+
+    def _start(self, job: Job, key: RunnerKey) -> None:
+        self._keys.add(key)
+        seconds = self._programs_of[job.id].run(self._draw)
+        served = self._result.served.setdefault((job.lane, job.client), Served())
+        served.waits.append(self._now - job.submitted_at)
+        served.run_seconds += seconds
+        self._result.bound += seconds
+        self._result.useful += max(0.0, min(seconds, self._seconds - self._now))
+        self._result.order.append(job.client)
+        self._at(self._now + seconds, lambda: self._scheduler.attempt_ended(Outcome.SUCCEEDED, self._now))
+
+    def _settle(self, job: Job) -> None:
+        assert job.state is State.SUCCEEDED
+        self._result.finished_at = self._now
+        self._result.answers += self._now <= self._seconds
+        program = self._programs_of.pop(job.id)
+        if program.think is not None:
+            self._arrive_later(program, self._now + program.think(self._draw))
+
+
+class Simple:
+    """The orders that the line is compared with, in a few lines each.
+
+    ``lanes``: a higher lane goes first. ``grouping``: the resident key goes on while anybody wants it. Arrival decides
+    the rest; without either this is first come, first served.
+    """
+
+    def __init__(self, contexts: ContextSizes, *, lanes: bool, grouping: bool) -> None:
+        self.resident: frozenset[RunnerKey] = frozenset()
+        self._contexts = contexts
+        self._lanes = lanes
+        self._grouping = grouping
+        self._waiting: dict[str, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        assert job.model is not None
+        job.key = self._contexts.key(job.model, job.wish)
+        self._waiting[job.id] = job
+
+    def remove(self, job: Job) -> None:
+        del self._waiting[job.id]
+
+    def choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
+        return min(self._waiting.values(), key=self._rank, default=None)
+
+    def _rank(self, job: Job) -> tuple[int, bool, int]:
+        return (job.lane if self._lanes else 0, self._grouping and job.key not in self.resident, job.arrival)
+
+    def serve(self, job: Job) -> None:
+        self.remove(job)
+
+    def bill(self, job: Job, seconds: float) -> None: ...
+    def load_begins(self, job: Job, key: RunnerKey) -> None: ...
+    def load_ended(self, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool) -> None: ...
+    def unbind(self) -> None: ...
+    def arrives(self, client: str, now: float) -> None: ...
+    def leaves(self, client: str, now: float, *, answered: bool) -> None: ...
+
+    def rekey(self, model: str) -> None:
+        for job in self._waiting.values():
+            if job.model == model:
+                job.key = self._contexts.key(model, job.wish)
+
+    def waiting(self) -> Sequence[Job]:
+        return list(self._waiting.values())
+
+
+def first_come(contexts: ContextSizes) -> Policy:
+    """First come, first served: what Ollama does by itself."""
+    return Simple(contexts, lanes=False, grouping=False)
+
+
+def priority_only(contexts: ContextSizes) -> Policy:
+    """Higher lanes first, then arrival: what HAProxy can do."""
+    return Simple(contexts, lanes=True, grouping=False)
+
+
+def grouping(contexts: ContextSizes) -> Policy:
+    """Higher lanes first, then whoever needs no load, without any bound: what llama-swap does."""
+    return Simple(contexts, lanes=True, grouping=True)
