@@ -126,7 +126,7 @@ class Dispatcher:
             lane=submission.lane,
             client=submission.client,
             model=model.identity if model else None,
-            wish=self._contexts.wish(submission.num_ctx, model.trained if model else None),
+            wish=self._wish(submission, model),
             arrival=self._arrivals,
             submitted_at=_now(),
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
@@ -389,7 +389,12 @@ class Dispatcher:
             live.model = await self.catalog.resolve(live.submission.request.model)
         except ModelNotFound as error:
             return error
-        return Resolved(live.model.identity, self._contexts.wish(live.submission.num_ctx, live.model.trained))
+        return Resolved(live.model.identity, self._wish(live.submission, live.model))
+
+    def _wish(self, submission: Submission, model: Model | None) -> int:
+        if not self.upstream.chooses_context:
+            return 0
+        return self._contexts.wish(submission.num_ctx, model.trained if model else None)
 
     # --- small things ---
 

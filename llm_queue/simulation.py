@@ -70,6 +70,7 @@ class Served:
 
     waits: list[float] = field(default_factory=list)
     run_seconds: float = 0.0
+    done_at: float = 0.0
 
     @property
     def median_wait(self) -> float:
@@ -216,7 +217,8 @@ class Simulation:
         self._result.bound += seconds
         self._result.useful += max(0.0, min(seconds, self._seconds - self._now))
         self._result.order.append(job.client)
-        self._at(self._now + seconds, lambda: self._scheduler.attempt_ended(Outcome.SUCCEEDED, self._now))
+        served.done_at = self._now + seconds
+        self._at(served.done_at, lambda: self._scheduler.attempt_ended(Outcome.SUCCEEDED, self._now))
 
     def _settle(self, job: Job) -> None:
         assert job.state is State.SUCCEEDED

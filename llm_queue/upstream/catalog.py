@@ -35,23 +35,24 @@ class Catalog:
 
     def lookup(self, name: str) -> Model | None:
         """The model of that name with all that is known of it, or None if it would take a question to say so."""
-        listed = self._listed.get(canonical(name))
+        listed = self._find(name)
         described = listed and self._described.get(listed.identity)
         if listed is None or described is None:
             return None
         return msgspec.structs.replace(listed, trained=described.trained, capabilities=described.capabilities)
 
     async def resolve(self, name: str) -> Model:
-        """The model of that name, described.
+        """The model of that name, described; of no name, the first there is.
 
         Raises :class:`~llm_queue.errors.ModelNotFound` with the names that are there, and what the upstream raises
         when it cannot be asked (:class:`~llm_queue.errors.UpstreamUnreachable`).
         """
         if (known := self.lookup(name)) is not None:
             return known
-        if canonical(name) not in self._listed:
+        listed = self._find(name)
+        if listed is None:
             await self.refresh()
-        listed = self._listed.get(canonical(name))
+            listed = self._find(name)
         if listed is None:
             raise self._not_found(name)
         described = await self._describe(listed)
@@ -64,6 +65,9 @@ class Catalog:
     def models(self) -> list[Model]:
         """The models of the last answer, in the upstream's order."""
         return list(self._listed.values())
+
+    def _find(self, name: str) -> Model | None:
+        return self._listed.get(canonical(name)) if name else next(iter(self._listed.values()), None)
 
     async def _list(self) -> None:
         listed = {canonical(model.name): model for model in await self._upstream.models()}
@@ -94,7 +98,7 @@ class Catalog:
         else:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             there = "There are: " + ", ".join(names[:MAX_NAMED]) + more
-        return ModelNotFound(f"model {name!r} not found. {there}. `ollama pull NAME` gets another.", param="model")
+        return ModelNotFound(f"model {name!r} not found. {there}. {self._upstream.more_models}", param="model")
 
 
 def canonical(name: str) -> str:

@@ -39,6 +39,15 @@ class Upstream(Protocol):
     url: str
     """Where it is, for messages."""
 
+    chooses_context: bool
+    """False if there is no context size to choose: then every ``num_ctx`` of a runner key is 0, whatever was asked."""
+
+    default_model: str
+    """The model for requests that name none, unless a setting names one; empty for the first of the catalogue."""
+
+    more_models: str
+    """How to get another model, as one sentence for messages."""
+
     async def models(self) -> list[Model]:
         """The catalogue: names and identities, without what costs a question per model."""
 

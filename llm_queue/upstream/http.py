@@ -1,0 +1,125 @@
+"""One HTTP API of an engine: model work on one connection, questions on another, and what goes wrong in our terms."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import httpx
+import trio
+
+from llm_queue.errors import UpstreamBroke, UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnreachable
+from llm_queue.upstream.transport import Connect, OneConnection, open_stream
+
+QUESTION_TIMEOUT: Final = 5.0
+"""Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""
+
+MAX_ANSWER: Final = 16 * 2**20
+"""Bytes of an answer that is read as a whole: a list of models, a model's description, an error."""
+
+
+class HttpApi:
+    """Model work has a connection of its own, and so have questions, which go one after the other: a question never
+    waits for model work.
+
+    Both go straight to the transport. An ``httpx.AsyncClient`` in between would wrap each body in async generators,
+    which trio cannot close when a run is given up from inside, and all else it adds (cookies, redirects, proxies,
+    authentication) must not happen here. Raises nothing but our own errors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        error_text: Callable[[bytes], str],
+        unreachable: str,
+        headers: Mapping[str, str] | None = None,
+        connect: Connect = open_stream,
+    ) -> None:
+        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do about that."""
+        self.name = name
+        self.url = url.rstrip("/")
+        self._error_text = error_text
+        self._unreachable = unreachable
+        self._headers = {"user-agent": "llm-queue"} | dict(headers or {})
+        self._work = OneConnection(connect)
+        self._questions = OneConnection(connect)
+        self._question = trio.Lock()
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """A question that loads nothing, answered as a whole."""
+        async with self._question:
+            try:
+                with trio.fail_after(QUESTION_TIMEOUT):
+                    async with self._exchange(self._questions, method, path, body) as response:
+                        return await _whole(response)
+            except trio.TooSlowError:
+                raise UpstreamUnreachable(
+                    f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
+                ) from None
+
+    async def work(self, path: str, body: bytes) -> bytes:
+        """Model work, answered as a whole."""
+        async with self._exchange(self._work, "POST", path, body) as response:
+            return await _whole(response)
+
+    async def stream(self, path: str, body: bytes, receive: Callable[[bytes], None]) -> None:
+        """Model work, each piece of its answer handed to ``receive`` as it arrives.
+
+        An exception that ``receive`` raises ends the request as a cancellation would.
+        """
+        async with self._exchange(self._work, "POST", path, body) as response:
+            async for data in _stream(response):
+                receive(data)
+
+    async def aclose(self) -> None:
+        """Close both connections."""
+        await self._work.aclose()
+        await self._questions.aclose()
+
+    @asynccontextmanager
+    async def _exchange(
+        self, transport: OneConnection, method: str, path: str, body: bytes
+    ) -> AsyncIterator[httpx.Response]:
+        """One request and its answer, whose status is 200. On the way out the answer is at its end or seen closed."""
+        headers = self._headers | ({"content-type": "application/json"} if body else {})
+        request = httpx.Request(method, self.url + path, headers=headers, content=body)
+        try:
+            response = await transport.handle_async_request(request)
+            try:
+                if response.status_code != 200:
+                    raise self._refusal(response.status_code, await _whole(response))
+                yield response
+            finally:
+                await response.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise UpstreamUnreachable(
+                f"{self.name} cannot be reached at {self.url} ({error}). {self._unreachable}"
+            ) from error
+        except httpx.TransportError as error:
+            raise UpstreamBroke(f"{self.name} broke off its answer: {error}") from error
+
+    def _refusal(self, status: int, body: bytes) -> UpstreamError:
+        text = self._error_text(body) or f"{self.name} answered with status {status}."
+        if status == 401:  # a setting of ours is wrong: no caller could mend it with a key of its own
+            return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
+        if 400 <= status < 500:
+            return UpstreamRefused(text, status=status)
+        return UpstreamBusy(text) if status == 503 else UpstreamBroke(text)
+
+
+def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The body as it arrives, without the generators that ``aiter_raw`` puts around it."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return response.stream
+
+
+async def _whole(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for data in _stream(response):
+        body += data
+        if len(body) > MAX_ANSWER:
+            raise UpstreamBroke(f"The upstream sent an answer of more than {MAX_ANSWER} bytes.")
+    return bytes(body)

@@ -1,0 +1,188 @@
+"""Drives the real scheduler and line by hand: the test says what happens upstream and how long it takes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.line import Line, Rules
+from llm_queue.core.scheduler import Limits, Resolved, Scheduler
+from llm_queue.errors import QueueError, UpstreamUnreachable
+
+FLOOR = 8192
+CEILING = 65536
+
+
+def key(model: str, num_ctx: int = FLOOR) -> RunnerKey:
+    return RunnerKey(model, num_ctx)
+
+
+def made_job(
+    name: str, *, client: str = "x", lane: Lane = Lane.NORMAL, arrival: int = 0, now: float = 0.0, model: str = "a"
+) -> Job:
+    return Job(id=name, lane=lane, client=client, model=model, wish=FLOOR, arrival=arrival, submitted_at=now)
+
+
+class Driver:
+    """``upstream`` holds what the engine has loaded, and has room for so many keys (``room``)."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules | None = None,
+        limits: Limits | None = None,
+        resident: tuple[RunnerKey, ...] = (),
+        room: int = 1,
+        up: bool = True,
+    ) -> None:
+        self.now = 1000.0
+        self.contexts = ContextSizes(FLOOR, CEILING)
+        self.line = Line(rules or Rules(), self.contexts)
+        self.scheduler = Scheduler(self.line, self.contexts, limits or Limits(), self.now)
+        self.room = room
+        self.shown: list[RunnerKey] = list(resident)
+        self.log: list[Action] = []
+        self.settled: dict[str, list[QueueError | None]] = {}
+        self.ran: list[str] = []
+        self.loads: list[RunnerKey] = []
+        self.running: StartAttempt | None = None
+        self.loading: StartLoad | None = None
+        self.probing = False
+        self.asking = False
+        self.aborting: Abort | None = None
+        self._serial = itertools.count(1)
+        self.act(self.scheduler.tick(self.now))
+        if up:
+            self.probe()
+
+    # --- events ---
+
+    def submit(
+        self,
+        client: str = "x",
+        model: str | None = "a",
+        *,
+        lane: Lane = Lane.NORMAL,
+        wish: int = FLOOR,
+        max_wait: float | None = None,
+    ) -> Job:
+        serial = next(self._serial)
+        name = f"{client}{serial}"
+        job = Job(name, lane, client, model, wish, serial, self.now, max_wait=max_wait)
+        self.act(self.scheduler.submitted(job, self.now))
+        return job
+
+    def cancel(self, job: Job) -> None:
+        self.act(self.scheduler.cancelled(job, self.now))
+
+    def load(self, seconds: float = 3.0, outcome: Outcome = Outcome.SUCCEEDED, error: QueueError | None = None) -> None:
+        assert self.loading is not None
+        self.wait(seconds)
+        wanted, self.loading = self.loading.key, None
+        if outcome is Outcome.SUCCEEDED:
+            others = [other for other in self.shown if other.model != wanted.model]
+            self.shown = [*others, wanted][-self.room :]
+        self.act(self.scheduler.load_ended(outcome, self.now, error=error, shown=list(self.shown)))
+
+    def run(
+        self,
+        seconds: float = 1.0,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        *,
+        error: QueueError | None = None,
+        commit: bool = False,
+        surprise: bool = False,
+    ) -> Job:
+        assert self.running is not None
+        self.wait(seconds)
+        job, self.running, self.aborting = self.running.job, None, None
+        job.committed = job.committed or commit
+        self.act(self.scheduler.attempt_ended(outcome, self.now, error=error, surprise_load=surprise))
+        return job
+
+    def work(self, *, load: float = 3.0, run: float = 1.0) -> None:
+        """Do all that is to be done, holds included."""
+        while self.loading or self.running or self.scheduler.held_until is not None:
+            if self.loading:
+                self.load(load)
+            elif self.running:
+                self.run(run)
+            else:
+                self.wait(self.scheduler.held_until - self.now if self.scheduler.held_until else 0.0)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; whatever is due on the way happens."""
+        end = self.now + seconds
+        spins = 0
+        while (wake_at := self.scheduler.wake_at()) is not None and wake_at <= end:
+            spins = spins + 1 if wake_at <= self.now else 0
+            assert spins < 3, "it wants to be woken again and again, without time passing"
+            self.now = max(self.now, wake_at)
+            self.act(self.scheduler.tick(self.now))
+        self.now = end
+
+    def probe(self, *, up: bool = True, resolved: Mapping[str, Resolved | QueueError] | None = None) -> None:
+        assert self.probing
+        self.probing = False
+        failure = None if up else UpstreamUnreachable()
+        self.act(self.scheduler.probe_ended(self.now, failure=failure, shown=list(self.shown), resolved=resolved or {}))
+
+    def answer(self, shown: list[RunnerKey] | None = None) -> None:
+        """The upstream says what it has loaded."""
+        assert self.asking
+        self.asking = False
+        if shown is not None:
+            self.shown = shown
+        self.act(self.scheduler.resident_known(list(self.shown), self.now))
+
+    def drain(self) -> None:
+        self.act(self.scheduler.drain(self.now))
+
+    def stop(self, error: QueueError) -> None:
+        self.act(self.scheduler.stop(self.now, error))
+
+    # --- what came of it ---
+
+    @property
+    def holding(self) -> bool:
+        return self.scheduler.held_until is not None
+
+    def error(self, job: Job) -> QueueError | None:
+        (error,) = self.settled[job.id]
+        return error
+
+    def act(self, actions: list[Action]) -> None:
+        for action in actions:
+            self.log.append(action)
+            match action:
+                case StartLoad(_, wanted):
+                    assert self.free, "two in flight"
+                    self.loading = action
+                    self.loads.append(wanted)
+                case StartAttempt(job, wanted):
+                    assert self.free, "two in flight"
+                    assert wanted == job.key
+                    self.running = action
+                    self.ran.append(job.id)
+                case Abort():
+                    assert self.running is not None
+                    assert self.running.job is action.job
+                    self.aborting = action
+                case Settle(job, error):
+                    self.settled.setdefault(job.id, []).append(error)
+                case Probe():
+                    assert not self.probing
+                    self.probing = True
+                case AskResident():
+                    assert not self.asking
+                    self.asking = True
+                case Requeued():
+                    pass
+
+    @property
+    def free(self) -> bool:
+        return self.running is None and self.loading is None

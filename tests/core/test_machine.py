@@ -1,0 +1,324 @@
+"""Everything that can happen, in any order, against a model so simple that it can not be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from llm_queue.core.actions import Action, Outcome, Settle, StartAttempt, StartLoad
+from llm_queue.core.jobs import Job, Lane, State
+from llm_queue.core.line import Rules
+from llm_queue.core.scheduler import Limits, Resolved
+from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
+from tests.core.driver import CEILING, FLOOR, Driver, key
+
+MODELS = ["a", "b", "c"]
+SIZES = [FLOOR, FLOOR, FLOOR, 2 * FLOOR, 4 * FLOOR]
+times = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 20.0, 65.0])
+short = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 3.0])
+shown_keys = st.lists(st.builds(key, st.sampled_from([*MODELS, "stranger"]), st.sampled_from(SIZES)), max_size=2)
+mostly_good = [Outcome.SUCCEEDED] * 6
+
+
+class Watched(Driver):
+    """A driver that counts, at each start, which lower lanes had to let it pass although they could have gone."""
+
+    def __init__(self, **how: Any) -> None:
+        self.passed = dict.fromkeys(Lane, 0)
+        super().__init__(**how)
+
+    def act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, StartAttempt):
+                self._count(action.job)
+            if isinstance(action, Settle):
+                assert action.job.state.ended
+                assert action.job.id not in self.settled, "settled twice"
+            if isinstance(action, StartAttempt | StartLoad):
+                assert not self.probing or self.scheduler.outage is None
+                assert not self.asking, "started while it was unknown what is resident"
+        super().act(actions)
+
+    def _count(self, picked: Job) -> None:
+        ready = {job.lane for job in self.line.waiting() if job.key in self.line.resident}
+        present = {job.lane for job in self.line.waiting()}
+        for lane in Lane:
+            if lane is picked.lane or lane not in present:
+                self.passed[lane] = 0
+            elif lane > picked.lane and lane in ready:
+                self.passed[lane] += 1
+                assert self.passed[lane] <= self.line.rules.lane_burst + 2, f"{lane.label} was passed over too often"
+
+
+class TheLine(RuleBasedStateMachine):
+    """The scheduler with the real line; the naive model is the list of all jobs."""
+
+    @initialize(
+        burst=st.integers(1, 4),
+        room=st.integers(1, 2),
+        hold=st.booleans(),
+        attempts=st.sampled_from([2, 1, 3]),
+        resident=st.booleans(),
+        up=st.sampled_from([True, True, True, False]),
+    )
+    def begin(self, burst: int, room: int, hold: bool, attempts: int, resident: bool, up: bool) -> None:
+        self.driver = Watched(
+            rules=Rules(lane_burst=burst, hold=hold),
+            limits=Limits(max_attempts=attempts),
+            room=room,
+            resident=(key("a"),) if resident else (),
+            up=up,
+        )
+        self.jobs: list[Job] = []
+        self.stopped = False
+
+    # --- what can happen ---
+
+    @precondition(lambda self: not self.driver.scheduler.draining)
+    @rule(
+        client=st.sampled_from("wxyz"),
+        model=st.sampled_from([*MODELS, *MODELS, *MODELS, None]),
+        lane=st.sampled_from(Lane),
+        wish=st.sampled_from(SIZES),
+        max_wait=st.sampled_from([None, None, None, 0.0, 1.0, 30.0]),
+    )
+    def submit(self, client: str, model: str | None, lane: Lane, wish: int, max_wait: float | None) -> None:
+        job = self.driver.submit(client, model, lane=lane, wish=wish, max_wait=max_wait)
+        self.jobs.append(job)
+        if max_wait == 0.0 and not self.driver.asking and job.state is State.QUEUED:
+            assert self.driver.loading is not None
+            assert self.driver.loading.job is job, "it can not start now, and waits all the same"
+
+    @precondition(lambda self: self.driver.scheduler.idle and not self.driver.scheduler.draining)
+    @rule(times=st.integers(2, 5), lane=st.sampled_from(Lane), other=st.sampled_from(Lane))
+    def a_program_asks_again_and_again_until_another_comes(self, times: int, lane: Lane, other: Lane) -> None:
+        driver = self.driver
+        for _ in range(times):
+            if driver.asking:
+                driver.answer()
+            self.submit("loop", "a", lane, FLOOR, None)
+            if driver.loading:
+                driver.load(1.0)
+            if driver.running:
+                driver.run(0.5)
+            driver.wait(0.05)
+        self.submit("w", "b", other, FLOOR, None)
+
+    @rule(which=st.integers(0, 1000))
+    def cancel(self, which: int) -> None:
+        if self.jobs:
+            self.driver.cancel(self.jobs[which % len(self.jobs)])
+
+    @rule(seconds=times)
+    def wait(self, seconds: float) -> None:
+        self.driver.wait(seconds)
+
+    @rule(steps=st.integers(1, 6), seconds=short, broken=st.booleans())
+    def all_goes_well_for_a_while_but_for_a_broken_stream(self, steps: int, seconds: float, broken: bool) -> None:
+        driver = self.driver
+        for _ in range(steps):
+            if driver.probing:
+                self.end_probe(True, True, None)
+            elif driver.asking:
+                driver.answer()
+            elif driver.loading:
+                driver.load(seconds)
+            elif driver.running:
+                driver.run(seconds, Outcome.BROKEN if broken else Outcome.SUCCEEDED)
+                broken = False
+
+    @rule()
+    def wait_until_it_wakes(self) -> None:
+        wake_at = self.driver.scheduler.wake_at()
+        if wake_at is not None:
+            self.driver.wait(max(0.0, wake_at - self.driver.now))
+
+    @precondition(lambda self: self.driver.running)
+    @rule(
+        outcome=st.sampled_from(mostly_good + list(Outcome)),
+        seconds=short,
+        commit=st.sampled_from([False, False, False, True]),
+        surprise=st.sampled_from([False, False, False, True]),
+    )
+    def end_attempt(self, outcome: Outcome, seconds: float, commit: bool, surprise: bool) -> None:
+        assert self.driver.running is not None
+        job = self.driver.running.job
+        self.driver.wait(seconds)
+        cancelled, attempts = job.cancel_requested, job.attempts
+        innocent = outcome in (Outcome.UNREACHABLE, Outcome.BUSY)
+        commit = commit and not innocent
+        self.driver.run(0.0, outcome, commit=commit, surprise=surprise)
+        limit = self.driver.scheduler.limits.max_attempts
+        if outcome is Outcome.SUCCEEDED:
+            assert job.state is State.SUCCEEDED
+        elif cancelled or outcome is Outcome.CANCELLED:
+            assert job.state is State.CANCELLED
+        elif outcome is Outcome.REFUSED or job.committed or (attempts >= limit and not innocent):
+            assert job.state in (State.FAILED, State.TIMED_OUT)
+        elif innocent:
+            assert job.attempts == attempts - 1 + (job.state is State.RUNNING)
+        else:
+            assert not job.state.ended or self.outage_given_up
+
+    @precondition(lambda self: self.driver.loading)
+    @rule(outcome=st.sampled_from([*mostly_good, *mostly_good, *mostly_good, *Outcome]), seconds=short)
+    def end_load(self, outcome: Outcome, seconds: float) -> None:
+        assert self.driver.loading is not None
+        self.driver.wait(seconds)
+        loading = self.driver.loading
+        job, waited = loading.job, loading.job.state is State.QUEUED
+        busy = outcome in (Outcome.UNREACHABLE, Outcome.BUSY)
+        self.driver.load(0.0, outcome, error=None if outcome is Outcome.SUCCEEDED else LoadFailed("no memory"))
+        if waited and outcome is not Outcome.SUCCEEDED and not busy:
+            assert job.state is (State.TIMED_OUT if outcome is Outcome.TIMED_OUT else State.FAILED)
+            assert self.driver.loads[-1] != loading.key or self.driver.loading is None, "what failed is tried again"
+
+    @precondition(lambda self: self.driver.probing)
+    @rule(up=st.sampled_from([True, True, False]), known=st.booleans(), shown=st.none() | shown_keys)
+    def end_probe(self, up: bool, known: bool, shown: list[Any] | None) -> None:
+        if shown is not None:
+            self.driver.shown = shown
+        answer: Resolved | QueueError = Resolved("a", FLOOR) if known else ModelNotFound()
+        self.driver.probe(up=up, resolved={job.id: answer for job in self.driver.scheduler.unresolved})
+
+    @precondition(lambda self: self.driver.asking)
+    @rule(shown=st.none() | shown_keys)
+    def end_asking(self, shown: list[Any] | None) -> None:
+        self.driver.answer(shown)
+
+    @rule(shown=shown_keys)
+    def somebody_bypasses_the_line(self, shown: list[Any]) -> None:
+        self.driver.shown = shown
+
+    @precondition(lambda self: len(self.jobs) > 20)
+    @rule(really=st.integers(0, 9))
+    def drain(self, really: int) -> None:
+        if really == 0:
+            self.driver.drain()
+
+    @precondition(lambda self: self.driver.scheduler.draining)
+    @rule()
+    def stop(self) -> None:
+        self.driver.stop(Draining())
+        assert not self.driver.scheduler.waiting
+        self.stopped = True
+
+    # --- what holds at all times ---
+
+    @property
+    def outage_given_up(self) -> bool:
+        outage = self.driver.scheduler.outage
+        return outage is not None and outage.given_up
+
+    @invariant()
+    def every_job_has_ended_exactly_once_or_lives(self) -> None:
+        driver = self.driver
+        for job in self.jobs:
+            assert job.state.ended is (job.id in driver.settled)
+            assert len(driver.settled.get(job.id, [None])) == 1
+            assert 0 <= job.attempts <= driver.scheduler.limits.max_attempts
+
+    @invariant()
+    def the_counts_are_those_of_the_naive_model(self) -> None:
+        driver = self.driver
+        waiting = [job for job in self.jobs if job.state is State.QUEUED]
+        running = [job for job in self.jobs if job.state is State.RUNNING]
+        assert driver.scheduler.waiting == len(waiting)
+        assert sorted(job.id for job in driver.scheduler.waiting_jobs()) == sorted(job.id for job in waiting)
+        assert sum(driver.scheduler.counts.ended.values()) == len(self.jobs) - len(waiting) - len(running)
+        assert running == ([driver.running.job] if driver.running else [])
+        for lane in Lane:
+            assert driver.line._lanes[lane].waiting == sum(
+                job.lane is lane and job.model is not None for job in waiting
+            )
+
+    @invariant()
+    def the_slot_holds_what_is_in_flight_and_nothing_else(self) -> None:
+        slot, driver = self.driver.scheduler.slot, self.driver
+        assert (slot is None) is driver.free
+        if slot is not None:
+            action = driver.loading if slot.loading else driver.running
+            assert action is not None
+            assert (slot.job, slot.key) == (action.job, action.key)
+
+    @invariant()
+    def it_is_never_idle_while_somebody_waits_without_a_reason_that_ends(self) -> None:
+        driver, scheduler = self.driver, self.driver.scheduler
+        if not driver.free or not scheduler.waiting or driver.asking:
+            return
+        if scheduler.outage is not None:
+            assert driver.probing or scheduler.wake_at() is not None
+            assert not scheduler.outage.given_up, "it waits for nothing"
+            return
+        wake_at = scheduler.wake_at()
+        assert wake_at is not None, "it sleeps for ever"
+        assert scheduler._busy_until is not None or driver.holding
+        if driver.holding:
+            hold = driver.line._hold
+            assert hold is not None
+            assert not scheduler.draining
+            assert hold.key in driver.line.resident
+            assert driver.now < hold.until <= driver.now + driver.line.switch_cost() / 2 + 1e-6
+            left_at = driver.line._habits._habits[hold.client].left_at
+            assert left_at is not None
+            assert hold.until <= left_at + driver.line.switch_cost() / 2 + 1e-6
+            left = driver.line.turn_length() - driver.line.turn_used - (hold.until - driver.line._held_since)
+            assert left >= -1e-6, "held beyond the turn"
+            assert min(job.lane for job in driver.line.waiting()) >= hold.lane
+            highest = [job for job in driver.line.waiting() if job.lane == min(j.lane for j in driver.line.waiting())]
+            assert not any(job.key in driver.line.resident for job in highest), "held while somebody could go"
+
+    @invariant()
+    def it_wants_to_be_woken_later_and_not_now(self) -> None:
+        wake_at = self.driver.scheduler.wake_at()
+        assert wake_at is None or wake_at > self.driver.now
+
+    @invariant()
+    def nobody_waits_beyond_its_max_wait(self) -> None:
+        for job in self.driver.scheduler.waiting_jobs():
+            if not self.driver.asking and job.expires_at is not None:
+                assert job.expires_at > self.driver.now
+
+    @invariant()
+    def a_key_is_within_the_limits_and_no_smaller_than_what_is_current(self) -> None:
+        for job in self.driver.line.waiting():
+            assert job.model is not None
+            assert job.key == self.driver.contexts.key(job.model, job.wish)
+            assert job.wish <= job.key.num_ctx <= CEILING
+
+    # --- and in the end ---
+
+    def teardown(self) -> None:
+        if not hasattr(self, "driver"):
+            return
+        driver, scheduler = self.driver, self.driver.scheduler
+        driver.drain()
+        for _ in range(20 * len(self.jobs) + 50):
+            if driver.probing:
+                self.end_probe(True, True, None)
+            elif driver.asking:
+                driver.answer()
+            elif driver.loading:
+                driver.load(0.1)
+            elif driver.running:
+                driver.run(0.1)
+            elif scheduler.waiting or scheduler.outage is not None:
+                wake_at = scheduler.wake_at()
+                assert wake_at is not None, "the drain never ends"
+                driver.wait(wake_at - driver.now)
+            else:
+                break
+        assert scheduler.idle, "the drain does not end"
+        self.every_job_has_ended_exactly_once_or_lives()
+        assert all(job.state.ended for job in self.jobs)
+        assert [lane.queues for lane in driver.line._lanes.values()] == [{}, {}, {}]
+        assert not driver.line._habits._here
+        assert not scheduler._patience
+        assert not scheduler._unresolved
+        driver.wait(5.0)
+        assert scheduler.wake_at() is None
+
+
+TestTheLine = TheLine.TestCase
