@@ -8,7 +8,8 @@ the reader what to do next. Nothing in here knows HTTP bodies: a dialect gives a
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 
 class QueueError(Exception):
@@ -24,6 +25,12 @@ class QueueError(Exception):
         self.param = param
         self.retry_after = retry_after
         super().__init__(self.message)
+
+    def saying(self, message: str) -> Self:
+        """The same error in other words."""
+        other = copy.copy(self)
+        other.message, other.args = message, (message,)
+        return other
 
     @property
     def http_status(self) -> int:
@@ -136,6 +143,10 @@ class UpstreamBroke(UpstreamError):
     """The upstream broke off its answer. Its own log says why."""
 
     code = "upstream_broke"
+
+
+class ConnectionLost(UpstreamBroke):
+    """The connection to the upstream was lost in the middle of its answer. Its own log says why."""
 
 
 class UpstreamBusy(UpstreamError):

@@ -68,9 +68,9 @@ class Outcome(enum.Enum):
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"
-    """The upstream will say the same again: 4xx, or no such model."""
+    """The upstream will say the same again: 4xx, no such model, no memory for it."""
     BROKEN = "broken"
-    """It failed in a way that may pass: 5xx, a broken stream."""
+    """It failed in a way that may pass: 5xx, a broken stream; a load: its connection was lost."""
     TIMED_OUT = "timed out"
     UNREACHABLE = "unreachable"
     """No connection was made: an outage, and not the job's fault."""

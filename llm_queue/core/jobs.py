@@ -81,6 +81,7 @@ class Job:
     size: int = 0
     state: State = State.QUEUED
     attempts: int = 0
+    broken_loads: int = 0
     picked: bool = False
     committed: bool = False
     cancel_requested: bool = False

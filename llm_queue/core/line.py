@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.fairness import FairQueue
-from llm_queue.core.habits import Habits
+from llm_queue.core.habits import Habits, Loop
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 
@@ -72,11 +72,11 @@ class Policy(Protocol):
     def unbind(self) -> None:
         """The last load serves nobody in particular any more."""
 
-    def arrives(self, client: str, now: float) -> None:
-        """A job of this client was accepted."""
+    def arrives(self, job: Job, now: float) -> None:
+        """A job was accepted; its model is known."""
 
-    def leaves(self, client: str, now: float, *, answered: bool) -> None:
-        """A job of this client is over."""
+    def leaves(self, job: Job, now: float, *, answered: bool) -> None:
+        """A job that has arrived is over."""
 
     def rekey(self, model: str) -> None:
         """The current context size of this model has changed."""
@@ -160,11 +160,11 @@ class Line:
                 if queue.idle:
                     del lane.queues[key]
 
-    def arrives(self, client: str, now: float) -> None:
-        self._habits.arrives(client, now)
+    def arrives(self, job: Job, now: float) -> None:
+        self._habits.arrives(_loop(job), now)
 
-    def leaves(self, client: str, now: float, *, answered: bool) -> None:
-        self._habits.leaves(client, now, answered=answered)
+    def leaves(self, job: Job, now: float, *, answered: bool) -> None:
+        self._habits.leaves(_loop(job), now, answered=answered)
 
     # --- who goes next ---
 
@@ -218,7 +218,7 @@ class Line:
         turn_ends = now + self.turn_length() - self.turn_used
         if self._hold is not None:
             turn_ends -= now - self._held_since
-        for client, habit in self._habits.away_since(now - cost / 2):
+        for (client, _), habit in self._habits.away_since(now - cost / 2):
             if habit.key is None or habit.left_at is None or habit.key not in self.resident or habit.lane > lane:
                 continue
             if habit.worth_holding(cost):
@@ -270,7 +270,7 @@ class Line:
         queue = self._queue(job)
         queue.bill(job.client, seconds)
         queue.wanted_since = self._tick()
-        self._habits.ran(job.client, self._key(job), job.lane, seconds)
+        self._habits.ran(_loop(job), self._key(job), job.lane, seconds)
         self._forget_if_idle(job)
 
     def load_begins(self, job: Job, key: RunnerKey) -> None:
@@ -307,3 +307,8 @@ class Line:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def _loop(job: Job) -> Loop:
+    assert job.model is not None
+    return job.client, job.model

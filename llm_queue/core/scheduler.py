@@ -166,15 +166,12 @@ class Scheduler:
 
     def submitted(self, job: Job, now: float) -> list[Action]:
         """A job was accepted. With a max wait of 0 it runs now or never."""
-        self._policy.arrives(job.client, now)
         self._count_first_come(job)
         if job.model is None:
             self._unresolved[job.id] = job
             self._begin_outage(now, "it did not say which models it has")
-        elif (error := self._refusal(job, now)) is not None:
-            self._end(job, State.FAILED, error, now)
         else:
-            self._policy.add(job)
+            self._enter(job, now)
         if job.expires_at is not None and not job.state.ended:
             self._patience.push((job.expires_at, job.arrival), job)
         return self._proceed(now)
@@ -202,12 +199,16 @@ class Scheduler:
             self._policy.resident = self._contexts.loaded(key, shown or ())
             self._policy.rekey(key.model)
         self._policy.load_ended(job, key, seconds, succeeded=outcome is Outcome.SUCCEEDED, job_waits=waits)
-        if outcome is Outcome.UNREACHABLE:
-            self._begin_outage(now, error.message if error else "it cannot be reached")
+        if outcome is Outcome.BROKEN:
+            job.broken_loads += 1
+        if outcome is Outcome.SUCCEEDED:
+            self._busy_delay = BUSY_DELAYS[0]
         elif outcome is Outcome.BUSY:
             self._back_off(now)
-        elif outcome is Outcome.SUCCEEDED:
-            self._busy_delay = BUSY_DELAYS[0]
+        elif outcome is Outcome.UNREACHABLE or (
+            outcome is Outcome.BROKEN and job.broken_loads < self.limits.max_attempts
+        ):
+            self._begin_outage(now, error.message if error else "it cannot be reached")
         else:
             self.counts.loads_failed += 1
             self._load_failed(job, key, error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
@@ -292,10 +293,7 @@ class Scheduler:
                 self._end(job, State.FAILED, answer, now)
                 continue
             job.model, job.wish = answer.model, answer.wish
-            if (error := self._refusal(job, now)) is not None:
-                self._end(job, State.FAILED, error, now)
-            else:
-                self._policy.add(job)
+            self._enter(job, now)
         for model in {key.model for key in self._policy.resident}:
             self._policy.rekey(model)
         self.outage = None
@@ -420,7 +418,7 @@ class Scheduler:
     def _load_failed(self, job: Job, key: RunnerKey, error: QueueError, now: float, *, timed_out: bool) -> None:
         last_good = self._contexts.failed(key)
         if last_good is not None:
-            error = type(error)(f"{error.message} (context {key.num_ctx}; {last_good} worked before: ask for no more)")
+            error = error.saying(f"{error.message} (context {key.num_ctx}; {last_good} worked before: ask for no more)")
         else:
             self._refused = {key: entry for key, entry in self._refused.items() if now < entry[0]}
             self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)
@@ -441,6 +439,14 @@ class Scheduler:
             )
         until, error = self._refused.get(self._contexts.key(job.model, job.wish), (now, None))
         return error if now < until else None
+
+    def _enter(self, job: Job, now: float) -> None:
+        self._policy.arrives(job, now)
+        error = self._refusal(job, now)
+        if error is None:
+            self._policy.add(job)
+        else:
+            self._end(job, State.FAILED, error, now)
 
     def _requeue(self, job: Job, error: QueueError, now: float) -> None:
         job.move(State.QUEUED, now)
@@ -463,7 +469,8 @@ class Scheduler:
         job.move(state, now)
         self._stop_patience(job)
         self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
-        self._policy.leaves(job.client, now, answered=state is State.SUCCEEDED)
+        if job.model is not None:
+            self._policy.leaves(job, now, answered=state is State.SUCCEEDED)
         self._actions.append(Settle(job, error))
 
     def _count_first_come(self, job: Job) -> None:

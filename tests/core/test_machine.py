@@ -169,7 +169,8 @@ class TheLine(RuleBasedStateMachine):
         self.driver.wait(seconds)
         loading = self.driver.loading
         job, waited = loading.job, loading.job.state is State.QUEUED
-        busy = outcome in (Outcome.UNREACHABLE, Outcome.BUSY)
+        lost = outcome is Outcome.BROKEN and job.broken_loads + 1 < self.driver.scheduler.limits.max_attempts
+        busy = outcome in (Outcome.UNREACHABLE, Outcome.BUSY) or lost
         self.driver.load(0.0, outcome, error=None if outcome is Outcome.SUCCEEDED else LoadFailed("no memory"))
         if waited and outcome is not Outcome.SUCCEEDED and not busy:
             assert job.state is (State.TIMED_OUT if outcome is Outcome.TIMED_OUT else State.FAILED)
@@ -261,7 +262,7 @@ class TheLine(RuleBasedStateMachine):
             assert not scheduler.draining
             assert hold.key in driver.line.resident
             assert driver.now < hold.until <= driver.now + driver.line.switch_cost() / 2 + 1e-6
-            left_at = driver.line._habits._habits[hold.client].left_at
+            left_at = driver.line._habits._habits[hold.client, hold.key.model].left_at
             assert left_at is not None
             assert hold.until <= left_at + driver.line.switch_cost() / 2 + 1e-6
             left = driver.line.turn_length() - driver.line.turn_used - (hold.until - driver.line._held_since)

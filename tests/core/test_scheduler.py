@@ -12,6 +12,7 @@ from llm_queue.core.scheduler import Limits, Resolved
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
+    ConnectionLost,
     Draining,
     LoadFailed,
     LoadTimedOut,
@@ -222,7 +223,7 @@ def test_a_load_may_end_when_nobody_is_left() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "error", "state"),
-    [(Outcome.BROKEN, LoadFailed("no memory"), State.FAILED), (Outcome.TIMED_OUT, LoadTimedOut(), State.TIMED_OUT)],
+    [(Outcome.REFUSED, LoadFailed("no memory"), State.FAILED), (Outcome.TIMED_OUT, LoadTimedOut(), State.TIMED_OUT)],
 )
 def test_a_failed_load_fails_all_who_wait_for_it_and_refuses_the_key_for_a_while(
     outcome: Outcome, error: LoadFailed | LoadTimedOut, state: State
@@ -243,10 +244,32 @@ def test_a_failed_load_fails_all_who_wait_for_it_and_refuses_the_key_for_a_while
     assert driver.scheduler.counts.loads_failed == 1
 
 
+def test_an_upstream_that_goes_away_during_a_load_is_an_outage_and_fails_nobody() -> None:
+    driver = Driver()
+    jobs = [driver.submit() for _ in range(20)]
+    driver.load(1.0, Outcome.BROKEN, error=ConnectionLost())
+    assert driver.scheduler.outage is not None
+    driver.probe()
+    driver.load()
+    for _ in jobs:
+        driver.run()
+    assert {job.state for job in jobs} == {State.SUCCEEDED}
+
+
+def test_a_load_that_takes_the_upstream_with_it_again_and_again_fails() -> None:
+    driver = Driver()
+    job = driver.submit()
+    driver.load(1.0, Outcome.BROKEN, error=ConnectionLost())
+    driver.probe()
+    driver.load(1.0, Outcome.BROKEN, error=ConnectionLost("it died"))
+    assert job.state is State.FAILED
+    assert driver.scheduler.counts.loads_failed == 1
+
+
 def test_a_failed_load_is_not_repeated() -> None:
     driver = Driver()
     driver.submit()
-    driver.load(1.0, Outcome.BROKEN)
+    driver.load(1.0, Outcome.REFUSED)
     driver.wait(100.0)
     assert len(driver.loads) == 1
     assert driver.scheduler.idle
@@ -258,7 +281,7 @@ def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> 
     large = driver.submit(wish=32768)
     larger = driver.submit(wish=65536)
     driver.run()
-    driver.load(1.0, Outcome.BROKEN, error=LoadFailed("no memory."))
+    driver.load(1.0, Outcome.REFUSED, error=LoadFailed("no memory."))
     assert small.state is State.SUCCEEDED
     assert str(FLOOR) in str(driver.error(large))
     assert str(FLOOR) in str(driver.error(larger))
@@ -277,7 +300,7 @@ def test_a_raise_that_fails_leaves_those_alone_who_did_not_ask_for_it() -> None:
     driver.run()
     while driver.running:
         driver.run()
-    driver.load(1.0, Outcome.BROKEN)
+    driver.load(1.0, Outcome.REFUSED)
     job = driver.submit("y")
     assert job.state is not State.FAILED
     driver.work()
