@@ -120,14 +120,15 @@ def through() -> None:
     service = Service(ollama.url)
     direct = httpx.Client(base_url=ollama.url, trust_env=False)
     native = {"model": "fake", "messages": [{"role": "user", "content": "!say x"}], "options": {"num_ctx": 8192}}
-    times: dict[str, list[float]] = {"direct": [], "through the line": []}
+    asks: dict[str, Callable[[], httpx.Response]] = {
+        "direct": lambda: direct.post("/api/chat", json=native | {"stream": False}),
+        "through the line": lambda: service.chat("!say x"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in asks}
     try:
         service.chat("!say warm")
         for _ in range(10):
-            for name, ask in (
-                ("direct", lambda: direct.post("/api/chat", json=native | {"stream": False})),
-                ("through the line", lambda: service.chat("!say x")),
-            ):
+            for name, ask in asks.items():
                 for _ in range(30):
                     started = time.perf_counter()
                     assert ask().status_code == 200
