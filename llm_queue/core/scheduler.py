@@ -114,6 +114,7 @@ class Scheduler:
         self.draining = False
         self.seen_upstream = False
         self.held_until: float | None = None
+        self.held_for: str | None = None
         self._policy = policy
         self._contexts = contexts
         self._unresolved: dict[str, Job] = {}
@@ -324,21 +325,25 @@ class Scheduler:
     def _proceed(self, now: float) -> list[Action]:
         self._watch_outage(now)
         self._fill_slot(now)
-        if not self._asking:  # until the upstream has said what it has loaded, nobody knows who can start now
-            self._expire(now)
+        # Until the upstream has said what it has loaded, nobody knows who can start now.
+        if not self._asking and self._expire(now) and self.held_until is not None:
+            self._fill_slot(now)  # the hold may have been as long as it was for who has just gone
         actions, self._actions = self._actions, []
         return actions
 
-    def _expire(self, now: float) -> None:
+    def _expire(self, now: float) -> bool:
+        somebody = False
         while self._patience:
             job = self._patience.first()
             if job.expires_at is None or job.expires_at > now:
-                return
+                break
             self._drop(job)
             self._end(job, State.EXPIRED, WaitExpired(), now)
+            somebody = True
+        return somebody
 
     def _fill_slot(self, now: float) -> None:
-        self.held_until = None
+        self.held_until = self.held_for = None
         if self._busy_until is not None and now >= self._busy_until:
             self._busy_until = None
         if self.slot is not None or self.outage is not None or self._asking or self._busy_until is not None:
@@ -350,7 +355,7 @@ class Scheduler:
         if chosen is None:
             return
         if isinstance(chosen, Hold):
-            self.held_until = chosen.until
+            self.held_until, self.held_for = chosen.until, chosen.client
             return
         job, key = chosen, chosen.key
         assert key is not None

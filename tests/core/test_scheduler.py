@@ -676,3 +676,21 @@ def test_each_job_is_settled_once() -> None:
     driver.work()
     assert all(len(errors) == 1 for errors in driver.settled.values())
     assert sum(isinstance(action, Settle) for action in driver.log) == 30
+
+
+def test_a_hold_is_no_longer_for_somebody_who_could_not_wait_for_it() -> None:
+    driver = Driver()
+    driver.submit("w", "b")
+    driver.load(1.0)
+    driver.run(1.0)
+    driver.submit("loop", "a")
+    driver.load(1.0)
+    driver.run(1.0)
+    driver.submit("loop", "a")
+    driver.run(1.0)
+    driver.submit("w", "b")  # a load of it took 1 s, so the loop is waited for at most half a second
+    held_until = driver.scheduler.held_until
+    assert held_until == pytest.approx(driver.now + 0.5)
+    hasty = driver.submit("w", "c", max_wait=0.0)  # a load of this one is taken to cost 3 s
+    assert hasty.state is State.EXPIRED
+    assert driver.scheduler.held_until == held_until
