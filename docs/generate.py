@@ -1,0 +1,190 @@
+"""The parts of the documentation that are drawn from the code, so that they cannot drift from it.
+
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. ``python docs/generate.py`` says
+which parts differ from the code, and then exits with 1; ``python docs/generate.py write`` mends them. Needs the project
+installed, and no Sphinx.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+from unittest import mock
+
+from llm_queue import errors
+from llm_queue.cli import parser
+from llm_queue.core.jobs import TRANSITIONS, State
+from llm_queue.errors import QueueError
+from llm_queue.settings import Knob, knobs
+from llm_queue.testing.behaviour import DIRECTIVES
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+MOST_USED: Final = (
+    "ollama_url", "model", "num_ctx", "port", "host", "api_keys", "attempt_timeout", "max_attempts", "max_wait",
+    "max_waiting", "keep_alive", "log_format",
+)  # fmt: skip
+"""The settings that the README shows, in this order."""
+
+_BLOCK: Final = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Every document that may have generated parts."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def refreshed(text: str) -> str:
+    """A document with each generated part as the code has it now. Raises KeyError for a part that nobody draws."""
+    return _BLOCK.sub(lambda match: f"{match[1]}{PARTS[match['name']]()}\n{match[3]}", text)
+
+
+def stale(text: str) -> list[str]:
+    """The names of the parts of a document that differ from the code."""
+    return [match["name"] for match in _BLOCK.finditer(text) if refreshed(match[0]) != match[0]]
+
+
+# --- the parts ----------------------------------------------------------------------------------------------------
+
+
+def settings_table() -> str:
+    """Every setting."""
+    return _settings(knobs())
+
+
+def settings_most_used() -> str:
+    """Those that the README shows."""
+    by_name = {knob.name: knob for knob in knobs()}
+    return _settings(by_name[name] for name in MOST_USED)
+
+
+def _settings(shown: Iterable[Knob]) -> str:
+    rows = ((f"`{knob.flag}`", _variable(knob), _default(knob), knob.help) for knob in shown)
+    return _table(("flag", "variable", "default", "what it is"), rows)
+
+
+def _variable(knob: Knob) -> str:
+    return f"`{knob.env}`" + (" (in ms)" if knob.scale == 0.001 else "")
+
+
+def _default(knob: Knob) -> str:
+    value = knob.default
+    if value in (None, "", ()):
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if knob.unit == "bytes" and value % 2**20 == 0:
+        return f"{value // 2**20} MiB"
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{shown} {knob.unit}".strip() if knob.unit else f"`{shown}`" if isinstance(value, str) else shown
+
+
+def states_diagram() -> str:
+    """Each state with the states that may follow it."""
+    lines = []
+    for state, followers in TRANSITIONS.items():
+        width = max(len(one.value) for one in TRANSITIONS)
+        for index, (after, when) in enumerate(followers.items()):
+            before = state.value.ljust(width) if index == 0 else " " * width
+            fork = "─┬─>" if index == 0 else " ├─>" if index < len(followers) - 1 else " └─>"
+            lines.append(f"{before} {fork} {after.value:<10} {when}")
+        lines.append("")
+    return _fenced("text", "\n".join(lines).rstrip())
+
+
+def states_table() -> str:
+    """Each state, where it can go, and whether it is an end."""
+    rows = (
+        (f"`{state.value}`", "an end" if state.ended else ", ".join(f"`{after.value}`" for after in TRANSITIONS[state]))
+        for state in State
+    )
+    return _table(("state", "may be followed by"), rows)
+
+
+def errors_table() -> str:
+    """Every error a caller can get: from the least to the greatest status, then as in the code."""
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, QueueError)]
+    classes.sort(key=lambda kind: (kind.status, inspect.getsourcelines(kind)[1]))
+    rows = ((f"`{kind.code}`", _status(kind), _retryable(kind), " ".join(_doc(kind).split())) for kind in classes)
+    return _table(("code", "status", "worth asking again?", "what it says, unless it can say it more exactly"), rows)
+
+
+def _status(kind: type[QueueError]) -> str:
+    own = kind.http_status is QueueError.http_status
+    return str(kind.status) if own else "the upstream's own, 400 to 499"
+
+
+def _retryable(kind: type[QueueError]) -> str:
+    if kind.retryable:
+        return "yes, after `Retry-After`"
+    return "no" if kind.status >= 500 else "not as it is"
+
+
+def _doc(kind: type[QueueError]) -> str:
+    return kind.__doc__ or ""
+
+
+def directives() -> str:
+    """What steers the fake Ollama."""
+    return _fenced("text", inspect.cleandoc(DIRECTIVES))
+
+
+def help_text() -> str:
+    """What ``--help`` prints, without its first lines, which repeat the flags."""
+    with mock.patch.dict(os.environ, {"COLUMNS": "100", "PYTHON_COLORS": "0"}):
+        _usage, _, text = parser().format_help().partition("\n\n")
+    return _fenced("text", text.rstrip())
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "settings": settings_table,
+    "settings-most-used": settings_most_used,
+    "states-diagram": states_diagram,
+    "states": states_table,
+    "errors": errors_table,
+    "directives": directives,
+    "help": help_text,
+}
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join([_row(heads), _row(["---"] * len(heads)), *map(_row, rows)])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|").replace("*", r"\*") for cell in cells) + " |"
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def differences() -> Iterator[str]:
+    """One line for each part that differs from the code."""
+    for document in documents():
+        for name in stale(document.read_text(encoding="utf-8")):
+            yield f"{document.relative_to(ROOT)}: {name!r} differs from the code; run: python docs/generate.py write"
+
+
+def write() -> None:
+    """Mend them all."""
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        if (fresh := refreshed(text)) != text:
+            document.write_text(fresh, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["write"]:
+        write()
+    elif sys.argv[1:]:
+        sys.exit("usage: python docs/generate.py [write]")
+    sys.exit("\n".join(differences()) or 0)

@@ -1,0 +1,260 @@
+"""The documentation tells the truth: what is drawn from the code is fresh, and what can be asked for is explained."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+import llm_queue
+from llm_queue import errors
+from llm_queue.core.jobs import State
+from llm_queue.errors import QueueError
+from llm_queue.settings import Settings, knobs
+from llm_queue.testing.behaviour import read_directives
+from llm_queue.web.app import create_quart
+from llm_queue.wire.openai_shapes import ChatBody
+from tests.harness import answer, line
+from tests.web.conftest import FakeLine
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = Path(llm_queue.__file__).parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL_DOCUMENTS = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```([a-z]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+HEADER = re.compile(r"(?i)\b(?:x-llm-queue-[a-z-]+[a-z]|x-request-id|x-should-retry|x-openwebui-user-id|retry-after)\b")
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def load_generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load_generate()
+
+
+def blocks(document: Path, language: str) -> Iterator[str]:
+    return (text for kind, text in FENCE.findall(document.read_text(encoding="utf-8")) if kind == language)
+
+
+def first_cells(text: str) -> list[str]:
+    """What stands between backticks in the first column of its tables."""
+    rows = re.findall(r"^\| (.+?) \|", text, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(CODE.rglob("*.py")):
+        yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+# --- what is drawn from the code ---
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_generated_parts_are_as_the_code_has_them(document: Path) -> None:
+    assert generate.stale(document.read_text(encoding="utf-8")) == [], "run: python docs/generate.py write"
+
+
+def test_every_part_that_can_be_drawn_stands_somewhere() -> None:
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert set(re.findall(r"<!-- generated: ([a-z-]+) -->", text)) == set(generate.PARTS)
+    assert text.count("<!-- generated: ") == text.count("<!-- end -->")
+
+
+def test_a_part_that_differs_is_found_and_mended() -> None:
+    old = "before\n<!-- generated: states -->\nan old table\n<!-- end -->\nafter\n"
+    assert generate.stale(old) == ["states"]
+    fresh = generate.refreshed(old)
+    assert "`queued`" in fresh
+    assert fresh.startswith("before\n")
+    assert fresh.endswith("\nafter\n")
+    assert generate.stale(fresh) == []
+
+
+# --- everything that can be asked for is explained ---
+
+
+def test_every_setting_is_named_with_its_flag_and_its_variable() -> None:
+    text = text_of("docs/settings.md")
+    for knob in knobs():
+        assert f"`{knob.flag}`" in text
+        assert f"`{knob.env}`" in text
+
+
+def test_every_route_is_named_with_its_method() -> None:
+    text = text_of("docs/http.md")
+    routes = list(create_quart(Settings(), FakeLine()).url_map.iter_rules())
+    assert len(routes) > 5
+    for route in routes:
+        address = re.sub(r"<(?:[a-z]+:)?([a-z_]+)>", r"{\1}", route.rule)
+        for method in (route.methods or set()) - {"HEAD", "OPTIONS"}:
+            assert f"`{method} {address}`" in text
+
+
+def test_every_field_of_a_request_is_named() -> None:
+    text = text_of("docs/http.md")
+    for field in msgspec.structs.fields(ChatBody):
+        assert f"`{field.encode_name}`" in text
+
+
+def test_every_error_code_is_named_with_its_status() -> None:
+    text = text_of("docs/http.md")
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, QueueError)]
+    assert len(classes) > 15
+    for kind in classes:
+        assert re.search(rf"\| `{kind.code}` \| ({kind.status}|the upstream's own)", text)
+
+
+def test_every_header_is_named() -> None:
+    explained = "\n".join(first_cells(text_of("docs/http.md"))).lower()
+    found: set[str] = set()
+    for path, tree in trees():
+        if path.parent.name == "web":
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+                    value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+                    found.update(HEADER.findall(value))
+    assert len({name.lower() for name in found}) > 10
+    for name in found:
+        assert re.search(rf"^{name.lower()}\b", explained, re.MULTILINE), name
+
+
+def test_every_event_of_the_log_is_named() -> None:
+    events = first_cells(text_of("docs/operations.md"))
+    logged = {pattern for _, tree in trees() for node in ast.walk(tree) for pattern in logged_by(node)}
+    assert {"rejected", "load\\ failed"} <= logged
+    for pattern in logged | {state.value for state in State if state.ended and state is not State.SUCCEEDED}:
+        assert any(re.fullmatch(pattern, event) for event in events), pattern
+
+
+def logged_by(node: ast.AST) -> Iterator[str]:
+    """Patterns of what a call of a logger says; what is below info is for ourselves."""
+    if isinstance(node, ast.Call) and node.args:
+        called = ast.unparse(node.func)
+        if re.fullmatch(r"(self\.)?_?log(ger)?\.(info|warning|error|critical|exception)|level", called):
+            said = node.args[0]
+            for branch in (said.body, said.orelse) if isinstance(said, ast.IfExp) else (said,):
+                pattern = pattern_of(branch)
+                if pattern != ".*":
+                    yield pattern
+
+
+def pattern_of(said: ast.expr) -> str:
+    match said:
+        case ast.Constant(value=str() as text):
+            return ".*".join(re.escape(piece) for piece in re.split(r"%[sd]", text))
+        case ast.JoinedStr(values=values):
+            return "".join(pattern_of(value) for value in values)
+        case _:
+            return ".*"
+
+
+async def test_every_field_of_the_line_and_of_a_job_is_named(autojump_clock: trio.testing.MockClock) -> None:
+    text = text_of("docs/operations.md")
+    async with line() as harness:
+        ticket, waiting = harness.submit(), harness.submit()
+        status = harness.dispatcher.status()
+        jobs = [harness.dispatcher.find(one.job.id) or {} for one in (ticket, waiting)]
+        await answer(ticket)
+        await answer(waiting)
+        jobs += [harness.dispatcher.find(ticket.job.id) or {}]
+    for record in (status, *(value for value in status.values() if isinstance(value, dict)), *status["jobs"], *jobs):
+        for name in record:
+            assert f"`{name}`" in text, name
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))
+    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for extra in project["project"].get("optional-dependencies", {}).values():
+        wanted += extra
+    for group in project["dependency-groups"].values():
+        wanted += [one for one in group if isinstance(one, str)]
+    text = text_of("docs/dependencies.md")
+    for requirement in wanted:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
+        assert f"`{name}`" in text, name
+
+
+def test_every_directive_of_the_fake_is_understood_by_it() -> None:
+    text = text_of("docs/testing.md")
+    shown = re.findall(r"^  (![a-z0-9]+)", text, re.MULTILINE)
+    assert len(shown) > 10
+    for directive in shown:
+        assert read_directives(f"{directive} 400 x") is not None
+
+
+# --- what can be tried ---
+
+
+def test_the_commands_of_the_readme_are_those_that_are_run() -> None:
+    run, test = [block.strip() for block in blocks(ROOT / "README.md", "sh")][:2]
+    assert test in text_of(".ci/run").splitlines()
+    assert run in [block.strip() for block in blocks(ROOT / "docs" / "index.md", "sh")]
+    assert run == "python3 -m pip install . && python3 -m llm_queue"
+
+
+@pytest.mark.parametrize("document", ALL_DOCUMENTS, ids=name_of)
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (document.parent / path).resolve() if path else document
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found), target
+
+
+def anchors(document: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("document", ALL_DOCUMENTS, ids=name_of)
+def test_every_json_block_is_json_and_every_python_block_is_python(document: Path) -> None:
+    for text in blocks(document, "json"):
+        json.loads(text)
+    for text in blocks(document, "python"):
+        compile(text, name_of(document), "exec")
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Time jumps when nothing moves, but leaves the kernel a moment to carry bytes from socket to socket."""
+    return trio.testing.MockClock(autojump_threshold=0.02)
+
+
+async def test_the_example_for_testing_a_program_works(clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    [example] = blocks(ROOT / "docs" / "testing.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/testing.md", "exec"), names)
+    [test] = [value for name, value in names.items() if name.startswith("test_")]
+    await test(nursery)

@@ -1,0 +1,180 @@
+"""Imports go one way: the table below is the house, from the ground up, and nothing else may be imported where."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import llm_queue
+
+PACKAGE = Path(llm_queue.__file__).parent
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a room may import: rooms of ours (or one module of a room), and packages of others.
+
+    A pure room has no clock, no chance, and no way to the world; not even the standard library's.
+    """
+
+    ours: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
+    pure: bool = False
+
+
+def room(ours: str = "", others: str = "", *, pure: bool = False) -> Room:
+    return Room(frozenset(ours.split()), frozenset(others.split()), pure)
+
+
+HOUSE = {
+    "errors": room(pure=True),
+    "settings": room(),
+    "log": room(others="structlog"),
+    "core": room("errors", pure=True),
+    "wire": room("errors", others="msgspec", pure=True),
+    "simulation": room("core"),
+    "stories": room("core simulation"),
+    "upstream": room("errors core.keys wire", others="h11 httpx msgspec trio xllamacpp"),
+    "engines": room("errors settings upstream"),
+    "tickets": room("errors core.jobs wire.chat upstream.protocol", others="trio"),
+    "observe": room("errors core wire.chat tickets", others="structlog"),
+    "dispatcher": room(
+        "errors settings core wire upstream.protocol upstream.catalog tickets observe", others="structlog trio"
+    ),
+    "listener": room("errors wire.openai", others="h11 hypercorn trio"),
+    "web": room(
+        "errors settings core.jobs wire upstream.protocol tickets",
+        others="msgspec outcome psutil quart quart_trio trio werkzeug",
+    ),
+    "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
+    "serve": room("settings engines upstream.protocol observe dispatcher listener web", others="structlog trio"),
+    "launch": room("settings"),
+    "demo": room("settings core.jobs simulation launch", others="httpx rich trio"),
+    "service": room("settings launch", others="httpx"),
+    "cli": room("settings log core.line stories engines serve demo service", others="trio"),
+    "__main__": room("cli"),
+    "__init__": room(),
+}
+
+ONLY_IN = {
+    "httpx": {"upstream", "demo", "service", "cli"},  # the last three ask a running service, as any program does
+    "hypercorn": {"serve", "listener"},
+    "quart": {"web"},
+    "quart_trio": {"web"},
+    "psutil": {"web"},
+    "rich": {"demo"},
+    "xllamacpp": {"upstream"},
+}
+
+IMPURE = {
+    *("asyncio", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "select"),
+    *("selectors", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time"),
+}
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path.read_text(encoding="utf-8")
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def imports(source: str) -> Iterator[str]:
+    """Everything that is imported anywhere in it, as a dotted name; ours as seen from the package."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports say where from"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            yield name if not name.startswith("llm_queue.") else "." + name.removeprefix("llm_queue.")
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What a module imports and may not."""
+    name = module.split(".")[0]
+    assert name in HOUSE, f"llm_queue/{name} has no place in the house yet: give it one in HOUSE"
+    here, found = HOUSE[name], []
+    for imported in imports(source):
+        if imported.startswith("."):
+            target = imported[1:] + "."
+            if not any(target.startswith(allowed + ".") for allowed in here.ours | {name}):
+                found.append(imported)
+        else:
+            top = imported.split(".")[0]
+            allowed = top not in IMPURE or not here.pure if top in sys.stdlib_module_names else top in here.others
+            if not allowed:
+                found.append(imported)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_room_may(module: str) -> None:
+    assert violations(module, MODULES[module]) == []
+
+
+def test_no_room_may_import_one_above_it() -> None:
+    order = list(HOUSE)
+    for name, here in HOUSE.items():
+        for below in here.ours:
+            assert order.index(below.split(".")[0]) < order.index(name), f"{name} -> {below}"
+
+
+def test_core_wire_and_settings_are_blind_to_each_other() -> None:
+    for name in ("core", "wire", "settings"):
+        assert HOUSE[name].ours <= {"errors"}
+
+
+def test_core_and_wire_never_see_trio() -> None:
+    assert HOUSE["core"].others == frozenset()
+    assert HOUSE["wire"].others == {"msgspec"}
+
+
+def test_each_foreign_package_has_its_room() -> None:
+    for package, rooms in ONLY_IN.items():
+        assert {name for name, here in HOUSE.items() if package in here.others} <= rooms
+
+
+def test_what_the_table_allows_is_used() -> None:
+    """Otherwise it is a door that somebody forgot to close."""
+    for name, here in HOUSE.items():
+        used = {
+            imported
+            for module, source in MODULES.items()
+            if module.split(".")[0] == name
+            for imported in imports(source)
+        }
+        for below in here.ours:
+            assert any((one + ".").startswith(f".{below}.") for one in used), f"{name} no longer needs {below}"
+        for package in here.others:
+            assert any(one.split(".")[0] == package for one in used), f"{name} no longer needs {package}"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("core.line", "import trio"),
+        ("core.line", "import msgspec"),
+        ("core.line", "from llm_queue.wire.chat import Delta"),
+        ("core.line", "from llm_queue.settings import Settings"),
+        ("core.line", "def f():\n    import time"),
+        ("wire.chat", "from llm_queue.core import jobs"),
+        ("wire.chat", "from llm_queue import settings"),
+        ("settings", "from llm_queue.errors import QueueError"),
+        ("tickets", "from llm_queue.upstream.ollama import Ollama"),
+        ("dispatcher", "import httpx"),
+        ("dispatcher", "from llm_queue.web.app import create_app"),
+        ("web.app", "from llm_queue.dispatcher import Dispatcher"),
+        ("web.app", "import hypercorn.trio"),
+        ("listener", "from llm_queue.wire.chat import Delta"),
+        ("listener", "from quart import Quart"),
+        ("upstream.ollama", "from llm_queue.core.scheduler import Scheduler"),
+    ],
+)
+def test_a_forbidden_import_is_found(module: str, source: str) -> None:
+    assert violations(module, source)
