@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -13,7 +14,7 @@ import trio
 from quart import Request, Response
 
 from llm_queue.core.jobs import Job, Lane
-from llm_queue.errors import BadRequest, BodyTooLarge, UpstreamUnreachable
+from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.tickets import Submission, Ticket
 from llm_queue.web.answer import job_headers
@@ -44,6 +45,7 @@ class ChatEndpoint:
         self._settings = settings
         self._line = line
         self._peers = Peers()
+        self._arriving = 0
         self._limits = Limits(
             max_depth=settings.max_depth,
             max_messages=settings.max_messages,
@@ -55,11 +57,23 @@ class ChatEndpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        body = await read_body(request, self._settings.max_body)
-        parsed = await self._parse(body)
-        submission = await self._submission(request, scope, parsed, len(body))
-        del body
-        ticket = self._line.submit(submission)
+        counted = 0
+
+        def arrive(size: int) -> None:
+            nonlocal counted
+            counted += size
+            self._arriving += size
+            if self._arriving > self._settings.max_waiting_bytes:
+                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
+
+        try:
+            body = await read_body(request, self._settings.max_body, arrive)
+            parsed = await self._parse(body)
+            submission = await self._submission(request, scope, parsed, len(body))
+            del body
+            ticket = self._line.submit(submission)
+        finally:
+            self._arriving -= counted  # from here on it is the line that counts them
         scope[TICKET] = ticket
         encoder = ChatEncoder(
             model=submission.request.model,
@@ -95,10 +109,10 @@ class ChatEndpoint:
         max_wait = _max_wait(request, self._settings.max_wait)
         try:
             model = await self._line.catalog.resolve(name)
-        except UpstreamUnreachable:
+        except (UpstreamUnreachable, ConnectionLost):
             model = None  # the line may outlast the outage; it asks again when it picks the job
         return Submission(
-            request=msgspec.structs.replace(parsed.request, model=name),
+            request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
             lane=Lane[lane.upper()],
             client=await self._client(request, scope),
@@ -111,8 +125,11 @@ class ChatEndpoint:
         )
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The request body. Raises ``BodyTooLarge`` at the first byte too many, whatever its headers say."""
+async def read_body(request: Request, limit: int, arrive: Callable[[int], None]) -> bytes:
+    """The request body. Raises ``BodyTooLarge`` at the first byte too many, whatever its headers say.
+
+    ``arrive`` is told of each piece's size, and may refuse it.
+    """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     chunks = bytearray()
@@ -120,9 +137,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     while True:
         with trio.move_on_after(BODY_STALL) as patience:
             try:
-                chunks += await anext(body)
+                chunk = await anext(body)
+                arrive(len(chunk))
+                chunks += chunk
             except StopAsyncIteration:
                 return bytes(chunks)
+            except BaseException:
+                chunks.clear()  # its traceback would keep them until the garbage collector comes round
+                raise
         if patience.cancelled_caught:
             raise BadRequest(f"The request body stopped arriving for {BODY_STALL:g} s.")
         if len(chunks) > limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 import trio
+from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llm_queue.web.asgi import TICKET, Receive, Scope, Send
@@ -27,6 +28,22 @@ class HttpConnection(TrioASGIHTTPConnection):
             ticket = cast(Scope, self.scope).get(TICKET)
             if ticket is not None:
                 ticket.close()
+
+    async def handle_messages(  # type: ignore[override]  # quart-trio's signature, which is not that of Quart
+        self, nursery: trio.Nursery, request: Request, receive: Receive
+    ) -> None:
+        """A caller who leaves is a cancellation, and nothing else: newer versions of Quart would also raise an error of
+        theirs in whatever reads or answers the request, where it looks like one of ours.
+        """
+
+        async def receive_until_left() -> Any:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+            return message
+
+        await super().handle_messages(nursery, request, receive_until_left)
 
 
 def _finishing(send: Send) -> Send:

@@ -28,7 +28,8 @@ _APP_SCHEMES: Final = frozenset(
 _SINGLE: Final = (b"origin", b"authorization", b"content-length", b"transfer-encoding", b"content-type")
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
-_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+_LABEL: Final = "[a-z0-9_-]{1,63}"
+_HOST: Final = re.compile(rf"(\[[0-9a-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::[0-9]{{1,5}})?")
 _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
 _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 
@@ -187,6 +188,8 @@ class Gate:
         except QueueError as error:
             self._refused(error)
             answer = [(b"content-type", b"application/json"), *error_headers(error)]
+            if isinstance(error, BadRequest):  # nobody knows for sure where the next request begins
+                answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, error_body(error))
             return
         scope[KEY_NAME] = key_name

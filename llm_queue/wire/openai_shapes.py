@@ -17,6 +17,8 @@ Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
+# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
+Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ class ChatBody(Parameters, kw_only=True):
     """The request body."""
 
     messages: Annotated[list[AnyTurn], Meta(min_length=1)]
-    model: str | None = None
+    model: Name | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None

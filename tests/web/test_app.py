@@ -174,6 +174,21 @@ async def test_a_body_above_the_limit_is_413_without_a_length_too(line: Any) -> 
     assert (await connection.as_response()).status_code == 413
 
 
+async def test_bodies_that_are_still_arriving_count_as_waiting(
+    line: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    client = create_quart(Settings(max_waiting_bytes=15), line).test_client()
+    async with client.request("/v1/chat/completions", method="POST") as slow:
+        await slow.send(b"x" * 10)
+        await trio.testing.wait_all_tasks_blocked()
+        full = await client.post("/v1/chat/completions", data=b"x" * 10)
+        assert full.status_code == 429
+        assert full.headers["Retry-After"] == "1"
+        await slow.send_complete()
+    assert (await slow.as_response()).status_code == 400
+    assert (await client.post("/v1/chat/completions", data=b"x" * 10)).status_code == 400
+
+
 async def test_a_body_that_stops_arriving_is_refused(line: Any, autojump_clock: trio.testing.MockClock) -> None:
     client = create_quart(Settings(), line).test_client()
     async with client.request("/v1/chat/completions", method="POST") as connection:

@@ -43,6 +43,25 @@ async def test_the_last_message_is_not_cut_off_by_the_end_it_causes(
     assert await serve_one(line, 1.0)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/health"])
+async def test_a_caller_that_leaves_before_its_body_is_there_is_no_error(
+    line: Any, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        await trio.testing.wait_all_tasks_blocked()
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    scope = SCOPE | {"path": path, "method": "POST", "headers": [(b"host", b"localhost"), (b"content-length", b"9")]}
+    await create_quart(Settings(), line)(scope, receive, send)  # type: ignore[arg-type]  # a scope by hand
+    assert not caplog.records
+    assert [code for code, _ in line.refused] in ([], ["method_not_allowed"])
+
+
 async def test_a_last_message_that_nobody_takes_is_given_up(line: Any, autojump_clock: trio.testing.MockClock) -> None:
     assert not await serve_one(line, 1000.0)
     assert trio.current_time() == pytest.approx(2.0)

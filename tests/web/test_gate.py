@@ -55,6 +55,10 @@ def test_names_of_this_service_pass(host: str) -> None:
         "[::1",
         "[::1]x",
         "localhost localhost",
+        ".localhost",
+        "a..localhost",
+        "localhost..",
+        "a" * 64 + ".localhost",
     ],
 )
 def test_other_hosts_are_refused_with_the_setting_that_would_allow_them(host: str | None) -> None:
@@ -249,6 +253,11 @@ async def test_a_page_of_another_site_is_stopped_before_the_app() -> None:
 async def test_a_foreign_host_reaches_nothing(method: str, path: str) -> None:
     got = await Through(LOCAL).ask(method, path, host="evil.example")
     assert (got.status, got.reached) == (403, False)
+
+
+async def test_a_request_that_can_be_read_in_two_ways_is_the_last_on_its_connection() -> None:
+    got = await Through(LOCAL).ask("POST", "/", host="localhost", content_length="4", transfer_encoding="chunked")
+    assert (got.status, got.reached, got.headers["connection"]) == (400, False, "close")
 
 
 async def test_two_hosts_or_none_reach_nothing() -> None:

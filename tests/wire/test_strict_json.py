@@ -32,23 +32,50 @@ def naive_depth(value: Any) -> int:
             return 0
 
 
+def naive_count(value: Any) -> int:
+    match value:
+        case list():
+            return 1 + sum(map(naive_count, value))
+        case dict():
+            return 1 + sum(map(naive_count, value.values()))
+        case _:
+            return 0
+
+
+def test_a_text_of_too_many_arrays_and_objects_is_refused_before_they_are_built() -> None:
+    text = b'{"tools":[' + b"{}," * strict_json.MAX_CONTAINERS + b"{}]}"
+    with pytest.raises(BadRequest, match="200000 arrays and objects"):
+        strict_json.decode(text, msgspec.json.Decoder(), 64)
+
+
 @given(json_values, st.booleans())
 def test_depth_is_that_of_the_decoded_value(value: Any, ascii_only: bool) -> None:
-    assert strict_json.depth(json.dumps(value, ensure_ascii=ascii_only).encode()) == naive_depth(value)
+    assert strict_json.measure(json.dumps(value, ensure_ascii=ascii_only).encode()) == (
+        naive_depth(value),
+        naive_count(value),
+    )
 
 
 @given(st.binary())
 def test_depth_of_anything_is_some_number(text: bytes) -> None:
-    assert strict_json.depth(text) >= 0
+    assert min(strict_json.measure(text)) >= 0
 
 
 @pytest.mark.parametrize("text", [rb'"[[["', rb'"\"[[["', rb'"\\\"[[["', rb'{"[": "]"}', rb'["\\", "[[["]'])
 def test_brackets_within_strings_do_not_nest(text: bytes) -> None:
-    assert strict_json.depth(text) <= 1
+    assert strict_json.measure(text)[0] <= 1
+
+
+@given(st.text(alphabet='[{]}"\\\\ax').map(str.encode), st.integers(1, 9))
+def test_depth_does_not_depend_on_how_the_text_is_cut_into_blocks(text: bytes, block: int) -> None:
+    whole = strict_json.measure(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_json, "_BLOCK", block)
+        assert strict_json.measure(text) == whole
 
 
 def test_a_bracket_after_a_string_that_ends_in_a_backslash_nests() -> None:
-    assert strict_json.depth(rb'["\\",[[]]]') == 3
+    assert strict_json.measure(rb'["\\",[[]]]') == (3, 3)
 
 
 def test_nesting_is_refused_before_anything_recurses() -> None:
