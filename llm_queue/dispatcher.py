@@ -1,80 +1,44 @@
 """The one task that owns the line and the slot.
 
 It feeds what happens into the scheduler and does what the scheduler says. Jobs come over a memory channel, and so does
-the end of everything that was started; one child task runs a load or an attempt. Nothing else changes the line, so
-there are no locks.
+the end of every errand that was started. Nothing else changes the line, so there are no locks.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
-import structlog
 import trio
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.line import Line, Rules
-from llm_queue.core.scheduler import Limits, Resolved, Scheduler
-from llm_queue.errors import (
-    AttemptTimedOut,
-    Cancelled,
-    Draining,
-    LineFull,
-    LoadFailed,
-    LoadTimedOut,
-    ModelNotFound,
-    QueueError,
-    ReaderTooSlow,
-    UpstreamBusy,
-    UpstreamRefused,
-    UpstreamUnreachable,
-)
+from llm_queue.core.scheduler import Limits, Scheduler
+from llm_queue.errands import ASK_TIMEOUT, Errands, Event, Live
+from llm_queue.errors import Cancelled, Draining, LineFull, QueueError, UpstreamUnreachable
 from llm_queue.observe import Observer, Remembered, report
 from llm_queue.settings import Settings
 from llm_queue.tickets import Place, Submission, Ticket
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.chat import Completion, Delta
-
-ASK_TIMEOUT: Final = 5.0
-"""Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
-
-SURPRISE_LOAD: Final = 0.5
-"""Seconds of loading, by the upstream's own account, from which on a model that we took for resident was not:
-Ollama reports some hundredths for one that is."""
 
 PLACES_KEPT: Final = 1.0
 """Seconds for which the places in line are not worked out again: they cost a look at every waiting job."""
 
-Event = Callable[[float], list[Action]]
-
-_log = structlog.get_logger("llm_queue")
+JOBS_SHOWN: Final = 50
+"""Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
 
 
 class DispatcherDied(Exception):
     """A bug in the line itself. Everybody who waited was told; the process must end."""
-
-
-@dataclass(slots=True)
-class _Live:
-    """All that belongs to a job while it lives."""
-
-    job: Job
-    ticket: Ticket
-    submission: Submission
-    model: Model | None
-    scope: trio.CancelScope | None = None
-    abort_error: QueueError | None = None
-    answer: list[Delta] = field(default_factory=list)
-    completion: Completion | None = None
 
 
 class Dispatcher:
@@ -92,7 +56,17 @@ class Dispatcher:
         limits = Limits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
         self._scheduler = Scheduler(self._line, self._contexts, limits, _now())
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
+        self._errands = Errands(
+            settings,
+            upstream,
+            self.catalog,
+            self._scheduler,
+            live=self._live,
+            tell=self._tell,
+            wish=self._wish,
+            load_ended=self._load_ended,
+        )
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
@@ -134,7 +108,7 @@ class Dispatcher:
         )
         leave = partial(self._tell, partial(self._left, job))
         ticket = Ticket(job, submission, leave=leave, place=partial(self._place, job))
-        self._live[job.id] = _Live(job, ticket, submission, model)
+        self._live[job.id] = Live(job, ticket, submission, model)
         self._entering += 1
         self._bytes += job.size
         self._tell(partial(self._enter, job))
@@ -159,7 +133,7 @@ class Dispatcher:
         return found
 
     def status(self) -> dict[str, Any]:
-        """The line as a whole."""
+        """The line as a whole; ``jobs`` has the first of those that live, in about the order of their turns."""
         scheduler, counts, slot = self._scheduler, self._scheduler.counts, self._scheduler.slot
         waiting = {lane.label: 0 for lane in Lane}
         for job in scheduler.waiting_jobs():
@@ -173,6 +147,8 @@ class Dispatcher:
             if slot is None
             else {"job": slot.job.id, "phase": "loading" if slot.loading else "running", "client": slot.job.client},
             "held": scheduler.held_until is not None,
+            "held_for": scheduler.held_for,
+            "jobs": self._jobs(),
             "ended": {state.value: number for state, number in counts.ended.items()},
             "loads": counts.loads,
             "loads_failed": counts.loads_failed,
@@ -201,6 +177,7 @@ class Dispatcher:
                 while True:
                     await self._step(nursery)
         except Exception as bug:
+            self._draining = True  # nobody would serve who came now
             for live in self._live.values():
                 live.ticket.settle(QueueError())
             self._live.clear()
@@ -267,23 +244,20 @@ class Dispatcher:
         match action:
             case StartLoad(job, key):
                 self._observe(lambda observer: observer.load_started(job, key))
-                nursery.start_soon(self._load, self._live[job.id], key)
+                nursery.start_soon(self._errands.load, self._live[job.id], key)
             case StartAttempt(job, key):
                 self._observe(lambda observer: observer.attempt_started(job, key))
-                nursery.start_soon(self._attempt, self._live[job.id], key)
+                nursery.start_soon(self._errands.attempt, self._live[job.id], key)
             case Abort(job, error):
-                live = self._live[job.id]
-                live.abort_error = error
-                if live.scope is not None:
-                    live.scope.cancel()
+                self._live[job.id].abort(error)
             case Requeued(job, reason):
                 self._observe(lambda observer: observer.requeued(job, reason))
             case Settle(job, error):
                 self._settle(job, error)
             case Probe():
-                nursery.start_soon(self._probe)
+                nursery.start_soon(self._errands.probe)
             case AskResident():
-                nursery.start_soon(self._ask_resident)
+                nursery.start_soon(self._errands.ask_resident)
 
     def _settle(self, job: Job, error: QueueError | None) -> None:
         live = self._live.pop(job.id)
@@ -295,101 +269,8 @@ class Dispatcher:
             live.ticket.settle(error or QueueError())
         self._observe(lambda observer: observer.ended(job, live.submission, live.completion, error))
 
-    async def _attempt(self, live: _Live, key: RunnerKey) -> None:
-        """One run against the upstream. It ends in an event, whatever happens, when the upstream's side is closed."""
-        limit, stream = self.settings.attempt_timeout, live.submission.stream
-        outcome, error = Outcome.TIMED_OUT, None
-        live.answer.clear()
-        last_moment = _now() + self.settings.stream_total
-        with trio.move_on_after(limit) as live.scope:
-
-            def emit(delta: Delta) -> None:
-                if stream:
-                    live.ticket.put(delta)
-                    assert live.scope is not None
-                    live.scope.deadline = min(_now() + limit, last_moment)
-                else:
-                    live.answer.append(delta)
-
-            if live.abort_error is not None:
-                live.scope.cancel()
-            assert live.model is not None
-            try:
-                live.completion = await self.upstream.run(live.model, key.num_ctx, live.submission.request, emit)
-                outcome = Outcome.SUCCEEDED
-            except QueueError as failure:
-                outcome, error = _outcome_of(failure), failure
-            except Exception:
-                _log.exception("an attempt failed in a way that it should not: please report this")
-                outcome, error = Outcome.REFUSED, QueueError()
-        live.scope = None
-        if outcome is Outcome.TIMED_OUT and live.abort_error is None:
-            error = AttemptTimedOut() if _now() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
-        elif outcome is Outcome.TIMED_OUT:
-            outcome, error = Outcome.CANCELLED, live.abort_error
-        surprise = False
-        if outcome is Outcome.SUCCEEDED and live.completion is not None:
-            surprise = live.completion.load_seconds >= SURPRISE_LOAD
-        self._tell(partial(self._scheduler.attempt_ended, outcome, error=error, surprise_load=surprise))
-
-    async def _load(self, live: _Live, key: RunnerKey) -> None:
-        """Make a model resident. It belongs to the line: whoever leaves meanwhile does not end it."""
-        started = _now()
-        outcome, error = Outcome.TIMED_OUT, None
-        assert live.model is not None
-        with trio.move_on_after(self.settings.load_timeout):
-            try:
-                await self.upstream.load(live.model, key.num_ctx)
-                outcome = Outcome.SUCCEEDED
-            except QueueError as failure:
-                outcome, error = _outcome_of(failure), failure
-            except Exception:
-                _log.exception("a load failed in a way that it should not: please report this")
-                outcome, error = Outcome.REFUSED, LoadFailed()
-        if outcome is Outcome.TIMED_OUT:
-            error = LoadTimedOut()
-        seconds = _now() - started
-        self._observe(lambda observer: observer.load_ended(live.job, key, error, seconds))
-        shown = None if outcome is Outcome.UNREACHABLE else await self._shown()
-        self._tell(partial(self._scheduler.load_ended, outcome, error=error, shown=shown))
-
-    async def _shown(self) -> frozenset[RunnerKey] | None:
-        with trio.move_on_after(ASK_TIMEOUT):
-            try:
-                return await self.upstream.resident()
-            except QueueError:
-                pass
-        return None
-
-    async def _ask_resident(self) -> None:
-        shown = await self._shown()
-        self._tell(partial(self._scheduler.resident_known, shown))
-
-    async def _probe(self) -> None:
-        failure: QueueError | None = UpstreamUnreachable("It accepts connections, but does not answer.")
-        shown: frozenset[RunnerKey] = frozenset()
-        resolved: dict[str, Resolved | QueueError] = {}
-        with trio.move_on_after(ASK_TIMEOUT):
-            try:
-                await self.upstream.probe()
-                await self.catalog.refresh()
-                shown = await self.upstream.resident()
-                for job in list(self._scheduler.unresolved):
-                    resolved[job.id] = await self._resolve(job)
-                failure = None
-            except QueueError as error:
-                failure = error
-        self._tell(partial(self._scheduler.probe_ended, failure=failure, shown=shown, resolved=resolved))
-
-    async def _resolve(self, job: Job) -> Resolved | QueueError:
-        live = self._live.get(job.id)
-        if live is None:
-            return Cancelled()
-        try:
-            live.model = await self.catalog.resolve(live.submission.request.model)
-        except ModelNotFound as error:
-            return error
-        return Resolved(live.model.identity, self._wish(live.submission, live.model))
+    def _load_ended(self, job: Job, key: RunnerKey, error: QueueError | None, seconds: float) -> None:
+        self._observe(lambda observer: observer.load_ended(job, key, error, seconds))
 
     def _wish(self, submission: Submission, model: Model | None) -> int:
         if not self.upstream.chooses_context:
@@ -403,7 +284,7 @@ class Dispatcher:
             raise Draining(retry_after=5)
         outage = self._scheduler.outage
         if outage is not None and outage.given_up:
-            raise UpstreamUnreachable
+            raise UpstreamUnreachable(outage.reason)
         waiting = self._scheduler.waiting + self._entering
         if waiting >= self.settings.max_waiting:
             raise LineFull(
@@ -424,12 +305,45 @@ class Dispatcher:
         if slot is not None and slot.job is job:
             return Place(0, None, loading=slot.loading)
         if now >= self._places[0] + PLACES_KEPT:
-            resident = self._line.resident
-            waiting = [other for other in self._scheduler.waiting_jobs() if slot is None or other is not slot.job]
-            waiting.sort(key=lambda other: (other.lane, other.key not in resident, other.arrival))
-            self._places = (now, {other.id: place for place, other in enumerate(waiting)})
+            self._places = (now, {other.id: place for place, other in enumerate(self._in_order())})
         ahead = self._places[1].get(job.id, 0) + (slot is not None)
         return Place(ahead, ahead * self._usual_run if self._usual_run else None)
+
+    def _in_order(self) -> list[Job]:
+        """Who waits, about as they will go: by lane, those that need no load first, the clients in turn, by arrival."""
+        slot, resident = self._scheduler.slot, self._line.resident
+        waiting = [job for job in self._scheduler.waiting_jobs() if slot is None or job is not slot.job]
+        waiting.sort(key=attrgetter("arrival"))
+        had = Counter([(slot.job.lane, slot.job.client)] if slot is not None else [])
+        ranks: dict[str, tuple[Lane, bool, int]] = {}
+        for job in waiting:
+            had[job.lane, job.client] += 1
+            ranks[job.id] = (job.lane, job.key not in resident, had[job.lane, job.client])
+        return sorted(waiting, key=lambda job: ranks[job.id])
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        slot = self._scheduler.slot
+        first = [] if slot is None else [slot.job]
+        shown = enumerate([*first, *self._in_order()][:JOBS_SHOWN], start=1 - len(first))
+        return [self._told(job, place) for place, job in shown if job.id in self._live]
+
+    def _told(self, job: Job, place: int) -> dict[str, Any]:
+        slot, submission = self._scheduler.slot, self._live[job.id].submission
+        state, waited_until = job.state.value, _now()
+        if slot is not None and slot.job is job:
+            state = "loading" if slot.loading else "running"
+            waited_until = waited_until if slot.loading else slot.since
+        return {
+            "id": job.id,
+            "client": job.client,
+            "lane": job.lane.label,
+            "model": submission.model.name if submission.model else submission.request.model,
+            "num_ctx": job.key.num_ctx if job.key else None,
+            "resident": job.key in self._line.resident,
+            "state": state,
+            "place": place,
+            "waited_s": round(max(0.0, waited_until - job.submitted_at - job.run_seconds), 3),
+        }
 
     def _note_upstream(self) -> None:
         outage = self._scheduler.outage
@@ -448,19 +362,3 @@ class Dispatcher:
 
 def _now() -> float:
     return trio.current_time()
-
-
-_OUTCOMES: Final[tuple[tuple[type[QueueError], Outcome], ...]] = (
-    (UpstreamRefused, Outcome.REFUSED),
-    (ModelNotFound, Outcome.REFUSED),
-    (UpstreamBusy, Outcome.BUSY),
-    (UpstreamUnreachable, Outcome.UNREACHABLE),
-    (ReaderTooSlow, Outcome.CANCELLED),
-)
-
-
-def _outcome_of(failure: QueueError) -> Outcome:
-    return next((outcome for kind, outcome in _OUTCOMES if isinstance(failure, kind)), Outcome.BROKEN)
-
-
-_STREAM_TOTAL: Final = "The stream ran longer than --stream-total allows. Ask for fewer tokens, or raise it."

@@ -7,21 +7,24 @@ dispatcher. A service that could not accept would be gone; one whose dispatcher 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import gc
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from typing import Final
 
 import structlog
 import trio
 
 from llm_queue.dispatcher import Dispatcher, DispatcherDied
+from llm_queue.engines import Engine, choose
 from llm_queue.listener import open_listeners, serve_http
 from llm_queue.observe import JobLog
 from llm_queue.settings import Settings
-from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
 
@@ -29,41 +32,51 @@ _log = structlog.get_logger("llm_queue")
 
 
 class Exit(enum.IntEnum):
-    """How the process ends; 2 and 70 after sysexits.h and what shells expect."""
+    """How the process ends; 2, 70 and 130 after sysexits.h and what shells expect."""
 
     DRAINED = 0
     JOBS_LOST = 1
     BAD_SETTING = 2
     BUG = 70
+    INTERRUPTED = 130
 
 
 async def serve(
     settings: Settings,
     *,
     upstream: Upstream | None = None,
+    environ: Mapping[str, str] = os.environ,
     signals: AsyncIterator[int] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> Exit:
     """Serve until told to stop; ``task_status`` gets the URLs once we listen.
 
     ``signals`` stands in for the process's own SIGINT and SIGTERM. Cancelled, it ends at once: whoever waits is closed
-    without an answer. Raises :class:`OSError` if the address is taken.
+    without an answer. Raises :class:`OSError` if the address is taken, and :class:`~llm_queue.engines.NoEngine` if the
+    engine that is wanted is not to be had; ``environ`` is where it is looked for.
     """
     listeners, warning = await open_listeners(settings.host, settings.port)
-    upstream = upstream or Ollama(settings.ollama_url, keep_alive=settings.keep_alive)
+    try:
+        engine = Engine(upstream) if upstream is not None else await choose(settings, environ)
+    except BaseException:
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+        raise
+    upstream = engine.upstream
+    settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
     dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)])
     shutdown = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
             serving = partial(serve_http, create_app(settings, dispatcher), listeners, shutdown=shutdown)
+            await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
             urls = [_url(listener) for listener in listeners]
-            _say_hello(settings, urls, warning)
+            _say_hello(settings, engine, urls, warning)
             # What lives from here to the end need not be looked at by every garbage collection.
             gc.collect()
             gc.freeze()
             task_status.started(urls)
-            nursery.start_soon(_stop_on_signal, dispatcher, shutdown, signals)
             await serving()
             nursery.cancel_scope.cancel()
     finally:
@@ -88,13 +101,23 @@ async def _supervise(
         shutdown.set()
 
 
-async def _stop_on_signal(dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int] | None) -> None:
+async def _stop_on_signal(
+    dispatcher: Dispatcher,
+    shutdown: trio.Event,
+    signals: AsyncIterator[int] | None,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
     """The first signal drains the line, the second skips to the end."""
     if signals is not None:
+        task_status.started()
         await _drain_then_stop(dispatcher, shutdown, signals)
         return
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
         await _drain_then_stop(dispatcher, shutdown, received)
+        async for _ in received:
+            pass  # it ends already, and the last answers are on their way
 
 
 async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int]) -> None:
@@ -122,16 +145,27 @@ def _url(listener: trio.SocketListener) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _say_hello(settings: Settings, urls: list[str], warning: str | None) -> None:
+def _say_hello(settings: Settings, engine: Engine, urls: list[str], warning: str | None) -> None:
     port = urls[0].rpartition(":")[2]
     base = f"http://localhost:{port}/v1" if settings.on_loopback else f"{urls[0]}/v1"
+    upstream = engine.upstream
+    size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
+    key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
     print(  # noqa: T201 - the first thing that a person sees
         f"llm-queue is listening on {' and '.join(urls)}\n"
         f"  programs use      {base} (the OpenAI dialect)\n"
-        f"  in front of       {settings.ollama_url} (Ollama)\n"
-        f"  model             {settings.model}, unless a request names another\n"
-        f"  context size      {settings.num_ctx} tokens at least",
+        f"  in front of       {upstream.name}: {upstream.url}\n"
+        f"  model             {settings.model or 'the first of the engine'}, unless a request names another\n"
+        f"  context size      {size}\n"
+        f"  try it            curl {base}/chat/completions{key} -d '{_QUESTION}'",
+        *(f"  note              {note}" for note in engine.notes),
+        sep="\n",
         flush=True,
     )
     if warning:
         _log.warning(warning)
+
+
+_QUESTION: Final = (
+    '{"temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France? One word."}]}'
+)

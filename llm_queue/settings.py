@@ -75,7 +75,7 @@ def _names(raw: str) -> tuple[str, ...]:
 
 
 def _http_url(raw: str) -> str:
-    url = raw.strip().rstrip("/")
+    url = raw.strip()
     if "://" not in url:
         url = "http://" + url
     try:
@@ -85,7 +85,7 @@ def _http_url(raw: str) -> str:
         raise ValueError("takes an address such as http://localhost:11434") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("takes an address such as http://localhost:11434")
-    return url
+    return url.rstrip("/")
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -106,10 +106,14 @@ def _setting(
     env: str | None = None,
     flag: str | None = None,
     scale: float = 1,
+    secret: bool = False,
 ) -> Any:
-    """``env`` and ``flag`` are the ancestor's names where it had one; ``scale`` turns its unit into ours."""
-    metadata = {"parse": parse, "help": help, "unit": unit, "env": env, "flag": flag, "scale": scale}
-    return dataclasses.field(default=default, metadata=metadata)
+    """``env`` and ``flag`` are the ancestor's names where it had one; ``scale`` turns its unit into ours.
+
+    The value of a ``secret`` is never shown.
+    """
+    metadata = {"parse": parse, "help": help, "unit": unit, "env": env, "flag": flag, "scale": scale, "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +123,32 @@ class Settings:
     # where we listen, and who may call
     host: str | None = _setting(None, _text, "address to listen on; unset: 127.0.0.1 and [::1]", env="HOST")
     port: int = _setting(11500, _whole(0, 65535), "port to listen on; 0 takes a free one", env="PORT")
-    api_keys: tuple[str, ...] = _setting((), _names, "keys that callers must send, as NAME=KEY or KEY, comma-separated")
+    api_keys: tuple[str, ...] = _setting(
+        (), _names, "keys that callers must send, as NAME=KEY or KEY, comma-separated", secret=True
+    )
     allow_open: bool = _setting(False, _switch, "serve other machines without a key")
     origins: tuple[str, ...] = _setting(
         (), _names, "web origins that may call besides extensions and local pages; * for all"
     )
     hosts: tuple[str, ...] = _setting((), _names, "host names that this service is also known by")
 
-    # the upstream
-    ollama_url: str = _setting(
-        "http://localhost:11434", _http_url, "where Ollama is", env="OLLAMA_URL", flag="--ollama-url"
+    # the engine behind the line
+    engine: str = _setting(
+        "auto", _one_of("auto", "ollama", "embedded", "openai"),
+        "auto takes an Ollama that is there, else the embedded engine if it is installed",
+    )  # fmt: skip
+    ollama_url: str | None = _setting(
+        None, _http_url, "where Ollama is; unset: http://localhost:11434", env="OLLAMA_URL", flag="--ollama-url"
     )
-    model: str = _setting("granite4.1:8b", _text, "model for requests that name none", env="OLLAMA_MODEL")
+    gguf: str | None = _setting(
+        None, _text, "model file of the embedded engine, or a folder of them; unset: a small one, fetched once"
+    )
+    upstream_url: str | None = _setting(None, _http_url, "the OpenAI-compatible server of --engine openai")
+    upstream_key: str | None = _setting(None, _text, "the key that it asks for", secret=True)
+    model: str = _setting(
+        "", _text, "model for requests that name none; unset: granite4.1:8b of Ollama, elsewhere the first",
+        env="OLLAMA_MODEL",
+    )  # fmt: skip
     num_ctx: int = _setting(
         8192, _whole(1, 10_000_000), "context size that every model gets at least", env="OLLAMA_NUM_CTX"
     )
@@ -174,6 +192,8 @@ class Settings:
     log_format: str = _setting("auto", _one_of("auto", "text", "json"), "auto is text on a terminal, json elsewhere")
 
     def __post_init__(self) -> None:
+        if self.engine == "openai" and self.upstream_url is None:
+            raise WrongSetting("--engine openai needs --upstream-url (LLM_QUEUE_UPSTREAM_URL): where that server is")
         if self.num_ctx > self.num_ctx_ceiling:
             raise WrongSetting(
                 f"--num-ctx (OLLAMA_NUM_CTX) is {self.num_ctx}, above --num-ctx-ceiling {self.num_ctx_ceiling}: "
@@ -208,6 +228,7 @@ class Knob:
     default: Any
     parse: Callable[[str], Any]
     scale: float
+    secret: bool
 
     def read_env(self, raw: str) -> Any:
         """Parse the variable's value, which the ancestor may have had in another unit (LLM_TIMEOUT_MS)."""
@@ -231,6 +252,7 @@ def knobs() -> list[Knob]:
             default=field.default,
             parse=field.metadata["parse"],
             scale=field.metadata["scale"],
+            secret=field.metadata["secret"],
         )
         for field in dataclasses.fields(Settings)
     ]
@@ -251,6 +273,6 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
         try:
             values[knob.name] = parse(raw)
         except ValueError as error:
-            shown = "that value" if knob.name == "api_keys" else repr(raw)
+            shown = "that value" if knob.secret else repr(raw)
             raise WrongSetting(f"{source} {error}, not {shown}") from None
     return Settings(**values)

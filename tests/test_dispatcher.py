@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llm_queue.core.jobs import Lane, State
-from llm_queue.dispatcher import Dispatcher, DispatcherDied
+from llm_queue.dispatcher import JOBS_SHOWN, Dispatcher, DispatcherDied
 from llm_queue.errors import (
     AttemptTimedOut,
     Draining,
@@ -201,6 +201,22 @@ async def test_a_runaway_stream_is_ended(autojump_clock: MockClock) -> None:
             await held.ask(stream=True)
 
 
+async def test_a_stream_that_never_begins_is_within_its_total_limit_too(autojump_clock: MockClock) -> None:
+    async with line(attempt_timeout=90.0, stream_total=30.0, max_attempts=1) as held:
+        held.upstream.then(Hang())
+        started = trio.current_time()
+        with pytest.raises(AttemptTimedOut, match="stream-total"):
+            await held.ask(stream=True)
+        assert trio.current_time() - started == pytest.approx(1.0 + 30.0)
+
+
+async def test_a_whole_answer_knows_no_limit_of_streams(autojump_clock: MockClock) -> None:
+    async with line(attempt_timeout=90.0, stream_total=30.0) as held:
+        held.upstream.default = Hang()
+        with pytest.raises(AttemptTimedOut, match="attempt-timeout"):
+            await held.ask()
+
+
 async def test_a_reader_that_does_not_read_loses_its_job_and_never_holds_the_slot(autojump_clock: MockClock) -> None:
     async with line() as held:
         held.upstream.then(Say("x" * (MAX_UNREAD + 2**20), tokens=10, seconds_per_token=1.0))
@@ -324,6 +340,8 @@ async def test_a_bug_in_the_line_answers_everybody_and_ends_the_dispatcher(
             monkeypatch.setattr(dispatcher._scheduler, "load_ended", None)
             with trio.CancelScope(shield=True), pytest.raises(QueueError, match="went wrong inside"):
                 await answer(ticket)
+            with pytest.raises(Draining):
+                held.submit()
 
 
 # --- what can be seen ---
@@ -363,3 +381,52 @@ async def test_the_status_tells_the_line_as_it_is(autojump_clock: MockClock) -> 
             await answer(ticket)
         assert held.dispatcher.status()["ended"] == {"succeeded": 3}
         assert isinstance((await held.ask()).completion, Completion)
+
+
+async def test_the_status_lists_who_is_served_and_who_waits_in_order_and_for_how_long(
+    autojump_clock: MockClock,
+) -> None:
+    async with line() as held:
+        held.upstream.default = Say(first_after=1.0)
+        asked = [("cron", Lane.NORMAL), ("cron", Lane.NORMAL), ("extension", Lane.NORMAL), ("person", Lane.INTERACTIVE)]
+        tickets = [held.submit(client=client, lane=lane) for client, lane in asked]
+        tickets.append(held.submit(model=OTHER, client="other"))
+        await wait_all_tasks_blocked()
+        assert [job["state"] for job in held.dispatcher.status()["jobs"]] == ["loading", *["queued"] * 4]
+        await trio.sleep(1.5)  # a load of a second, and half of the first job
+        status = held.dispatcher.status()
+        assert [(job["place"], job["client"], job["state"]) for job in status["jobs"]] == [
+            (0, "person", "running"),
+            (1, "cron", "queued"),
+            (2, "extension", "queued"),
+            (3, "cron", "queued"),
+            (4, "other", "queued"),
+        ]
+        assert [job["waited_s"] for job in status["jobs"]] == [1.0, *[1.5] * 4]
+        assert [job["resident"] for job in status["jobs"]] == [True, True, True, True, False]
+        assert {(job["model"], job["num_ctx"]) for job in status["jobs"]} == {("scripted", 8192), ("other", 8192)}
+        assert status["held_for"] is None
+        for ticket in tickets:
+            await answer(ticket)
+        assert held.dispatcher.status()["jobs"] == []
+
+
+async def test_the_status_lists_no_more_jobs_than_anybody_reads(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        tickets = [held.submit() for _ in range(JOBS_SHOWN + 10)]
+        await wait_all_tasks_blocked()
+        assert [job["place"] for job in held.dispatcher.status()["jobs"]] == list(range(JOBS_SHOWN))
+        for ticket in tickets:
+            await answer(ticket)
+
+
+async def test_the_status_says_for_whom_the_slot_is_held(autojump_clock: MockClock) -> None:
+    async with line(switch_wait=60) as held:
+        held.upstream.default = Say(first_after=0.5)
+        for _ in range(9):
+            await held.ask(client="loop")
+        other = held.submit(model=OTHER, client="other")
+        await trio.sleep(0.01)
+        assert held.dispatcher.status()["held_for"] == "loop"
+        await answer(other)
+        assert held.dispatcher.status()["held_for"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -14,8 +16,11 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.testing import Break, Busy, Refuse, Say, ScriptedUpstream
-from llm_queue.wire.chat import Delta
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.chat import ChatRequest, Completion, Delta
 from tests.harness import MODEL, OTHER, answer, line
+
+Emit = Callable[[Delta], None]
 
 # --- failures and the one retry ---
 
@@ -123,6 +128,33 @@ async def test_an_attempt_that_broke_with_the_engine_is_repeated_when_it_is_back
         assert ticket.job.attempts == 2
 
 
+async def test_no_attempt_is_wasted_on_an_engine_that_is_still_dying(autojump_clock: MockClock) -> None:
+    class Dying(ScriptedUpstream):
+        """It takes connections until it is gone, and drops them."""
+
+        gone_at = 0.0
+
+        def drop(self) -> None:
+            if trio.current_time() < self.gone_at:
+                raise UpstreamBroke("connection reset by peer")
+
+        async def probe(self) -> None:
+            await super().probe()
+            self.drop()
+
+        async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Emit) -> Completion:
+            self.drop()
+            return await super().run(model, num_ctx, request, emit)
+
+    upstream = Dying(known=[MODEL, OTHER])
+    async with line(upstream) as held:
+        await held.ask()
+        upstream.gone_at = trio.current_time() + 0.3
+        ticket = held.submit()
+        await answer(ticket)
+        assert ticket.job.attempts == 2
+
+
 async def test_an_outage_that_lasts_is_told_to_everybody(autojump_clock: MockClock) -> None:
     async with line(outage_wait=60.0) as held:
         await held.ask()
@@ -164,6 +196,24 @@ async def test_a_job_taken_on_trust_during_an_outage_is_checked_when_it_is_over(
         upstream.known = [MODEL, OTHER]
         await held.dispatcher.catalog.refresh()
         assert (await held.ask(model=None)).completion.finish_reason == "stop"
+
+
+async def test_a_model_that_the_upstream_cannot_describe_fails_its_own_job_only(autojump_clock: MockClock) -> None:
+    class HalfBroken(ScriptedUpstream):
+        async def describe(self, model: Model) -> Model:
+            if model.name == MODEL.name:
+                raise UpstreamBroke("its manifest is damaged")
+            return await super().describe(model)
+
+    upstream = HalfBroken(known=[MODEL, OTHER])
+    upstream.down = True
+    async with line(upstream) as held:
+        damaged, whole = held.submit(model=None), held.submit(model=OTHER)
+        await trio.sleep(5)
+        upstream.down = False
+        with pytest.raises(UpstreamBroke, match="damaged"):
+            await answer(damaged)
+        assert (await answer(whole)).completion.finish_reason == "stop"
 
 
 async def test_what_is_loaded_after_an_outage_is_adopted(autojump_clock: MockClock) -> None:

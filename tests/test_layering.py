@@ -43,8 +43,11 @@ HOUSE = {
     "engines": room("errors settings upstream"),
     "tickets": room("errors core.jobs wire.chat upstream.protocol", others="trio"),
     "observe": room("errors core wire.chat tickets", others="structlog"),
+    "errands": room(
+        "errors settings core wire.chat upstream.protocol upstream.catalog tickets", others="structlog trio"
+    ),
     "dispatcher": room(
-        "errors settings core wire upstream.protocol upstream.catalog tickets observe", others="structlog trio"
+        "errors settings core upstream.protocol upstream.catalog tickets observe errands", others="trio"
     ),
     "listener": room("errors wire.openai", others="h11 hypercorn trio"),
     "web": room(

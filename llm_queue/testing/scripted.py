@@ -13,6 +13,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
+    ConnectionLost,
     LoadFailed,
     UpstreamBroke,
     UpstreamBusy,
@@ -145,6 +146,9 @@ class ScriptedUpstream:
 
     name: str = "Scripted"
     url: str = "http://scripted.test"
+    chooses_context: bool = True
+    default_model: str = ""
+    more_models: str = "The script names them all."
 
     loads: list[LoadRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
@@ -295,7 +299,7 @@ class ScriptedUpstream:
         crash = self._crash
         with trio.move_on_after(seconds):
             await crash.wait()
-            raise UpstreamBroke("the connection was lost")
+            raise ConnectionLost("the connection was lost")
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager

@@ -9,7 +9,14 @@ from typing import Final
 import httpx
 import trio
 
-from llm_queue.errors import UpstreamBroke, UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnreachable
+from llm_queue.errors import (
+    ConnectionLost,
+    UpstreamBroke,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
 
 QUESTION_TIMEOUT: Final = 5.0
@@ -99,7 +106,7 @@ class HttpApi:
                 f"{self.name} cannot be reached at {self.url} ({error}). {self._unreachable}"
             ) from error
         except httpx.TransportError as error:
-            raise UpstreamBroke(f"{self.name} broke off its answer: {error}") from error
+            raise ConnectionLost(f"{self.name} broke off its answer: {error}") from error
 
     def _refusal(self, status: int, body: bytes) -> UpstreamError:
         text = self._error_text(body) or f"{self.name} answered with status {status}."

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import msgspec
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.errors import LoadFailed, UpstreamBroke, UpstreamRefused
+from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, UpstreamRefused
 from llm_queue.upstream.http import HttpApi
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire import ollama as wire
 from llm_queue.wire.chat import ChatRequest, Completion, Delta
+
 
 class Ollama:
     """Implements :class:`~llm_queue.upstream.protocol.Upstream`; raises nothing but our own errors."""
@@ -58,12 +59,14 @@ class Ollama:
         """A chat without messages. Ollama kills a load when its connection closes, so cancel it only to give it up.
 
         Raises :class:`~llm_queue.errors.LoadFailed` for all that Ollama says against it but 503
-        (:class:`~llm_queue.errors.UpstreamBusy`).
+        (:class:`~llm_queue.errors.UpstreamBusy`), and :class:`~llm_queue.errors.ConnectionLost` when it says nothing.
         """
         embeds_only = "embedding" in model.capabilities and "completion" not in model.capabilities
         path = "/api/embed" if embeds_only else "/api/chat"  # an embed without input loads as well
         try:
             await self._api.work(path, wire.load_body(model.name, num_ctx, self._keep_alive))
+        except ConnectionLost:
+            raise  # Ollama itself went away: that says nothing of the model
         except (UpstreamRefused, UpstreamBroke) as error:
             raise LoadFailed(
                 f"{self.name} could not load {model.name} with num_ctx {num_ctx}: {error.message}"

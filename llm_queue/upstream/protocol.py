@@ -61,7 +61,11 @@ class Upstream(Protocol):
         """Return if the engine answers; raise otherwise. Loads nothing."""
 
     async def load(self, model: Model, num_ctx: int) -> None:
-        """Make the model resident at that size. Raises :class:`~llm_queue.errors.LoadFailed` with the engine's text."""
+        """Make the model resident at that size.
+
+        Raises :class:`~llm_queue.errors.LoadFailed` with the engine's text, and
+        :class:`~llm_queue.errors.ConnectionLost` when the engine itself went away meanwhile.
+        """
 
     async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
         """Ask, hand each piece of the answer to ``emit`` as it arrives, and return its true end.

@@ -1,4 +1,4 @@
-"""OpenAI's dialect, spoken to an upstream: llama-server, LM Studio, vLLM, and whoever else has ``/v1/chat/completions``.
+"""OpenAI's dialect, spoken to an upstream: llama-server, LM Studio, vLLM, and all who have ``/v1/chat/completions``.
 
 Answers come as server-sent events. An answer counts as whole once a finish reason was seen: an end of the stream
 before it, or an error event within it, is a broken answer.
@@ -83,7 +83,7 @@ def _message(message: Message, index: int) -> JsonObject:
 
 
 def _data_url(image: str) -> str:
-    """The base64 says what it holds by how it begins; what nobody knows is called a PNG, and the server looks itself."""
+    """Base64 tells by how it begins what it holds; the unknown is called a PNG, and the server looks itself."""
     kind = next((kind for beginning, kind in _IMAGE_TYPES.items() if image.startswith(beginning)), "png")
     return f"data:image/{kind};base64,{image}"
 

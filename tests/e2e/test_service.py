@@ -121,6 +121,22 @@ def test_a_second_signal_skips_to_the_end(service: Service, ollama: Ollama) -> N
     assert service.wait() == 1
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_signal_after_the_drain_does_not_cut_the_end_short(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as unfinished:
+        unfinished.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        until(lambda: service.http.get("/health").status_code == 200)
+        service.signal(signal.SIGTERM)
+        until(lambda: not listens(service.port))
+        service.signal(signal.SIGINT)
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+
+
 # --- outages ---
 
 

@@ -10,6 +10,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
+    ConnectionLost,
     LoadFailed,
     ReaderTooSlow,
     UpstreamBroke,
@@ -119,7 +120,7 @@ async def test_a_question_is_answered_while_a_request_runs(
         ("!break 2", UpstreamBroke, "an error was encountered while running the model: unexpected EOF"),
         ("!break 0", UpstreamBroke, "an error was encountered while running the model: unexpected EOF"),
         ("!short 2", UpstreamBroke, "broke off"),
-        ("!cut 2", UpstreamBroke, "broke off"),
+        ("!cut 2", ConnectionLost, "broke off"),
         ("!garble", UpstreamBroke, "not an answer"),
     ],
 )
@@ -158,7 +159,7 @@ async def test_nobody_there_is_unreachable_for_every_call() -> None:
         await say(ollama, "hello")
 
 
-async def test_a_load_whose_connection_breaks_has_failed(nursery: trio.Nursery) -> None:
+async def test_a_load_whose_connection_breaks_says_nothing_of_the_model(nursery: trio.Nursery) -> None:
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 
     async def hang_up(stream: trio.SocketStream) -> None:
@@ -166,9 +167,9 @@ async def test_a_load_whose_connection_breaks_has_failed(nursery: trio.Nursery) 
 
     nursery.start_soon(trio.serve_listeners, hang_up, [listener])
     ollama = Ollama(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
-    with pytest.raises(LoadFailed):
+    with pytest.raises(ConnectionLost):
         await ollama.load(MODEL, 8192)
-    with pytest.raises(UpstreamBroke):
+    with pytest.raises(ConnectionLost):
         await say(ollama, "hello")
 
 

@@ -1,0 +1,244 @@
+"""The service with the engine of its own: the real llama.cpp and the small model that is fetched for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+import trio
+
+from llm_queue.upstream.embedded.weights import NAME, weights
+from tests.e2e.conftest import Service, until
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None,
+    reason="the extra `embedded` is not installed: pip install '.[embedded]', or run nox -s e2e",
+)
+
+STORY = "Write a very long story about a ship."
+AT_ONCE = 12.0
+"""Seconds within which the next job is served after a hang-up: a hundredth of that on a quiet machine, and far less
+than the abandoned answer would take."""
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The small model, from the user's cache."""
+    return trio.run(weights, os.environ, print)
+
+
+@pytest.fixture
+def start(model: Path) -> Iterator[Callable[..., Service]]:
+    with ExitStack() as started:
+
+        def start(*flags: str, gguf: Path = model, **environ: str) -> Service:
+            engine = {"LLM_QUEUE_ENGINE": "embedded", "LLM_QUEUE_GGUF": str(gguf), "OLLAMA_MODEL": ""}
+            service = Service("", *flags, environ=engine | {"OLLAMA_NUM_CTX": "2048"} | environ)
+            started.callback(service.end)
+            return service
+
+        yield start
+
+
+@pytest.fixture
+def service(start: Callable[..., Service]) -> Service:
+    return start()
+
+
+def engine_of(service: Service) -> psutil.Process:
+    (engine,) = psutil.Process(service.child.pid).children()
+    return engine
+
+
+def in_flight(engine: psutil.Process) -> int:
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in engine.net_connections("tcp"))
+
+
+def running(service: Service) -> bool:
+    slot = service.line()["slot"]
+    return slot is not None and slot["phase"] == "running"
+
+
+def test_the_command_in_the_first_lines_gets_an_answer(start: Callable[..., Service]) -> None:
+    service = start()
+    command = shlex.split(service.wait_for_line(r"try it +(curl .*)").group(1))
+    assert command[:2] == ["curl", f"http://localhost:{service.port}/v1/chat/completions"]
+    answer = service.http.post(command[1], content=command[3])
+    assert answer.status_code == 200
+    assert answer.json()["model"] == NAME
+    assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+    assert answer.json()["usage"]["prompt_tokens"] > 10
+
+
+def test_a_stream_comes_in_pieces_and_says_its_end_and_its_counts(service: Service) -> None:
+    answer = service.chat("Count to ten.", stream=True, stream_options={"include_usage": True}, max_tokens=20)
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    *pieces, finish, usage = [json.loads(event) for event in events[:-1]]
+    assert len(pieces) > 5
+    assert finish["choices"][0]["finish_reason"] in ("stop", "length")
+    assert 0 < usage["usage"]["completion_tokens"] <= 20
+
+
+def test_a_json_schema_is_kept(service: Service) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"relevant": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 40}},
+        "required": ["relevant", "reason"],
+        "additionalProperties": False,
+    }
+    answer = service.http.post(
+        "/v1/chat/completions",
+        json={
+            "messages": [
+                {"role": "system", "content": 'Answer with JSON: {"relevant": true, "reason": "short reason"}'},
+                {"role": "user", "content": "Senior Python developer. Relevant for a Python programmer?"},
+            ],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+            "temperature": 0,
+            "max_tokens": 160,
+        },
+    )
+    said = json.loads(answer.json()["choices"][0]["message"]["content"])
+    assert type(said["relevant"]) is bool
+    assert set(said) == {"relevant", "reason"}
+
+
+def test_a_prompt_that_is_too_long_is_a_clear_400(service: Service) -> None:
+    answer = service.chat("ship " * 4000)
+    assert answer.status_code == 400
+    assert "exceeds the available context size (2048 tokens)" in answer.json()["error"]["message"]
+
+
+def test_an_unknown_model_is_a_404_that_names_those_there(service: Service) -> None:
+    answer = service.chat("hello", model="nope")
+    assert answer.status_code == 404
+    assert NAME in answer.json()["error"]["message"]
+    assert "--gguf" in answer.json()["error"]["message"]
+    assert [model["id"] for model in service.http.get("/v1/models").json()["data"]] == [NAME]
+
+
+def test_one_request_is_in_flight_whatever_is_asked_at_once(service: Service) -> None:
+    jobs = [service.chat_later(f"Say {number}.", max_tokens=10) for number in range(8)]
+    most = 0
+    while not all(job.done() for job in jobs):
+        for engine in psutil.Process(service.child.pid).children():
+            most = max(most, in_flight(engine))
+        time.sleep(0.01)
+    assert [job.result().status_code for job in jobs] == [200] * 8
+    assert most == 1
+    assert service.line()["loads"] == 1
+
+
+def test_a_larger_context_is_another_process_and_stays(service: Service) -> None:
+    sizes, engines = [], []
+    for asked in (None, 4096, None, 65536):
+        answer = service.chat("hello", max_tokens=4, numCtx=asked)
+        sizes.append(answer.headers["x-llm-queue-num-ctx"])
+        engines.append(engine_of(service).pid)
+    assert sizes == ["2048", "4096", "4096", "8192"]  # it was trained for no more
+    assert engines[1] == engines[2]
+    assert len(set(engines)) == 3
+    assert service.line()["loads"] == 3
+
+
+def test_two_models_take_turns_in_one_process_at_a_time(
+    start: Callable[..., Service], model: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.gguf").symlink_to(model)
+    service = start(gguf=tmp_path)
+    jobs = [service.chat_later("hello", model=name, max_tokens=4) for name in ("one", "two") * 3]
+    assert [job.result().json()["model"] for job in jobs] == ["one", "two"] * 3
+    assert service.line()["loads"] == 2
+    engine_of(service)
+
+
+@pytest.mark.parametrize("phase", ["prompt", "generating"])
+def test_after_a_hang_up_the_next_is_served_at_once(phase: str, service: Service) -> None:
+    service.chat("hello", max_tokens=2)
+    prompt = "ship " * 1200 if phase == "prompt" else STORY
+    began: list[float] = []
+
+    def reached() -> bool:
+        if running(service):
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() - began[0] > (0.1 if phase == "prompt" else 1.0)
+
+    service.hang_up_after(prompt, reached, max_tokens=3000)
+    left = time.monotonic()
+    assert service.chat("hello", max_tokens=2).status_code == 200
+    assert time.monotonic() - left < AT_ONCE
+    assert service.line()["ended"]["cancelled"] == 1
+    assert service.line()["loads"] == 1
+
+
+def test_an_engine_killed_while_it_works_is_started_again_and_the_job_is_answered(service: Service) -> None:
+    service.chat("hello", max_tokens=2)
+    before = engine_of(service)
+    job = service.chat_later(STORY, max_tokens=150)
+    until(lambda: in_flight(before))
+    time.sleep(0.1)  # a connection that is lost before it was made is an outage, and no attempt
+    before.kill()
+    answer = job.result()
+    assert answer.status_code == 200
+    assert answer.headers["x-llm-queue-attempts"] == "2"
+    assert engine_of(service).pid != before.pid
+    assert (service.line()["loads"], service.line()["retries"]) == (2, 1)
+
+
+def test_a_service_that_is_killed_leaves_no_engine_behind(service: Service) -> None:
+    service.chat("hello", max_tokens=2)
+    engine = engine_of(service)
+    service.chat_later(STORY, max_tokens=3000)
+    until(lambda: running(service))
+    service.child.kill()
+    until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("everybody", [False, True], ids=["the service", "all its processes"])
+def test_a_signal_lets_the_running_job_finish_and_ends_the_engine(everybody: bool, service: Service) -> None:
+    service.chat("hello", max_tokens=2)
+    engine = engine_of(service)
+    job = service.chat_later(STORY, max_tokens=60)
+    until(lambda: running(service))
+    if everybody:  # as Ctrl-C does, and a service manager
+        engine.send_signal(signal.SIGINT)
+        engine.send_signal(signal.SIGTERM)
+    service.signal(signal.SIGTERM)
+    assert job.result().status_code == 200
+    assert job.result().headers["x-llm-queue-attempts"] == "1"
+    assert service.wait() == 0
+    assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_file_that_is_no_model_fails_its_job_with_the_reason(start: Callable[..., Service], tmp_path: Path) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(200))
+    answer = start(gguf=tmp_path).chat("hello")
+    assert answer.status_code == 502
+    assert re.search(r"could not load broken .*\w", answer.json()["error"]["message"])
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "llm_queue", "--port", "0", "--engine", "embedded", "--gguf", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert str(tmp_path) in refused.stderr

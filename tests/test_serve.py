@@ -1,0 +1,89 @@
+"""The process from the inside: what ends what, and with which exit code."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from llm_queue.core.scheduler import Scheduler
+from llm_queue.serve import Exit, serve
+from llm_queue.settings import Settings
+from llm_queue.testing import Hang, ScriptedUpstream
+
+
+class Served:
+    """A service in this process: signals go in, answers and an exit code come out."""
+
+    def __init__(self, url: str, send: trio.MemorySendChannel[int], exits: trio.MemoryReceiveChannel[Exit]) -> None:
+        self.client = httpx.AsyncClient(base_url=url, timeout=10, trust_env=False)
+        self.signal: Callable[[int], Awaitable[None]] = send.send
+        self.exit_code = exits.receive
+
+    async def chat(self) -> httpx.Response:
+        return await self.client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hello"}]})
+
+
+@asynccontextmanager
+async def serving(upstream: ScriptedUpstream, **settings: Any) -> AsyncIterator[Served]:
+    signals_in, signals_out = trio.open_memory_channel[int](5)
+    exits_in, exits_out = trio.open_memory_channel[Exit](1)
+
+    async def run(task_status: trio.TaskStatus[list[str]]) -> None:
+        wanted = Settings(host="127.0.0.1", port=0, model="scripted", **settings)
+        await exits_in.send(await serve(wanted, upstream=upstream, signals=signals_out, task_status=task_status))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            urls = await nursery.start(run)
+            served = Served(urls[0], signals_in, exits_out)
+            async with served.client:
+                yield served
+
+
+async def test_a_signal_ends_an_idle_service_with_0() -> None:
+    async with serving(ScriptedUpstream(load_seconds=0)) as served:
+        assert (await served.chat()).status_code == 200
+        await served.signal(signal.SIGTERM)
+        assert await served.exit_code() is Exit.DRAINED
+
+
+async def test_jobs_that_were_told_off_are_exit_code_1() -> None:
+    async with serving(ScriptedUpstream(load_seconds=0, default=Hang()), drain_timeout=0.05) as served:
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                answer = await served.chat()
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "draining"
+
+            nursery.start_soon(ask)
+            while not (await served.client.get("/queue")).json()["slot"]:
+                await trio.lowlevel.checkpoint()
+            await served.signal(signal.SIGTERM)
+        assert await served.exit_code() is Exit.JOBS_LOST
+
+
+async def test_a_bug_in_the_line_answers_500_and_ends_the_process_with_70(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Scheduler, "load_ended", bug)
+    async with serving(ScriptedUpstream(load_seconds=0)) as served:
+        answer = await served.chat()
+        assert answer.status_code == 500
+        assert answer.json()["error"]["code"] == "internal_error"
+        assert await served.exit_code() is Exit.BUG
+
+
+async def test_an_address_that_is_taken_is_an_error_of_its_own() -> None:
+    async with serving(ScriptedUpstream()) as served:
+        port = served.client.base_url.port
+        with pytest.raises(OSError, match="in use"):
+            await serve(Settings(host="127.0.0.1", port=port or 0), upstream=ScriptedUpstream())
+        await served.signal(signal.SIGTERM)
