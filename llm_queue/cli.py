@@ -14,7 +14,10 @@ import trio
 
 from llm_queue import log
 from llm_queue.core.line import Rules
+from llm_queue.demo.run import demo
+from llm_queue.engines import NoEngine
 from llm_queue.serve import Exit, serve
+from llm_queue.service import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
 from llm_queue.stories import LOAD_COSTS, STORIES, table
 
@@ -33,8 +36,10 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=list(_COMMANDS),
         default="serve",
-        help="serve (the default): run the service; simulate: play stories through the line in virtual time",
+        help="serve (the default): run the service; simulate: play stories through the line in virtual time; demo: "
+        "run three programs through it and watch; service: have it started with every session",
     )
+    parser.add_argument("action", nargs="?", choices=ACTIONS, help="for service: what to do [status]")
     parser.add_argument("--version", action="version", version=f"llm-queue {version('llm-queue')}")
     settings = parser.add_argument_group("settings")
     for knob in knobs():
@@ -45,26 +50,38 @@ def parser() -> argparse.ArgumentParser:
     play = parser.add_argument_group("for simulate")
     play.add_argument("--story", action="append", choices=list(STORIES), help="what to play; may be repeated [all]")
     play.add_argument(
-        "--load-seconds", action="append", type=_load_seconds, metavar="S", help="what a load takes [0.5 and 6]"
+        "--load-seconds", action="append", type=_seconds, metavar="S", help="what a load takes [0.5 and 6]"
     )
+    show = parser.add_argument_group("for demo")
+    show.add_argument("--seconds", type=_seconds, metavar="S", default=60.0, help="how long it lasts at most [60]")
+    keep = parser.add_argument_group("for service")
+    keep.add_argument("--yes", action="store_true", help="write, and overwrite, without asking")
     return parser
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command and return the exit code of the process: see :class:`~llm_queue.serve.Exit`."""
-    flags = vars(parser().parse_args(argv))
+    wanted = parser()
+    flags = vars(wanted.parse_args(argv))
+    if flags["action"] is not None and flags["command"] != "service":
+        wanted.error(f"{flags['command']} takes no {flags['action']}")
     try:
         settings = load(flags, environ)
     except WrongSetting as error:
         print(f"llm-queue: {error}", file=sys.stderr)
         return Exit.BAD_SETTING
-    return _COMMANDS[flags["command"]](settings, flags)
+    return _COMMANDS[flags["command"]](settings, flags, environ)
 
 
-def _serve(settings: Settings, _: Mapping[str, Any]) -> int:
+def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     log.configure(settings.log_format)
     try:
         return trio.run(serve, settings)
+    except NoEngine as error:
+        print(f"llm-queue: {error}", file=sys.stderr)
+        return Exit.BAD_SETTING
+    except KeyboardInterrupt:  # before it listens for signals: it may be fetching a model
+        return Exit.INTERRUPTED
     except OSError as error:
         if error.errno not in _CANNOT_LISTEN:
             raise
@@ -73,19 +90,32 @@ def _serve(settings: Settings, _: Mapping[str, Any]) -> int:
         return Exit.BAD_SETTING
 
 
-def _simulate(settings: Settings, flags: Mapping[str, Any]) -> int:
+def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     rules = Rules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
     print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or LOAD_COSTS), rules))
     return 0
 
 
-_COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any]], int]]] = {"serve": _serve, "simulate": _simulate}
+def _demo(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    return demo(settings, flags["seconds"], environ)
+
+
+def _service(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    return act(flags["action"] or "status", settings, environ, yes=flags["yes"])
+
+
+_COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, str]], int]]] = {
+    "serve": _serve,
+    "simulate": _simulate,
+    "demo": _demo,
+    "service": _service,
+}
 
 _CANNOT_LISTEN: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 _ADVICE: Final = "Is it running already? Stop that one, or choose another --port."
 
 
-def _load_seconds(raw: str) -> float:
+def _seconds(raw: str) -> float:
     try:
         seconds = float(raw)
     except ValueError:
