@@ -186,7 +186,7 @@ class Line:
             if self._is_resident(job) or over or not self._is_resident(chosen):
                 return job
         if may_hold and not over and not self._is_resident(chosen):
-            return self._worth_waiting_for(lanes[0], now) or chosen
+            return self._worth_waiting_for(chosen, now) or chosen
         return chosen
 
     def _choose_with(self, bound: Job) -> Job:
@@ -210,16 +210,21 @@ class Line:
         here = [] if over else [key for key in wanted if key in self.resident]
         return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
 
-    def _worth_waiting_for(self, lane: Lane, now: float) -> Hold | None:
-        """A client of a resident key that is due back, if waiting for it is likely to cost less than the switch."""
+    def _worth_waiting_for(self, chosen: Job, now: float) -> Hold | None:
+        """A client of a resident key that is due back, if waiting for it is likely to cost less than the switch.
+
+        A larger context of the same model is no switch: nobody will want the smaller one back.
+        """
         if not self.rules.hold:
             return None
         cost = self.switch_cost()
         turn_ends = now + self.turn_length() - self.turn_used
         if self._hold is not None:
             turn_ends -= now - self._held_since
-        for (client, _), habit in self._habits.away_since(now - cost / 2):
-            if habit.key is None or habit.left_at is None or habit.key not in self.resident or habit.lane > lane:
+        for (client, model), habit in self._habits.away_since(now - cost / 2):
+            if model == chosen.model or habit.lane > chosen.lane:
+                continue
+            if habit.key is None or habit.left_at is None or habit.key not in self.resident:
                 continue
             if habit.worth_holding(cost):
                 until = min(habit.left_at + cost / 2, turn_ends)

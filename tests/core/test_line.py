@@ -375,6 +375,14 @@ def test_nobody_is_held_for_who_thinks_longer_than_it_saves() -> None:
     assert driver.loading is not None
 
 
+def test_nobody_is_held_when_only_a_larger_context_is_wanted() -> None:
+    driver = Driver()
+    looping(driver, "x", "a")
+    driver.submit("y", "a", wish=2 * FLOOR)
+    assert driver.loading is not None
+    assert driver.loading.key == key("a", 2 * FLOOR)
+
+
 def test_an_interactive_job_is_not_held_back_for_a_program_of_a_lower_lane() -> None:
     driver = Driver()
     looping(driver, "x", "a")
