@@ -21,7 +21,7 @@ OLLAMA_URL: Final = "http://localhost:11434"
 """Where Ollama listens by its own default."""
 
 GET_OLLAMA: Final = "get it from ollama.com/download, then `ollama pull granite4.1:8b`"
-GET_EMBEDDED: Final = "pip install 'llm-queue[embedded]'"
+GET_EMBEDDED: Final = "python3 -m pip install xllamacpp"
 
 
 class NoEngine(Exception):

@@ -218,7 +218,7 @@ def test_the_commands_of_the_readme_are_those_that_are_run() -> None:
     run, test = [block.strip() for block in blocks(ROOT / "README.md", "sh")][:2]
     assert test in text_of(".ci/run").splitlines()
     assert run in [block.strip() for block in blocks(ROOT / "docs" / "index.md", "sh")]
-    assert run == "python3 -m pip install . && python3 -m llm_queue"
+    assert run == "python3 -m pip install '.[embedded]' && python3 -m llm_queue"
 
 
 @pytest.mark.parametrize("document", ALL_DOCUMENTS, ids=name_of)

@@ -106,7 +106,7 @@ async def test_with_nothing_there_it_is_ollama_and_how_to_get_it(machine: Machin
     engine = await machine.choose()
     assert isinstance(engine.upstream, Ollama)
     assert "ollama.com/download" in engine.notes[0]
-    assert "llm-queue[embedded]" in engine.notes[1]
+    assert "pip install xllamacpp" in engine.notes[1]
 
 
 async def test_what_a_setting_points_to_is_taken(machine: Machine) -> None:

@@ -21,7 +21,7 @@ from llm_queue.settings import Settings
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at the line: what a person can follow."""
 
-NO_RICH: Final = "to see the line drawn: pip install 'llm-queue[demo]'"
+NO_RICH: Final = "to see the line drawn: python3 -m pip install rich"
 
 
 def demo(settings: Settings, seconds: float, environ: Mapping[str, str], out: TextIO | None = None) -> int:
