@@ -136,7 +136,7 @@ async def test_a_model_of_ones_own_is_not_talked_down(machine: Machine) -> None:
 
 
 async def test_the_embedded_engine_without_its_extra_says_how_to_get_it(machine: Machine) -> None:
-    with pytest.raises(NoEngine, match=r"pip install 'llm-queue\[embedded\]'"):
+    with pytest.raises(NoEngine, match="pip install xllamacpp"):
         await machine.choose(engine="embedded")
 
 

@@ -103,7 +103,7 @@ class Catalog:
 
 def canonical(name: str) -> str:
     """What a name is compared by: like Ollama's own, ``x`` is ``X:latest`` and ``library/x``."""
-    name = name.strip().casefold().removeprefix("registry.ollama.ai/").removeprefix("library/")
+    name = name.strip().casefold().removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else name + ":latest"
 
 

@@ -36,7 +36,6 @@ class SlowUpstream(ScriptedUpstream):
         ("granite", "granite:latest"),
         ("Granite:8B", "granite:8b"),
         ("library/granite:8b", "granite:8b"),
-        ("registry.ollama.ai/library/granite", "granite"),
         ("hf.co/Some/Model", "hf.co/some/model:latest"),
         ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
     ],
