@@ -21,7 +21,8 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.line import Line, Rules
-from llm_queue.core.scheduler import Limits, Scheduler
+from llm_queue.core.records import Limits
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.errands import ASK_TIMEOUT, Errands, Event, Live
 from llm_queue.errors import Cancelled, Draining, LineFull, QueueError, UpstreamUnreachable
 from llm_queue.observe import Observer, Remembered, report

@@ -17,7 +17,8 @@ import trio
 from llm_queue.core.actions import Action, Outcome
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.scheduler import Resolved, Scheduler
+from llm_queue.core.records import Resolved
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,

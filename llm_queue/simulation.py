@@ -18,7 +18,8 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.line import Hold, Line, Policy, Rules
-from llm_queue.core.scheduler import Limits, Scheduler
+from llm_queue.core.records import Limits
+from llm_queue.core.scheduler import Scheduler
 
 Seconds = Callable[[random.Random], float]
 """Draws one duration."""

@@ -10,7 +10,8 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.line import Line, Rules
-from llm_queue.core.scheduler import Limits, Resolved, Scheduler
+from llm_queue.core.records import Limits, Resolved
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.errors import QueueError, UpstreamUnreachable
 
 FLOOR = 8192

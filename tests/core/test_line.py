@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm_queue.core.actions import Outcome
 from llm_queue.core.jobs import Lane
 from llm_queue.core.line import FIRST_GUESS, Rules
-from llm_queue.core.scheduler import Resolved
+from llm_queue.core.records import Resolved
 from tests.core.driver import FLOOR, Driver, key
 
 INTERACTIVE, NORMAL, BACKGROUND = Lane

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from llm_queue.core.actions import Action, Outcome, Settle, StartAttempt, StartLoad
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.line import Rules
-from llm_queue.core.scheduler import Limits, Resolved
+from llm_queue.core.records import Limits, Resolved
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 

@@ -8,7 +8,7 @@ import pytest
 
 from llm_queue.core.actions import Abort, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.scheduler import Limits, Resolved
+from llm_queue.core.records import Limits, Resolved
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
