@@ -11,6 +11,8 @@ import nox
 
 nox.needs_version = ">=2025.5"
 nox.options.sessions = ["lint", "types", "tests", "docs", "package", "e2e"]
+if shutil.which("go"):
+    nox.options.sessions = [*nox.options.sessions, "real"]
 nox.options.reuse_existing_virtualenvs = True
 
 LOCK = ".ci/lock.txt"
@@ -39,26 +41,43 @@ def pythons() -> list[str]:
 PYTHONS = pythons()
 
 
-def install(session: nox.Session, *groups: str, project: bool = True) -> None:
+def install(session: nox.Session, *groups: str, project: str | None = ".") -> None:
     """Install what these groups need, at the locked versions, and the project."""
     needed = nox.project.dependency_groups(PROJECT, *groups)
-    session.install("--quiet", "--constraint", LOCK, *needed, *(["--editable", "."] if project else []))
+    session.install("--quiet", "--constraint", LOCK, *needed, *(["--editable", project] if project else []))
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The tests that need no other process and no real clock, on every supported Python that is there."""
     install(session, "tests")
-    session.run("coverage", "run", "-m", "pytest", "--ignore", "tests/e2e", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "--ignore", "tests/e2e", "--ignore", "tests/real", *session.posargs)
     if not session.posargs:
         session.run("coverage", "report", "--fail-under", "90")
 
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """Real processes, sockets, signals and the real SDK, against the fake Ollama."""
-    install(session, "tests")
+    """Real processes, sockets, signals and the real SDK, against the fake Ollama and the real embedded engine."""
+    install(session, "tests", project=".[embedded]")
     session.run("pytest", "tests/e2e", *session.posargs)
+
+
+def real_ollama(session: nox.Session) -> None:
+    """See to it that there is a real Ollama: one that is named, else one on the PATH, else one of our own."""
+    if not os.environ.get("LLM_QUEUE_REAL_OLLAMA") and not shutil.which("ollama"):
+        session.run("python", "-m", "tests.real.install_ollama")
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Against a real Ollama: LLM_QUEUE_REAL_OLLAMA=URL, else an ``ollama`` on the PATH, else one that is built first.
+
+    Building it takes Go, a C compiler and three minutes, once; so this is among the usual sessions where there is Go.
+    """
+    install(session, "tests")
+    real_ollama(session)
+    session.run("pytest", "tests/real", *session.posargs)
 
 
 @nox.session
@@ -71,14 +90,14 @@ def types(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and common mistakes."""
-    install(session, "lint", project=False)
+    install(session, "lint", project=None)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation and fail where it differs from the code. ``nox -s docs -- write`` mends generated parts."""
+    """Build the documentation; fail where it differs from the code. ``nox -s docs -- write`` mends generated parts."""
     install(session, "docs")
     session.run("python", "docs/generate.py", *session.posargs)
     session.run("sphinx-build", "--quiet", "--fail-on-warning", "--nitpicky", "docs", "docs/_build")
@@ -87,7 +106,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def package(session: nox.Session) -> None:
     """Build wheel and sdist, check their metadata, and start the installed wheel in a fresh environment."""
-    install(session, "package", project=False)
+    install(session, "package", project=None)
     dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
@@ -106,6 +125,15 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench", *session.posargs)
 
 
+@nox.session(name="bench-real")
+def bench_real(session: nox.Session) -> None:
+    """The load it was made for, on a real Ollama, written to docs/performance.md. Give it the machine for itself."""
+    install(session, "tests")
+    real_ollama(session)
+    measure = ("python", "-m", "tests.bench.real", "--write", "docs/performance.md")
+    session.run("python", "-m", "tests.real.ollama", *measure, *session.posargs)
+
+
 @nox.session
 def nightly(session: nox.Session) -> None:
     """A million steps of the core's machine, and the mutants that the tests must kill."""
@@ -121,5 +149,5 @@ def lock(session: nox.Session) -> None:
     groups = [argument for group in PROJECT["dependency-groups"] for argument in ("--group", group)]
     session.run(
         *("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--no-header", "--upgrade"),
-        *("--no-annotate", *groups, "pyproject.toml", "--output-file", LOCK),
+        *("--no-annotate", *groups, "--all-extras", "pyproject.toml", "--output-file", LOCK),
     )

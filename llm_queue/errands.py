@@ -43,7 +43,7 @@ ASK_TIMEOUT: Final = 5.0
 DYING: Final = 1.0
 """Seconds that an upstream is given to end, once it has broken off an answer; a killed one takes milliseconds."""
 
-SURPRISE_LOAD: Final = 0.5
+SURPRISE_LOAD: Final = 0.2
 """Seconds of loading, by the upstream's own account, from which on a model that we took for resident was not:
 Ollama reports some hundredths for one that is."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from llm_queue.testing.behaviour import BROKEN, Behaviour, Play
+from llm_queue.testing.behaviour import BROKEN, Behaviour, Play, Refusal
 from llm_queue.testing.engine import Work
 from llm_queue.testing.exchange import Exchange, JsonObject
 
@@ -98,6 +98,7 @@ async def answer_chat(
     """Play one chat to its end, or for ever."""
     first = behaviour.first_token_seconds if play.first_token_seconds is None else play.first_token_seconds
     pause = behaviour.token_seconds if play.token_seconds is None else play.token_seconds
+    prompt_tokens = _prompt_tokens(ask, work.num_ctx)
     tokens = _tokens_of(ask, play, behaviour.text)
     limit = (ask.get("options") or {}).get("num_predict", -1)
     reason = "length" if 0 <= limit < len(tokens) else "stop"
@@ -132,16 +133,39 @@ async def answer_chat(
             if play.tool is not None and ask.get("tools"):
                 function = {"index": 0, "name": play.tool, "arguments": {"place": "here"}}
                 message["tool_calls"] = [{"id": "call_fake", "function": function}]
-            words = sum(len(str(one.get("content")).split()) for one in ask["messages"])
             counts = {
                 "total_duration": _nanoseconds(trio.current_time() - work.start),
                 "load_duration": _nanoseconds(load_seconds),
-                "prompt_eval_count": min(words, work.num_ctx),  # what is too long is cut without a word
+                "prompt_eval_count": prompt_tokens,
                 "prompt_eval_duration": _nanoseconds(first),
                 "eval_count": len(said),
                 "eval_duration": _nanoseconds(pause * len(said)),
             }
             await answer.done(message, reason, {name: count for name, count in counts.items() if count})
+
+
+def _prompt_tokens(ask: JsonObject, num_ctx: int) -> int:
+    """The prompt's tokens, of which the fake counts one per word, after what is too long was cut without a word.
+
+    As Ollama does: old messages go first, but for those of the system. If the last one alone is too long, its beginning
+    stays, and half of what else would fit. With ``truncate`` false nothing is cut: :class:`Refusal`, in the words of
+    llama-server, wrapped as Ollama wraps them.
+    """
+    said = [(one.get("role"), len(str(one.get("content") or "").split())) for one in ask["messages"]]
+    total = sum(words for _, words in said)
+    if ask.get("truncate") is False and total > num_ctx:
+        text = f"request ({total} tokens) exceeds the available context size ({num_ctx} tokens), try increasing it"
+        error = {"code": 400, "message": text, "type": "exceed_context_size_error"}
+        raise Refusal(400, json.dumps({"error": error | {"n_prompt_tokens": total, "n_ctx": num_ctx}}))
+    for first in range(len(said)):
+        total = sum(words for role, words in said[:first] if role == "system") + sum(words for _, words in said[first:])
+        if total <= num_ctx:
+            break
+    return total if total < num_ctx else num_ctx - max((num_ctx - _KEPT) // 2, 1)
+
+
+_KEPT: Final = 4
+"""Ollama's default ``num_keep``."""
 
 
 def _tokens_of(ask: JsonObject, play: Play, text: str) -> list[str]:

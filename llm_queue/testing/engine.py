@@ -88,6 +88,11 @@ class Engine:
             finally:
                 runner.used = trio.current_time()
 
+    def unload(self, name: str) -> None:
+        """It goes as soon as nobody uses it. What is not there is not loaded for this."""
+        if name in self._runners:
+            self._runners[name].keep_alive = 0.0
+
     def resident(self) -> dict[str, int]:
         """The context size of each resident model."""
         if not self._turn.locked():
@@ -129,5 +134,15 @@ def seconds_of(keep_alive: Any) -> float:
         return float(keep_alive) if keep_alive >= 0 else math.inf
     parts = re.findall(r"([\d.]+)(h|ms|m|s)", str(keep_alive))
     if not parts or "".join(number + unit for number, unit in parts) != str(keep_alive).lstrip("-"):
-        raise Refusal(400, f'time: invalid duration "{keep_alive}"')
+        raise Refusal(400, _against(str(keep_alive)))
     return math.inf if str(keep_alive).startswith("-") else sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _against(duration: str) -> str:
+    """What Go says against a duration."""
+    number = re.match(r"-?[\d.]+", duration)
+    if number is None:
+        return f'time: invalid duration "{duration}"'
+    unit = duration[number.end() :]
+    complaint = f'unknown unit "{unit}"' if unit else "missing unit"
+    return f'time: {complaint} in duration "{duration}"'

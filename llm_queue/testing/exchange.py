@@ -19,6 +19,8 @@ class Exchange:
         self.gone = False
         self.before_last: Callable[[], None] = _nothing
         """Called before the last byte of an answer leaves: after it, the next request may be anywhere."""
+        self.farewell: tuple[int, str] = (499, "request canceled")
+        """What a caller is told who leaves; one who has only stopped sending can still read it."""
         self._stream = stream
         self._http = h11.Connection(h11.SERVER)
         self._head_only = False
@@ -84,6 +86,18 @@ class Exchange:
         if not self._head_only:
             await self.body(data)
         await self.end()
+
+    async def say_farewell(self) -> None:
+        """The last words to a caller who has left, in whatever state the answer is."""
+        status, text = self.farewell
+        try:
+            if self._http.our_state is h11.SEND_RESPONSE:
+                await self.whole(status, {"error": text})
+            elif self._http.our_state is h11.SEND_BODY:
+                await self.body(json.dumps({"error": text}).encode() + b"\n")
+                await self.end()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
+            return
 
     def next_cycle(self) -> bool:
         """True if the connection may be used again."""

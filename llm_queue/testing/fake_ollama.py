@@ -3,27 +3,31 @@
 Run it as ``python -m llm_queue.testing.fake_ollama --port 0``, which prints ``listening on http://127.0.0.1:PORT``, or
 call :func:`serve` in a test. What it keeps of the real one (0.33): a reload whenever the model or ``num_ctx`` differs
 from what is resident, a default context when none is sent, ``keep_alive``, one engine that serves one request after the
-other, loads and runs that die with their connection (end of file means gone), and its texts. A request is steered by
-its last user message, which may begin with directives (:data:`~llm_queue.testing.behaviour.DIRECTIVES`).
-``GET /_fake/log`` tells what has happened.
+other, loads and runs that die with their connection (end of file means gone), prompts that are cut to fit, and its
+texts; ``tests/real`` holds it against the real one. A request is steered by its last user message, which may begin with
+directives (:data:`~llm_queue.testing.behaviour.DIRECTIVES`). ``GET /_fake/log`` tells what has happened.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Final
 
 import h11
 import trio
 
 from llm_queue.testing.answer import CREATED, Answer, answer_chat, line_of
+from llm_queue.testing.ask import check, last_user_message, model_of, object_of
 from llm_queue.testing.behaviour import DIRECTIVES, Behaviour, Play, Refusal, read_directives
-from llm_queue.testing.engine import Engine, Load, Work, digest_of, seconds_of, tagged
+from llm_queue.testing.engine import Engine, Load, Work, digest_of, tagged
 from llm_queue.testing.exchange import Exchange, JsonObject
+
+GOOD_BYE: Final = 1.0
+"""Seconds that one who has left may take to read the last words."""
 
 
 class FakeOllama:
@@ -82,7 +86,7 @@ class FakeOllama:
         try:
             try:
                 if path in ("/api/chat", "/api/generate", "/api/embed") and method == "POST":
-                    await self._work(exchange, path, _object(body))
+                    await self._work(exchange, path, object_of(body))
                 elif path == "/_fake/log":
                     await exchange.whole(200, self.log())
                 else:
@@ -106,8 +110,10 @@ class FakeOllama:
             case "GET", "/api/ps":
                 return 200, {"models": self._resident()}
             case "POST", "/api/show":
-                asked = str(_object(body).get("model", ""))
-                if self._find(asked) is None:
+                asked = str(object_of(body).get("model") or "")
+                if not asked:
+                    raise Refusal(400, "model is required")
+                if model_of(self.behaviour, asked) is None:
                     raise Refusal(404, f"model '{tagged(asked)}' not found")
                 return 200, {
                     "details": {"format": "gguf", "family": "fake"},
@@ -132,14 +138,12 @@ class FakeOllama:
         }
 
     def _resident(self) -> list[JsonObject]:
+        shown = ("name", "model", "size", "digest", "details")
         return [
-            self._tag(name) | {"context_length": num_ctx, "size_vram": 1, "expires_at": CREATED}
+            {field: value for field, value in self._tag(name).items() if field in shown}
+            | {"context_length": num_ctx, "size_vram": 1, "expires_at": CREATED}
             for name, num_ctx in self._engine.resident().items()
         ]
-
-    def _find(self, asked: str) -> str | None:
-        wanted = tagged(asked).casefold()
-        return next((name for name in self.behaviour.models if tagged(name).casefold() == wanted), None)
 
     # --- model work ---
 
@@ -149,18 +153,23 @@ class FakeOllama:
             path=path,
             model=str(ask.get("model") or ""),
             num_ctx=options.get("num_ctx", self.behaviour.default_num_ctx),
-            prompt=_last_user_message(ask),
+            prompt=last_user_message(ask),
             keep_alive=ask.get("keep_alive"),
             start=trio.current_time(),
         )
         async with self._in_flight(work, exchange):
-            name, keep_alive = self._check(work, ask)
+            name, keep_alive = check(self.behaviour, work, ask)
             play = self._play(work.prompt)
             if play.refusal is not None:
                 raise play.refusal
+            if keep_alive == 0 and not ask.get("messages"):
+                self._engine.unload(name)
+                await self._only_load(exchange, work, keep_alive)
+                return
             self._engine.load_seconds = self.behaviour.load_seconds
             self._engine.load_error = self.behaviour.load_error
             async with self._engine.use(name, work.num_ctx, keep_alive) as load_seconds:
+                exchange.farewell = (500, "error reading llama-server response: context canceled")
                 if ask.get("messages"):
                     answer = Answer(exchange, work.model, streamed=ask.get("stream") is not False)
                     await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
@@ -179,6 +188,7 @@ class FakeOllama:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         exchange.before_last = end
+        exchange.farewell = (499, "request canceled")
         try:
             yield
         except Refusal as refusal:
@@ -188,24 +198,10 @@ class FakeOllama:
             with trio.CancelScope(shield=True):
                 await trio.sleep(self.behaviour.close_seconds)
             end("aborted")
+            if exchange.gone:
+                with trio.move_on_after(GOOD_BYE, shield=True):
+                    await exchange.say_farewell()
             raise
-
-    def _check(self, work: Work, ask: JsonObject) -> tuple[str, float | None]:
-        """The model that is meant and its lifetime, or what Ollama says against the request."""
-        if not work.model:
-            raise Refusal(400, "model is required")
-        keep_alive = None if work.keep_alive is None else seconds_of(work.keep_alive)
-        name = self._find(work.model)
-        if name is None:
-            raise Refusal(404, f"model '{work.model}' not found")
-        if type(work.num_ctx) is not int:
-            raise Refusal(500, 'option "num_ctx" must be of type integer')
-        work.num_ctx = min(max(work.num_ctx, 4), self.behaviour.trained)
-        if ask.get("tools") and "tools" not in self.behaviour.capabilities:
-            raise Refusal(400, f"registry.ollama.ai/library/{tagged(name)} does not support tools")
-        if ask.get("think") and "thinking" not in self.behaviour.capabilities:
-            raise Refusal(400, f'"{work.model}" does not support thinking')
-        return tagged(name), keep_alive
 
     def _play(self, prompt: str) -> Play:
         play = read_directives(prompt)
@@ -218,26 +214,6 @@ class FakeOllama:
         else:
             end = {"done": True, "done_reason": "unload" if keep_alive == 0 else "load"}
             await exchange.whole(200, line_of(work.model, {"content": ""}) | end)
-
-
-# --- what a request says ----------------------------------------------------------------------------------------
-
-
-def _object(body: bytes) -> JsonObject:
-    if not body:
-        raise Refusal(400, "missing request body")
-    try:
-        decoded = json.loads(body)
-    except ValueError as error:
-        raise Refusal(400, f"invalid character: {error}") from None
-    if not isinstance(decoded, dict):
-        raise Refusal(400, "json: cannot unmarshal into Go value of type api.ChatRequest")
-    return decoded
-
-
-def _last_user_message(ask: JsonObject) -> str:
-    said = [message.get("content") for message in ask.get("messages") or () if message.get("role") == "user"]
-    return str(said[-1]) if said else ""
 
 
 # --- serving ----------------------------------------------------------------------------------------------------
@@ -268,10 +244,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=getattr(usual, name))
     for name in ("max_loaded", "default_num_ctx", "trained"):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(usual, name))
+    parser.add_argument("--capability", action="append", help="what its models can; may be given several times")
     parser.add_argument("--load-error", help="every load ends as 500 with this text")
     given = vars(parser.parse_args(argv))
-    port, models = given.pop("port"), given.pop("model")
-    fake = FakeOllama(Behaviour(models=models or usual.models, **given))
+    port, models, capabilities = given.pop("port"), given.pop("model"), given.pop("capability")
+    given |= {"models": models or usual.models, "capabilities": capabilities or usual.capabilities}
+    fake = FakeOllama(Behaviour(**given))
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:

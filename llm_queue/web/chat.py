@@ -35,7 +35,12 @@ LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
 
 NEARLY_FULL: Final = 0.98
-"""Share of the context at which a prompt was probably cut: Ollama cuts without a word, to a little less than all."""
+"""Share of the context at which a prompt was probably cut: Ollama leaves out old messages until the rest fits."""
+
+KEPT: Final = (4, 5)
+"""Tokens that Ollama keeps at the beginning of a last message that is too long by itself: its default ``num_keep``, and
+one for the beginning of the text where a model has that. It drops half of the rest (``contextShiftPromptLimit`` in its
+llm/llama_server.go, 0.33)."""
 
 
 class ChatEndpoint:
@@ -192,11 +197,14 @@ async def _stream(ticket: Ticket, encoder: ChatEncoder) -> Response:
 
 
 def _was_cut(job: Job, completion: Completion) -> bool:
-    """True, and a line in the log, if the prompt filled the context so far that something is probably missing."""
+    """True, and a line in the log, if the prompt has the size to which Ollama cuts one, without a word."""
     num_ctx = job.key.num_ctx if job.key else 0
-    if not num_ctx or completion.prompt_tokens < NEARLY_FULL * num_ctx:
+    halves = [num_ctx - (num_ctx - kept) // 2 for kept in KEPT]
+    if not num_ctx or (completion.prompt_tokens < NEARLY_FULL * num_ctx and completion.prompt_tokens not in halves):
         return False
     logger.warning(
-        "job %s: its prompt filled num_ctx %d, so Ollama has probably cut it; ask with a larger numCtx", job.id, num_ctx
+        "job %s: its prompt was too long for num_ctx %d, so Ollama has probably cut it; ask with a larger numCtx",
+        job.id,
+        num_ctx,
     )
     return True

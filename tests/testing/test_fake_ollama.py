@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -88,6 +89,13 @@ async def test_a_chat_without_messages_loads_and_keep_alive_0_unloads(client: Cl
     assert (await client.get("/api/ps")).json() == {"models": []}
 
 
+async def test_to_unload_what_is_not_loaded_loads_nothing(client: Client, fake: FakeOllama) -> None:
+    await client.chat(None)
+    (line,) = await client.chat(None, model="other", keep_alive=0)
+    assert line["done_reason"] == "unload"
+    assert [load.model for load in fake.loads] == ["fake:latest"]
+
+
 async def test_a_model_goes_when_nobody_has_used_it_for_its_lifetime(autojump_clock: trio.testing.MockClock) -> None:
     engine = Engine(max_loaded=2, keep_alive=60)
     for name, keep_alive in (("short", None), ("long", 3600.0), ("long", None)):
@@ -123,6 +131,32 @@ async def test_num_predict_cuts_the_answer(client: Client) -> None:
     assert (len(lines), lines[-1]["done_reason"], lines[-1]["eval_count"]) == (5, "length", 4)
 
 
+@pytest.mark.parametrize(
+    ("words", "counted"),
+    [([99], 99), ([100], 52), ([4000], 52), ([60, 60, 30], 90), ([90, 5, 60], 65), ([60, 60, 150], 52)],
+)
+async def test_a_prompt_that_is_too_long_is_cut_without_a_word(
+    words: list[int], counted: int, client: Client, fake: FakeOllama
+) -> None:
+    messages = [{"role": "user", "content": "x " * number} for number in words]
+    (answer,) = await client.chat(messages=messages, stream=False, options={"num_ctx": 100})
+    assert answer["prompt_eval_count"] == counted
+
+
+async def test_the_systems_message_is_not_cut(client: Client) -> None:
+    roles = {"system": 10, "user": 80, "assistant": 30}
+    messages = [{"role": role, "content": "x " * number} for role, number in roles.items()]
+    (answer,) = await client.chat(messages=messages, stream=False, options={"num_ctx": 100})
+    assert answer["prompt_eval_count"] == 40
+
+
+async def test_a_prompt_that_must_not_be_cut_is_refused(client: Client) -> None:
+    (answer,) = await client.chat("x " * 101, truncate=False, options={"num_ctx": 100})
+    assert answer["status"] == 400
+    told = json.loads(answer["error"])["error"]
+    assert (told["type"], told["n_prompt_tokens"], told["n_ctx"]) == ("exceed_context_size_error", 101, 100)
+
+
 async def test_tools_thinking_and_formats_are_answered(client: Client) -> None:
     called = (await client.chat("!tool weather", tools=[{"type": "function"}]))[-1]
     assert called["message"]["tool_calls"][0]["function"]["name"] == "weather"
@@ -135,7 +169,16 @@ async def test_tools_thinking_and_formats_are_answered(client: Client) -> None:
     [
         ({"model": "nope"}, 404, "model 'nope' not found"),
         ({"model": ""}, 400, "model is required"),
+        ({"model": "../x"}, 400, "invalid model name"),
         ({"options": {"num_ctx": "big"}}, 500, 'option "num_ctx" must be of type integer'),
+        ({"keep_alive": "-1"}, 400, 'time: missing unit in duration "-1"'),
+        ({"keep_alive": "5x"}, 400, 'time: unknown unit "x" in duration "5x"'),
+        (
+            {"think": "hard"},
+            400,
+            'invalid think value: "hard" (must be "high", "medium", "low", "max", true, or false)',
+        ),
+        ({"format": "xml"}, 500, 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
         ({"text": "!refuse 418 tea"}, 418, "tea"),
         ({"text": "!error500"}, 500, "an error was encountered while running the model: unexpected EOF"),
         ({"text": "!busy"}, 503, "server busy, please try again.  maximum pending requests exceeded"),
@@ -168,17 +211,32 @@ def test_directives_may_follow_each_other() -> None:
     assert read_directives("wow! no !directive").ending is None
 
 
-async def test_a_hang_up_aborts_a_run_and_is_answered_with_a_close(fake: FakeOllama, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize(
+    ("text", "load_seconds", "last_words"),
+    [
+        ("!hang", 60.0, b'HTTP/1.1 499 .*{"error": "request canceled"}'),
+        ("!hang", 0.0, b'HTTP/1.1 500 .*{"error": "error reading llama-server response: context canceled"}'),
+        ("!stall 1", 0.0, b'HTTP/1.1 200 .*"done": false.*{"error": "error reading [^"]*"}\n\r\n0\r\n\r\n'),
+    ],
+)
+async def test_a_hang_up_aborts_the_work_and_is_answered_and_closed(
+    text: str, load_seconds: float, last_words: bytes, fake: FakeOllama, nursery: trio.Nursery
+) -> None:
     url = httpx.URL(await nursery.start(serve, fake))
     fake.behaviour.close_seconds = 0.01
+    fake.behaviour.load_seconds = load_seconds
     stream = await trio.open_tcp_stream("127.0.0.1", url.port or 0)
-    body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "!hang"}]}).encode()
+    body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": text}]}).encode()
     head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     await stream.send_all(head.encode() + body)
-    while not fake.in_flight:
-        await trio.lowlevel.checkpoint()
+    answer = b""
+    while not (answer if text == "!stall 1" else fake.loads and (load_seconds or fake.loads[0].end)):
+        with trio.move_on_after(0.001):
+            answer += await stream.receive_some()
     await stream.send_eof()
-    assert await stream.receive_some() == b""
+    async for data in stream:
+        answer += data
+    assert re.fullmatch(last_words, answer, re.DOTALL)
     await stream.aclose()
     log = fake.log()
     assert (log["aborted"], log["in_flight"], log["max_in_flight"]) == (1, 0, 1)
