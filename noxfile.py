@@ -103,9 +103,9 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "--quiet", "--fail-on-warning", "--nitpicky", "docs", "docs/_build")
 
 
-@nox.session
+@nox.session(python=PYTHONS, reuse_venv=False)
 def package(session: nox.Session) -> None:
-    """Build wheel and sdist, check their metadata, and start the installed wheel in a fresh environment."""
+    """Build wheel and sdist, check their metadata, and start the installed wheel, on every supported Python there."""
     install(session, "package", project=None)
     dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
@@ -113,9 +113,10 @@ def package(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = dist.glob("*.whl")
     session.install("--quiet", "--force-reinstall", "--constraint", LOCK, str(wheel))
+    start = Path("tests/installed.py").resolve()
     session.chdir(session.create_tmp())
     session.run("llm-queue", "--version")
-    session.run("python", "-m", "llm_queue", "--help", silent=True)
+    session.run("python", "-P", str(start))
 
 
 @nox.session
