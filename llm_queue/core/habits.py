@@ -37,12 +37,17 @@ class Habit:
     key: RunnerKey | None = None
     lane: Lane = Lane.NORMAL
 
+    @property
+    def usual_run(self) -> float | None:
+        """How long it runs as a rule; None if it never has."""
+        return median(self.runs) if self.runs else None
+
     def worth_holding(self, switch_cost: float) -> bool:
         """True if it usually asks again within its own run time and a quarter of a switch."""
-        if not self.thinks or not self.runs:
+        if not self.thinks or self.usual_run is None:
             return False
         usual = median(self.thinks)
-        return usual <= median(self.runs) and usual <= switch_cost / 4
+        return usual <= self.usual_run and usual <= switch_cost / 4
 
 
 class Habits:
@@ -59,6 +64,11 @@ class Habits:
             habit.thinks.append(max(0.0, now - habit.left_at))
             habit.left_at = None
         self._here[loop] = self._here.get(loop, 0) + 1
+
+    def usual_run(self, loop: Loop) -> float | None:
+        """How long this loop runs as a rule, in seconds; None if nobody knows."""
+        habit = self._habits.get(loop)
+        return habit.usual_run if habit is not None else None
 
     def ran(self, loop: Loop, key: RunnerKey, lane: Lane, seconds: float) -> None:
         """An attempt for this loop has ended after so long."""

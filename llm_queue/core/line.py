@@ -6,8 +6,9 @@ bounds and why they hold stand in docs/scheduling.md; the names are the same.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from llm_queue.core.contexts import ContextSizes
@@ -15,6 +16,9 @@ from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
+
+WARM_UPS: Final = 3
+"""Of so many last first runs after a load the one that lost least time counts: a long job is no cold start."""
 
 FIRST_GUESS: Final = 3.0
 """Seconds that a load is taken to cost before one was measured: a 5 GB model from a laptop's disk."""
@@ -38,6 +42,26 @@ class Hold:
     client: str
     key: RunnerKey
     lane: Lane
+
+
+@dataclass(slots=True)
+class SwitchCost:
+    """What going to a model costs, in seconds: its last load, and what its first run after a load loses at least.
+
+    An engine's caches are cold after a load; that can cost as much as the load, and more does not count.
+    """
+
+    load: float = FIRST_GUESS
+    _lost: deque[float] = field(default_factory=lambda: deque(maxlen=WARM_UPS))
+
+    @property
+    def seconds(self) -> float:
+        """The sum of both, as far as they are known."""
+        return self.load + (min(self._lost) if len(self._lost) == WARM_UPS else 0.0)
+
+    def warmed_up(self, lost: float) -> None:
+        """The first run after a load took so much longer than its program's usual one."""
+        self._lost.append(min(max(0.0, lost), self.load))
 
 
 class Policy(Protocol):
@@ -109,7 +133,8 @@ class Line:
         self._contexts = contexts
         self._lanes = {lane: _LaneQueue() for lane in Lane}
         self._habits = Habits()
-        self._costs: dict[str, float] = {}
+        self._costs: dict[str, SwitchCost] = {}
+        self._cold: RunnerKey | None = None
         self._clock = 0
         self._bound: Job | None = None
         self._hold: Hold | None = None
@@ -250,9 +275,10 @@ class Line:
     # --- turns ---
 
     def switch_cost(self) -> float:
-        """What going to another key costs: the largest among the keys wanted now and those resident."""
+        """What going to another key costs: the largest among the keys wanted now and those resident; c in the docs."""
         wanted = {key for lane in self._lanes.values() for key in lane.wanted()} | self.resident
-        return max((self._costs.get(key.model, FIRST_GUESS) for key in wanted), default=FIRST_GUESS)
+        costs = [self._costs[key.model].seconds if key.model in self._costs else FIRST_GUESS for key in wanted]
+        return max(costs, default=FIRST_GUESS)
 
     def turn_length(self) -> float:
         """Slot time that the resident keys have before another key's turn: T in the documentation."""
@@ -275,6 +301,10 @@ class Line:
         queue = self._queue(job)
         queue.bill(job.client, seconds)
         queue.wanted_since = self._tick()
+        usual = self._habits.usual_run(_loop(job))
+        if self._cold == job.key and usual is not None:
+            self._costs[self._key(job).model].warmed_up(seconds - usual)
+        self._cold = None
         self._habits.ran(_loop(job), self._key(job), job.lane, seconds)
         self._forget_if_idle(job)
 
@@ -286,7 +316,8 @@ class Line:
         if queue is not None:
             queue.bill(job.client, seconds, served=False)
         if succeeded:
-            self._costs[key.model] = seconds
+            self._costs.setdefault(key.model, SwitchCost()).load = seconds
+            self._cold = key
             self.turn_used = 0.0
             self._bound = job if job_waits else None
 

@@ -185,7 +185,18 @@ def report(seen: dict[str, dict[str, Seen]], ollama_version: str, seconds: float
             )
             share = one.rate / alone if alone else 0.0
             lines.append(f"| {name} | {way} | {share:.2f} | {one.rate:.2f} | {waits} | {one.errors} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", "```text", *plot(seen, alone), "```", ""])
+
+
+def plot(seen: dict[str, dict[str, Seen]], alone: float) -> list[str]:
+    """Answers of the closed loops, as bars: a full one of forty signs is what one program alone gets directly."""
+    lines = []
+    for name, ways in seen.items():
+        lines.append(name)
+        for way, one in ways.items():
+            share = one.rate / alone if alone else 0.0
+            lines.append(f"  {way:<10} {'#' * round(40 * share):<50} {share:.2f}")
+    return lines
 
 
 def main() -> None:

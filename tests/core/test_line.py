@@ -547,3 +547,38 @@ def test_a_job_with_an_own_size_each_leaves_nothing_behind() -> None:
         driver.work(load=0.1, run=0.1)
     assert len(driver.line._costs) == 1
     assert driver.line._lanes[NORMAL].queues == {}
+
+
+def test_what_every_first_run_after_a_load_loses_belongs_to_the_cost_of_the_switch() -> None:
+    driver = Driver(rules=Rules(hold=False))
+    for _ in range(5):
+        for model in "ab":
+            for number in range(4):
+                driver.submit(model, model)
+                if driver.loading:
+                    driver.load(1.0)
+                driver.run(1.4 if number == 0 else 0.5)
+    assert driver.line.switch_cost() == pytest.approx(1.9)
+    assert driver.line.turn_length() == pytest.approx(9 * 1.9)
+
+
+def test_a_long_job_is_no_cold_start_and_a_cold_start_counts_no_more_than_its_load() -> None:
+    driver = Driver(rules=Rules(hold=False))
+    for first in (0.5, 30.0, 30.0, 30.0):
+        for model in "ab":
+            for number in range(4):
+                driver.submit(model, model)
+                if driver.loading:
+                    driver.load(1.0)
+                driver.run(first if number == 0 else 0.5)
+        costs = driver.line.switch_cost()
+    assert costs == pytest.approx(2.0)
+    driver = Driver(rules=Rules(hold=False))
+    for first in (0.5, 0.5, 30.0, 0.5, 30.0):
+        for model in "ab":
+            for number in range(4):
+                driver.submit(model, model)
+                if driver.loading:
+                    driver.load(1.0)
+                driver.run(first if number == 0 else 0.5)
+    assert driver.line.switch_cost() == pytest.approx(1.0)
