@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import httpx
 import trio
@@ -18,12 +18,27 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
+from llm_queue.wire.chat import Completion, Delta
 
 QUESTION_TIMEOUT: Final = 5.0
 """Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""
 
 MAX_ANSWER: Final = 16 * 2**20
 """Bytes of an answer that is read as a whole: a list of models, a model's description, an error."""
+
+
+class AnswerDecoder(Protocol):
+    """One of the wire's decoders: bytes in, pieces of an answer out, and its end."""
+
+    @property
+    def done(self) -> bool:
+        """True once the answer has ended as it should."""
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """What these bytes complete."""
+
+    def close(self) -> Completion:
+        """The end. Raises :class:`~llm_queue.errors.UpstreamBroke` if there was none."""
 
 
 class HttpApi:
@@ -72,14 +87,22 @@ class HttpApi:
         async with self._exchange(self._work, "POST", path, body) as response:
             return await _whole(response)
 
-    async def stream(self, path: str, body: bytes, receive: Callable[[bytes], None]) -> None:
-        """Model work, each piece of its answer handed to ``receive`` as it arrives.
+    async def converse(
+        self, path: str, body: bytes, answer: AnswerDecoder, emit: Callable[[Delta], None]
+    ) -> Completion:
+        """Model work, each piece of its answer decoded and handed to ``emit`` as it arrives. Returns its true end.
 
-        An exception that ``receive`` raises ends the request as a cancellation would.
+        An exception that ``emit`` raises ends the request as a cancellation would.
         """
-        async with self._exchange(self._work, "POST", path, body) as response:
-            async for data in _stream(response):
-                receive(data)
+        try:
+            async with self._exchange(self._work, "POST", path, body) as response:
+                async for data in _stream(response):
+                    for delta in answer.feed(data):
+                        emit(delta)
+        except UpstreamBroke:
+            if not answer.done:  # what breaks after the end does not matter
+                raise
+        return answer.close()
 
     async def aclose(self) -> None:
         """Close both connections."""

@@ -75,18 +75,7 @@ class Ollama:
     async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
         """A streamed chat under the model's own name, whatever alias the request has."""
         body = wire.chat_body(msgspec.structs.replace(request, model=model.name), num_ctx)
-        answer = wire.ChatDecoder()
-
-        def receive(data: bytes) -> None:
-            for delta in answer.feed(data):
-                emit(delta)
-
-        try:
-            await self._api.stream("/api/chat", body, receive)
-        except UpstreamBroke:
-            if not answer.done:  # what breaks after the end does not matter
-                raise
-        return answer.close()
+        return await self._api.converse("/api/chat", body, wire.ChatDecoder(), emit)
 
     async def aclose(self) -> None:
         await self._api.aclose()

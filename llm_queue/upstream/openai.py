@@ -8,7 +8,6 @@ import msgspec
 import trio
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.errors import UpstreamBroke
 from llm_queue.upstream.http import HttpApi
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
@@ -72,18 +71,7 @@ class OpenAIServer:
     async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
         """A streamed chat under the model's own name, whatever alias the request has."""
         body = wire.chat_body(msgspec.structs.replace(request, model=model.name))
-        answer = wire.OpenAIStreamDecoder()
-
-        def receive(data: bytes) -> None:
-            for delta in answer.feed(data):
-                emit(delta)
-
-        try:
-            await self._api.stream("/v1/chat/completions", body, receive)
-        except UpstreamBroke:
-            if not answer.done:  # what breaks after the end does not matter
-                raise
-        return answer.close()
+        return await self._api.converse("/v1/chat/completions", body, wire.OpenAIStreamDecoder(), emit)
 
     async def aclose(self) -> None:
         await self._api.aclose()

@@ -549,36 +549,28 @@ def test_a_job_with_an_own_size_each_leaves_nothing_behind() -> None:
     assert driver.line._lanes[NORMAL].queues == {}
 
 
+def switching(*first_runs: float) -> Driver:
+    """Two models in turn, four jobs each: a load of 1 s, a first run of so long, and then half a second each."""
+    driver = Driver(rules=Rules(hold=False))
+    for first in first_runs:
+        for model in "ab":
+            for run in (first, 0.5, 0.5, 0.5):
+                driver.submit(model, model)
+                if driver.loading:
+                    driver.load(1.0)
+                driver.run(run)
+    return driver
+
+
 def test_what_every_first_run_after_a_load_loses_belongs_to_the_cost_of_the_switch() -> None:
-    driver = Driver(rules=Rules(hold=False))
-    for _ in range(5):
-        for model in "ab":
-            for number in range(4):
-                driver.submit(model, model)
-                if driver.loading:
-                    driver.load(1.0)
-                driver.run(1.4 if number == 0 else 0.5)
-    assert driver.line.switch_cost() == pytest.approx(1.9)
-    assert driver.line.turn_length() == pytest.approx(9 * 1.9)
+    line = switching(1.4, 1.4, 1.4, 1.4, 1.4).line
+    assert line.switch_cost() == pytest.approx(1.9)
+    assert line.turn_length() == pytest.approx(9 * 1.9)
 
 
-def test_a_long_job_is_no_cold_start_and_a_cold_start_counts_no_more_than_its_load() -> None:
-    driver = Driver(rules=Rules(hold=False))
-    for first in (0.5, 30.0, 30.0, 30.0):
-        for model in "ab":
-            for number in range(4):
-                driver.submit(model, model)
-                if driver.loading:
-                    driver.load(1.0)
-                driver.run(first if number == 0 else 0.5)
-        costs = driver.line.switch_cost()
-    assert costs == pytest.approx(2.0)
-    driver = Driver(rules=Rules(hold=False))
-    for first in (0.5, 0.5, 30.0, 0.5, 30.0):
-        for model in "ab":
-            for number in range(4):
-                driver.submit(model, model)
-                if driver.loading:
-                    driver.load(1.0)
-                driver.run(first if number == 0 else 0.5)
-    assert driver.line.switch_cost() == pytest.approx(1.0)
+def test_a_long_job_is_no_cold_start() -> None:
+    assert switching(0.5, 0.5, 30.0, 0.5, 30.0).line.switch_cost() == pytest.approx(1.0)
+
+
+def test_a_cold_start_counts_no_more_than_its_load() -> None:
+    assert switching(0.5, 30.0, 30.0, 30.0).line.switch_cost() == pytest.approx(2.0)
