@@ -104,7 +104,7 @@ class OneConnection(httpx.AsyncBaseTransport):
         except trio.TooSlowError:
             raise httpx.ConnectTimeout(f"no connection within {CONNECT_TIMEOUT:g} s") from None
         except (OSError, UnicodeError, trio.BrokenResourceError) as error:
-            raise httpx.ConnectError(str(error.__cause__ or error)) from error
+            raise httpx.ConnectError(_reason(error)) from error
 
     async def _release(self, connection: _Connection) -> None:
         """The request on this connection has ended, one way or the other."""
@@ -231,6 +231,14 @@ class _Body(httpx.AsyncByteStream):
         if not self._closed:
             self._closed = True
             await self._release(self._connection)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong in the end: with the first of its addresses, if a name has several."""
+    cause = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return str(cause)
 
 
 @contextmanager

@@ -337,3 +337,13 @@ async def test_a_reset_connection_is_a_network_error() -> None:
         nursery.start_soon(reset)
         with pytest.raises(httpx.ReadError):
             await OneConnection().handle_async_request(httpx.Request("GET", url))
+
+
+async def test_a_refused_connection_says_so_in_plain_words() -> None:
+    with socket.socket() as placeholder:  # bound and not listening
+        placeholder.bind(("127.0.0.1", 0))
+        url = f"http://localhost:{placeholder.getsockname()[1]}/"
+        with pytest.raises(httpx.ConnectError) as caught:
+            await OneConnection().handle_async_request(httpx.Request("GET", url))
+    assert "refused" in str(caught.value).lower()
+    assert "sub-exception" not in str(caught.value)
