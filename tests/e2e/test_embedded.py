@@ -190,7 +190,7 @@ def test_after_a_hang_up_the_next_is_served_at_once(phase: str, service: Service
 def test_an_engine_killed_while_it_works_is_started_again_and_the_job_is_answered(service: Service) -> None:
     service.chat("hello", max_tokens=2)
     before = engine_of(service)
-    job = service.chat_later(STORY, max_tokens=150)
+    job = service.chat_later(STORY, max_tokens=150, temperature=0)
     until(lambda: in_flight(before))
     time.sleep(0.1)  # a connection that is lost before it was made is an outage, and no attempt
     before.kill()
@@ -204,7 +204,7 @@ def test_an_engine_killed_while_it_works_is_started_again_and_the_job_is_answere
 def test_a_service_that_is_killed_leaves_no_engine_behind(service: Service) -> None:
     service.chat("hello", max_tokens=2)
     engine = engine_of(service)
-    service.chat_later(STORY, max_tokens=3000)
+    service.chat_later(STORY, max_tokens=3000, temperature=0)
     until(lambda: running(service))
     service.child.kill()
     until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
@@ -214,7 +214,7 @@ def test_a_service_that_is_killed_leaves_no_engine_behind(service: Service) -> N
 def test_a_signal_lets_the_running_job_finish_and_ends_the_engine(everybody: bool, service: Service) -> None:
     service.chat("hello", max_tokens=2)
     engine = engine_of(service)
-    job = service.chat_later(STORY, max_tokens=60)
+    job = service.chat_later(STORY, max_tokens=60, temperature=0)
     until(lambda: running(service))
     if everybody:  # as Ctrl-C does, and a service manager
         engine.send_signal(signal.SIGINT)
