@@ -21,7 +21,7 @@ from llm_queue.cli import parser
 from llm_queue.core.jobs import TRANSITIONS, State
 from llm_queue.errors import QueueError
 from llm_queue.settings import Knob, knobs
-from llm_queue.testing.behaviour import DIRECTIVES
+from llm_queue.testing.fake_ollama.behaviour import DIRECTIVES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 

@@ -13,13 +13,13 @@ from typing import Any, Final
 import trio
 
 from llm_queue import log
-from llm_queue.core.line import Rules
+from llm_queue.core.order import OrderRules
 from llm_queue.demo.run import demo
-from llm_queue.engines import NoEngine
 from llm_queue.serve import Exit, serve
-from llm_queue.service import ACTIONS, act
+from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
-from llm_queue.stories import LOAD_COSTS, STORIES, table
+from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
+from llm_queue.upstream.choose import NoUpstream
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +77,7 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
     log.configure(settings.log_format)
     try:
         return trio.run(serve, settings)
-    except NoEngine as error:
+    except NoUpstream as error:
         print(f"llm-queue: {error}", file=sys.stderr)
         return Exit.BAD_SETTING
     except KeyboardInterrupt:  # before it listens for signals: it may be fetching a model
@@ -91,7 +91,7 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
 
 
 def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
-    rules = Rules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
+    rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
     print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or LOAD_COSTS), rules))
     return 0
 

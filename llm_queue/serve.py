@@ -20,13 +20,13 @@ from typing import Final
 import structlog
 import trio
 
-from llm_queue.dispatcher import Dispatcher, DispatcherDied
-from llm_queue.engines import Engine, choose
-from llm_queue.listener import open_listeners, serve_http
-from llm_queue.observe import JobLog
+from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
+from llm_queue.dispatch.observe import JobLog
 from llm_queue.settings import Settings
+from llm_queue.upstream.choose import Choice, choose
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
+from llm_queue.web.listener import open_listeners, serve_http
 
 _log = structlog.get_logger("llm_queue")
 
@@ -52,12 +52,13 @@ async def serve(
     """Serve until told to stop; ``task_status`` gets the URLs once we listen.
 
     ``signals`` stands in for the process's own SIGINT and SIGTERM. Cancelled, it ends at once: whoever waits is closed
-    without an answer. Raises :class:`OSError` if the address is taken, and :class:`~llm_queue.engines.NoEngine` if the
-    engine that is wanted is not to be had; ``environ`` is where it is looked for.
+    without an answer. Raises :class:`OSError` if the address is taken, and
+    :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there; ``environ`` is where it
+    is looked for.
     """
     listeners, warning = await open_listeners(settings.host, settings.port)
     try:
-        engine = Engine(upstream) if upstream is not None else await choose(settings, environ)
+        engine = Choice(upstream) if upstream is not None else await choose(settings, environ)
     except BaseException:
         for listener in listeners:
             await trio.aclose_forcefully(listener)
@@ -84,7 +85,7 @@ async def serve(
             await upstream.aclose()
     if died():
         return Exit.BUG
-    return Exit.JOBS_LOST if dispatcher.told_off else Exit.DRAINED
+    return Exit.JOBS_LOST if dispatcher.unfinished else Exit.DRAINED
 
 
 async def _supervise(
@@ -122,7 +123,7 @@ async def _stop_on_signal(
 
 async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int]) -> None:
     await anext(signals)
-    left = dispatcher.left_to_do
+    left = dispatcher.live_jobs
     if left:
         how = "; press Ctrl-C again to stop now" if sys.stderr.isatty() else ""
         _log.info(f"stopping: {left} job{'s' if left != 1 else ''} may finish first{how}")
@@ -135,8 +136,8 @@ async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals
         nursery.start_soon(drain)
         await anext(signals)
         nursery.cancel_scope.cancel()
-    if dispatcher.told_off:
-        _log.warning("these jobs were not finished, and were told so", jobs=dispatcher.told_off)
+    if dispatcher.unfinished:
+        _log.warning("these jobs were not finished, and were told so", jobs=dispatcher.unfinished)
     shutdown.set()
 
 
@@ -145,7 +146,7 @@ def _url(listener: trio.SocketListener) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _say_hello(settings: Settings, engine: Engine, urls: list[str], warning: str | None) -> None:
+def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str | None) -> None:
     port = urls[0].rpartition(":")[2]
     base = f"http://localhost:{port}/v1" if settings.on_loopback else f"{urls[0]}/v1"
     upstream = engine.upstream

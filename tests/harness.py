@@ -9,21 +9,21 @@ from typing import Any
 import trio
 
 from llm_queue.core.jobs import Job, Lane
-from llm_queue.dispatcher import Dispatcher
+from llm_queue.dispatch.dispatcher import Dispatcher
+from llm_queue.dispatch.observe import NullObserver
+from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
-from llm_queue.observe import Silent
 from llm_queue.settings import Settings
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
-from llm_queue.tickets import Submission, Ticket
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.chat import Answer, ChatRequest, Completion, Delta, Message, fold
+from llm_queue.wire.shapes import Answer, ChatRequest, Completion, Delta, Message, fold
 
 MODEL = scripted_model("scripted")
 OTHER = scripted_model("other")
 
 
-class Endings(Silent):
+class Endings(NullObserver):
     """Counts how often each job ended."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ async def line(upstream: ScriptedUpstream | None = None, **settings: Any) -> Asy
         await nursery.start(dispatcher.run)
         await trio.testing.wait_all_tasks_blocked()
         yield Harness(dispatcher, upstream, endings)
-        assert dispatcher.left_to_do == 0
+        assert dispatcher.live_jobs == 0
         assert set(endings.count.values()) <= {1}
         assert upstream.overlaps == []
         nursery.cancel_scope.cancel()

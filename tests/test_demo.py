@@ -20,11 +20,11 @@ from llm_queue import __main__, cli
 from llm_queue.core.jobs import Lane
 from llm_queue.demo import run
 from llm_queue.demo.endpoint import NoService, service
-from llm_queue.demo.programs import POSTINGS, PROGRAMS, Answered, Program, Record, play
+from llm_queue.demo.programs import POSTINGS, PROGRAMS, Answered, DemoProgram, Record, play
 from llm_queue.demo.summary import Costs, costs, summary, without_the_line
 from llm_queue.demo.view import Plain, drawn, on_terminal, plain, why
 from llm_queue.settings import Settings
-from llm_queue.testing.behaviour import Play, read_directives
+from llm_queue.testing.fake_ollama.behaviour import Play, read_directives
 
 CRON, EXTENSION, PERSON = PROGRAMS
 
@@ -51,7 +51,7 @@ def status(*jobs: dict[str, Any], held_for: str | None = None, **counts: Any) ->
     return {"jobs": list(jobs), "waiting": waiting, "held_for": held_for, **usual, **counts}
 
 
-def record(program: Program, *waits: float, ran: float = 0.5, loaded: float = 0.0, num_ctx: int = 16384) -> Record:
+def record(program: DemoProgram, *waits: float, ran: float = 0.5, loaded: float = 0.0, num_ctx: int = 16384) -> Record:
     return Record(program, [Answered("fine", waited, loaded, ran, num_ctx) for waited in waits])
 
 

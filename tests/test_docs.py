@@ -23,9 +23,9 @@ from llm_queue import errors
 from llm_queue.core.jobs import State
 from llm_queue.errors import QueueError
 from llm_queue.settings import Settings, knobs
-from llm_queue.testing.behaviour import read_directives
+from llm_queue.testing.fake_ollama.behaviour import read_directives
 from llm_queue.web.app import create_quart
-from llm_queue.wire.openai_shapes import ChatBody
+from llm_queue.wire.callers.openai_shapes import ChatBody
 from tests.harness import answer, line
 from tests.web.conftest import FakeLine
 

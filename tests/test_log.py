@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from llm_queue import log
+from llm_queue.dispatch.observe import JobLog
 from llm_queue.errors import LineFull, LoadFailed, UpstreamBroke
-from llm_queue.observe import JobLog
 from llm_queue.testing import Break, Say, ScriptedUpstream
 from tests.harness import MODEL, line
 

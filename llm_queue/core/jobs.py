@@ -67,14 +67,14 @@ class Job:
     """One accepted request for model work. Times are in seconds of the caller's clock.
 
     ``model`` is an identity, or None while the upstream has not been there to say which model the name stands for;
-    ``wish`` is the context size that this job needs, already within floor and trained size.
+    ``wanted_ctx`` is the context size that this job needs, already within floor and trained size.
     """
 
     id: str
     lane: Lane
     client: str
     model: str | None
-    wish: int
+    wanted_ctx: int
     arrival: int
     submitted_at: float
     max_wait: float | None = None

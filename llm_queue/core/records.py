@@ -13,7 +13,7 @@ PROBE_DELAYS: Final = (0.1, 1.0)
 
 
 @dataclass(frozen=True)
-class Limits:
+class RetryLimits:
     """The scheduler's own knobs; the settings of the same names say what they mean. Seconds."""
 
     max_attempts: int = 2
@@ -26,7 +26,7 @@ class Resolved:
     """What the upstream's catalogue says of a job that was accepted while the upstream was away."""
 
     model: str
-    wish: int
+    wanted_ctx: int
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Outage:
 @dataclass(slots=True)
 class Counts:
     """What the scheduler has counted since the start. ``loads_first_come`` is what the same arrivals would have cost
-    if each had run at its own wish in the order of arrival.
+    if each had run at its own wanted_ctx in the order of arrival.
     """
 
     loads: int = 0

@@ -16,8 +16,8 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.line import Hold, Policy
-from llm_queue.core.records import PROBE_DELAYS, Counts, Limits, Occupant, Outage, Resolved
+from llm_queue.core.order import Hold, Order
+from llm_queue.core.records import PROBE_DELAYS, Counts, Occupant, Outage, Resolved, RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -41,9 +41,9 @@ BUSY_DELAYS: Final = (0.1, 2.0)
 
 
 class Scheduler:
-    """See the module. The order of waiting jobs is the policy's; the context sizes are shared with it."""
+    """See the module. The order of waiting jobs is the order's; the context sizes are shared with it."""
 
-    def __init__(self, policy: Policy, contexts: ContextSizes, limits: Limits, now: float) -> None:
+    def __init__(self, order: Order, contexts: ContextSizes, limits: RetryLimits, now: float) -> None:
         self.limits = limits
         self.counts = Counts()
         self.slot: Occupant | None = None
@@ -52,7 +52,7 @@ class Scheduler:
         self.seen_upstream = False
         self.held_until: float | None = None
         self.held_for: str | None = None
-        self._policy = policy
+        self._order = order
         self._contexts = contexts
         self._unresolved: dict[str, Job] = {}
         self._patience: RemovableHeap[Job] = RemovableHeap()
@@ -62,7 +62,7 @@ class Scheduler:
         self._known_at = now
         self._busy_until: float | None = None
         self._busy_delay = BUSY_DELAYS[0]
-        self._last_wish: RunnerKey | None = None
+        self._last_wanted: RunnerKey | None = None
         self._actions: list[Action] = []
 
     # --- what can be seen ---
@@ -70,7 +70,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Jobs that wait, here or for the upstream's catalogue."""
-        return len(self._policy) + len(self._unresolved)
+        return len(self._order) + len(self._unresolved)
 
     @property
     def idle(self) -> bool:
@@ -85,7 +85,7 @@ class Scheduler:
     def waiting_jobs(self) -> Iterable[Job]:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
-        yield from self._policy.waiting()
+        yield from self._order.waiting()
 
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due if nothing else happens before; None: never."""
@@ -120,9 +120,14 @@ class Scheduler:
         return self._proceed(now)
 
     def load_ended(
-        self, outcome: Outcome, now: float, *, error: QueueError | None = None, shown: Iterable[RunnerKey] | None = None
+        self,
+        outcome: Outcome,
+        now: float,
+        *,
+        error: QueueError | None = None,
+        reported: Iterable[RunnerKey] | None = None,
     ) -> list[Action]:
-        """The load is over, and ``shown`` is what the upstream has loaded now (None: it would not say)."""
+        """The load is over, and ``reported`` is what the upstream has loaded now (None: it would not say)."""
         assert self.slot is not None
         assert self.slot.loading
         occupant, self.slot = self.slot, None
@@ -130,13 +135,13 @@ class Scheduler:
         seconds = now - occupant.since
         job.load_seconds += seconds
         self.counts.load_seconds += seconds
-        self._know_resident(shown, now)
+        self._know_resident(reported, now)
         waits = job.state is State.QUEUED
         if outcome is Outcome.SUCCEEDED:
             self.counts.loads += 1
-            self._policy.resident = self._contexts.loaded(key, shown or ())
-            self._policy.rekey(key.model)
-        self._policy.load_ended(job, key, seconds, succeeded=outcome is Outcome.SUCCEEDED, job_waits=waits)
+            self._order.resident = self._contexts.loaded(key, reported or ())
+            self._order.rekey(key.model)
+        self._order.load_ended(job, key, seconds, succeeded=outcome is Outcome.SUCCEEDED, job_waits=waits)
         if outcome is Outcome.BROKEN:
             job.broken_loads += 1
         if outcome is Outcome.SUCCEEDED:
@@ -163,7 +168,7 @@ class Scheduler:
         self._known_at = now
         seconds = now - since
         job.run_seconds += seconds
-        self._policy.bill(job, seconds)
+        self._order.bill(job, seconds)
         if surprise_load:
             self.counts.surprise_loads += 1
             self._ask_resident()
@@ -193,10 +198,10 @@ class Scheduler:
             self._end(job, State.FAILED, error or UpstreamBroke(), now)
         return self._proceed(now)
 
-    def resident_known(self, shown: Iterable[RunnerKey] | None, now: float) -> list[Action]:
+    def resident_known(self, reported: Iterable[RunnerKey] | None, now: float) -> list[Action]:
         """The upstream said what it has loaded (None: it would not say)."""
         self._asking = False
-        self._know_resident(shown, now)
+        self._know_resident(reported, now)
         return self._proceed(now)
 
     def probe_ended(
@@ -204,7 +209,7 @@ class Scheduler:
         now: float,
         *,
         failure: QueueError | None,
-        shown: Iterable[RunnerKey] = (),
+        reported: Iterable[RunnerKey] = (),
         resolved: Mapping[str, Resolved | QueueError] = MappingProxyType({}),
     ) -> list[Action]:
         """The upstream answered (``failure`` is None), with what it has loaded and what its catalogue says of the
@@ -221,7 +226,7 @@ class Scheduler:
             outage.delay = min(outage.delay * 2, PROBE_DELAYS[1])
             return self._proceed(now)
         self.seen_upstream = True
-        self._policy.resident = self._contexts.adopt(shown)
+        self._order.resident = self._contexts.adopt(reported)
         self._known_at = now
         for job_id, answer in resolved.items():
             job = self._unresolved.pop(job_id, None)
@@ -230,10 +235,10 @@ class Scheduler:
             if isinstance(answer, QueueError):
                 self._end(job, State.FAILED, answer, now)
                 continue
-            job.model, job.wish = answer.model, answer.wish
+            job.model, job.wanted_ctx = answer.model, answer.wanted_ctx
             self._enter(job, now)
-        for model in {key.model for key in self._policy.resident}:
-            self._policy.rekey(model)
+        for model in {key.model for key in self._order.resident}:
+            self._order.rekey(model)
         self.outage = None
         if self._unresolved:  # accepted while the probe was under way
             self._begin_outage(now, "it did not say which models it has")
@@ -285,10 +290,10 @@ class Scheduler:
             self._busy_until = None
         if self.slot is not None or self.outage is not None or self._asking or self._busy_until is not None:
             return
-        if len(self._policy) and now - self._known_at > STALE_AFTER:
+        if len(self._order) and now - self._known_at > STALE_AFTER:
             self._ask_resident()
             return
-        chosen = self._policy.choose(now, may_hold=not self.draining)
+        chosen = self._order.choose(now, may_hold=not self.draining)
         if chosen is None:
             return
         if isinstance(chosen, Hold):
@@ -297,13 +302,13 @@ class Scheduler:
         job, key = chosen, chosen.key
         assert key is not None
         self._set_picked(job)
-        if key in self._policy.resident:
-            self._policy.serve(job)
+        if key in self._order.resident:
+            self._order.serve(job)
             job.move(State.RUNNING, now)
             self.slot = Occupant(job, key, loading=False, since=now)
             self._actions.append(StartAttempt(job, key))
         else:
-            self._policy.load_begins(job, key)
+            self._order.unbind()
             self.slot = Occupant(job, key, loading=True, since=now)
             self._actions.append(StartLoad(job, key))
 
@@ -329,7 +334,7 @@ class Scheduler:
             self._end(job, State.FAILED, UpstreamUnreachable(), now)
 
     def _begin_outage(self, now: float, reason: str) -> None:
-        self._policy.unbind()
+        self._order.unbind()
         if self.outage is None:
             self.counts.outages += self.seen_upstream
             self.outage = Outage(since=now, reason=reason, probe_at=now)
@@ -343,10 +348,10 @@ class Scheduler:
             self._asking = True
             self._actions.append(AskResident())
 
-    def _know_resident(self, shown: Iterable[RunnerKey] | None, now: float) -> None:
+    def _know_resident(self, reported: Iterable[RunnerKey] | None, now: float) -> None:
         self._known_at = now
-        if shown is not None:
-            self._policy.resident = self._contexts.translate(shown)
+        if reported is not None:
+            self._order.resident = self._contexts.translate(reported)
 
     def _cancel(self, job: Job, error: QueueError, now: float) -> None:
         if job.state is State.QUEUED:
@@ -365,9 +370,9 @@ class Scheduler:
             self._refused = {key: entry for key, entry in self._refused.items() if now < entry[0]}
             self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)
         state = State.TIMED_OUT if timed_out else State.FAILED
-        for other in list(self._policy.waiting()):
+        for other in list(self._order.waiting()):
             # Whoever waits for still more would fail as well, and evict the good model once more.
-            too_large = last_good is not None and other.model == key.model and other.wish > last_good
+            too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
             if other is job or other.key == key or too_large:
                 self._drop(other)
                 self._end(other, state, error, now)
@@ -375,29 +380,29 @@ class Scheduler:
     def _refusal(self, job: Job, now: float) -> QueueError | None:
         assert job.model is not None
         limit = self._contexts.limit(job.model)
-        if limit is not None and job.wish > limit:
+        if limit is not None and job.wanted_ctx > limit:
             return LoadFailed(
-                f"A context of {job.wish} could not be loaded for this model: ask for numCtx up to {limit}."
+                f"A context of {job.wanted_ctx} could not be loaded for this model: ask for numCtx up to {limit}."
             )
-        until, error = self._refused.get(self._contexts.key(job.model, job.wish), (now, None))
+        until, error = self._refused.get(self._contexts.key(job.model, job.wanted_ctx), (now, None))
         return error if now < until else None
 
     def _enter(self, job: Job, now: float) -> None:
-        self._policy.arrives(job, now)
+        self._order.arrives(job, now)
         error = self._refusal(job, now)
         if error is None:
-            self._policy.add(job)
+            self._order.add(job)
         else:
             self._end(job, State.FAILED, error, now)
 
     def _requeue(self, job: Job, error: QueueError, now: float) -> None:
         job.move(State.QUEUED, now)
-        self._policy.add(job)
+        self._order.add(job)
         self._actions.append(Requeued(job, error))
 
     def _drop(self, job: Job) -> None:
         if self._unresolved.pop(job.id, None) is None:
-            self._policy.remove(job)
+            self._order.remove(job)
 
     def _set_picked(self, job: Job) -> None:
         job.picked = True
@@ -412,10 +417,10 @@ class Scheduler:
         self._stop_patience(job)
         self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
         if job.model is not None:
-            self._policy.leaves(job, now, answered=state is State.SUCCEEDED)
+            self._order.leaves(job, now, answered=state is State.SUCCEEDED)
         self._actions.append(Settle(job, error))
 
     def _count_first_come(self, job: Job) -> None:
-        wish = RunnerKey(job.model or "", job.wish)
-        self.counts.loads_first_come += wish != self._last_wish
-        self._last_wish = wish
+        wanted_ctx = RunnerKey(job.model or "", job.wanted_ctx)
+        self.counts.loads_first_come += wanted_ctx != self._last_wanted
+        self._last_wanted = wanted_ctx

@@ -47,7 +47,7 @@ _SCHEMA: Final[JsonObject] = {
 
 
 @dataclass(frozen=True)
-class Program:
+class DemoProgram:
     """Who asks, what, and how often.
 
     ``tasks`` of it ask one after the other and think between two questions, ``think`` seconds give or take a half.
@@ -81,7 +81,7 @@ class Program:
 
 
 PROGRAMS: Final = (
-    Program(
+    DemoProgram(
         "cron job",
         tuple(f"Which field is this job in, and can it be done from home? {posting}" for posting in POSTINGS),
         think=0.02,
@@ -91,7 +91,7 @@ PROGRAMS: Final = (
             "response_format": {"type": "json_schema", "json_schema": {"name": "posting", "schema": _SCHEMA}},
         },
     ),
-    Program(
+    DemoProgram(
         "extension",
         (
             "Give this page a title of three words: The tide tables for May, with notes on the harbour.",
@@ -102,7 +102,7 @@ PROGRAMS: Final = (
         start=1.0,
         larger=True,
     ),
-    Program(
+    DemoProgram(
         "person",
         (
             "Say in five words why the sky is blue.",
@@ -132,7 +132,7 @@ class Answered:
 class Record:
     """What became of one program's questions."""
 
-    program: Program
+    program: DemoProgram
     answers: list[Answered] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 

@@ -9,8 +9,9 @@ from statistics import median
 from typing import Any, Final
 
 from llm_queue.demo.programs import LARGER, Answered, Record
-from llm_queue.simulation import Program as Simulated
-from llm_queue.simulation import Result, Seconds, Served, Simulation, always, first_come
+from llm_queue.simulate.orders import first_come
+from llm_queue.simulate.simulation import Program as Simulated
+from llm_queue.simulate.simulation import Result, Seconds, Served, Simulation, always
 
 JsonObject = dict[str, Any]
 
@@ -42,7 +43,7 @@ def costs(records: Sequence[Record], status: JsonObject) -> Costs:
 def without_the_line(records: Sequence[Record], measured: Costs, seconds: float) -> Result:
     """The same programs for as long, first come, first served, each at its own context size; simulated."""
     programs = [_simulated(record, measured) for record in records if record.answers]
-    return Simulation(programs, load=always(measured.load), seconds=seconds, policy=first_come).run()
+    return Simulation(programs, load=always(measured.load), seconds=seconds, order=first_come).run()
 
 
 def _simulated(record: Record, measured: Costs) -> Simulated:

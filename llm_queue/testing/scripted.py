@@ -22,7 +22,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.chat import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta
 
 # --- what a run (or a load) can do ------------------------------------------------------------------------------
 

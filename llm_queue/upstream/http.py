@@ -18,7 +18,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
-from llm_queue.wire.chat import Completion, Delta
+from llm_queue.wire.shapes import Completion, Delta
 
 QUESTION_TIMEOUT: Final = 5.0
 """Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""

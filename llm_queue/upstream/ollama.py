@@ -11,8 +11,8 @@ from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, Upstream
 from llm_queue.upstream.http import HttpApi
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire import ollama as wire
-from llm_queue.wire.chat import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.upstreams import ollama as wire
 
 
 class Ollama:

@@ -11,8 +11,8 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.upstream.http import HttpApi
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire import openai_upstream as wire
-from llm_queue.wire.chat import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.upstreams import openai as wire
 
 
 class OpenAIServer:

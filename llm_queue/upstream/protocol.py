@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.wire.chat import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta
 
 
 class Model(msgspec.Struct, frozen=True):

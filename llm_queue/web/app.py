@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
 
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -11,14 +10,14 @@ from werkzeug.exceptions import HTTPException
 
 from llm_queue.errors import BadRequest, BodyTooLarge, MethodNotAllowed, NotFound, QueueError
 from llm_queue.settings import Settings
-from llm_queue.web.answer import error_headers, job_headers
-from llm_queue.web.asgi import KEY_NAME, TICKET, App, Scope
+from llm_queue.web.clients import UNKNOWN, client_of
 from llm_queue.web.connection import HttpConnection
-from llm_queue.web.gate import Gate, Rules
-from llm_queue.web.identity import UNKNOWN, client_of
-from llm_queue.web.line import Line
+from llm_queue.web.gate import AccessRules, Gate
+from llm_queue.web.headers import error_headers, job_headers
 from llm_queue.web.routes import add_routes
-from llm_queue.wire.openai import error_body
+from llm_queue.web.service import Service
+from llm_queue.web.visit import App, visit_of
+from llm_queue.wire.callers.openai import error_body
 
 logger = logging.getLogger("llm_queue.web")
 
@@ -29,12 +28,12 @@ class WebApp(QuartTrio):
     asgi_http_class = HttpConnection
 
 
-def create_app(settings: Settings, line: Line) -> App:
+def create_app(settings: Settings, line: Service) -> App:
     """The ASGI application: everything a caller can reach, behind the gate."""
-    return Gate(create_quart(settings, line), Rules.of(settings), lambda error: line.rejected(error, UNKNOWN))
+    return Gate(create_quart(settings, line), AccessRules.of(settings), lambda error: line.rejected(error, UNKNOWN))
 
 
-def create_quart(settings: Settings, line: Line) -> QuartTrio:
+def create_quart(settings: Settings, line: Service) -> QuartTrio:
     """What is behind the gate."""
     app = WebApp("llm_queue.web", static_folder=None)
     app.config.update(
@@ -46,10 +45,10 @@ def create_quart(settings: Settings, line: Line) -> QuartTrio:
     add_routes(app, settings, line)
 
     async def refuse(error: QueueError) -> Response:
-        scope = cast(Scope, request.scope)
-        ticket = scope.get(TICKET)
+        visit = visit_of(request.scope)
+        ticket = visit.ticket
         if ticket is None:
-            line.rejected(error, client_of(request.headers, scope.get(KEY_NAME)))
+            line.rejected(error, client_of(request.headers, visit.key_name))
         response = error_response(error)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))

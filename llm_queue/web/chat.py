@@ -14,17 +14,16 @@ import trio
 from quart import Request, Response
 
 from llm_queue.core.jobs import Job, Lane
+from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
-from llm_queue.tickets import Submission, Ticket
-from llm_queue.web.answer import job_headers
-from llm_queue.web.asgi import KEY_NAME, REQUEST_ID, TICKET, Scope
-from llm_queue.web.identity import client_of, product_of
-from llm_queue.web.line import Line
-from llm_queue.web.peers import PATIENCE, Peers
+from llm_queue.web.clients import PATIENCE, Peers, client_of, product_of
+from llm_queue.web.headers import job_headers
+from llm_queue.web.service import Service
 from llm_queue.web.stream import EventStream, first_items
-from llm_queue.wire.chat import Completion, Delta, fold
-from llm_queue.wire.openai import ChatEncoder, Limits, ParsedChat, lane_name, parse_chat, tier_name
+from llm_queue.web.visit import Scope, visit_of
+from llm_queue.wire.callers.openai import ChatEncoder, ParsedChat, RequestLimits, lane_name, parse_chat, tier_name
+from llm_queue.wire.shapes import Completion, Delta, fold
 
 logger = logging.getLogger("llm_queue.web")
 
@@ -46,12 +45,12 @@ llm/llama_server.go, 0.33)."""
 class ChatEndpoint:
     """POST /v1/chat/completions."""
 
-    def __init__(self, settings: Settings, line: Line) -> None:
+    def __init__(self, settings: Settings, line: Service) -> None:
         self._settings = settings
         self._line = line
         self._peers = Peers()
         self._arriving = 0
-        self._limits = Limits(
+        self._limits = RequestLimits(
             max_depth=settings.max_depth,
             max_messages=settings.max_messages,
             num_ctx_ceiling=settings.num_ctx_ceiling,
@@ -79,7 +78,7 @@ class ChatEndpoint:
             ticket = self._line.submit(submission)
         finally:
             self._arriving -= counted  # from here on it is the line that counts them
-        scope[TICKET] = ticket
+        visit_of(scope).ticket = ticket
         encoder = ChatEncoder(
             model=submission.request.model,
             created=int(time.time()),
@@ -99,7 +98,7 @@ class ChatEndpoint:
 
     async def _client(self, request: Request, scope: Scope) -> str:
         """Who asks, as the headers say, or else as the system knows; it is asked only while others are here."""
-        name = client_of(request.headers, scope.get(KEY_NAME))
+        name = client_of(request.headers, visit_of(scope).key_name)
         if name != product_of(request.headers):
             return name
         peer, server = scope.get("client"), scope.get("server")
@@ -125,7 +124,7 @@ class ChatEndpoint:
             num_ctx=parsed.num_ctx,
             max_wait=max_wait,
             size=size,
-            request_id=scope.get(REQUEST_ID, ""),
+            request_id=visit_of(scope).request_id,
             unknown_lane=unknown_lane,
         )
 

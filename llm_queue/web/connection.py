@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import trio
 from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from llm_queue.web.asgi import TICKET, Receive, Scope, Send
+from llm_queue.web.visit import Receive, Send, visit_of
 
 LAST_MESSAGE: Final = 2.0
 """Seconds for the last message of a response. Without a limit, a client that does not read would hold its task."""
@@ -25,7 +25,7 @@ class HttpConnection(TrioASGIHTTPConnection):
         try:
             await super().__call__(receive, _finishing(send))
         finally:
-            ticket = cast(Scope, self.scope).get(TICKET)
+            ticket = visit_of(self.scope).ticket
             if ticket is not None:
                 ticket.close()
 

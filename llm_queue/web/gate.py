@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
 from llm_queue.settings import Settings
-from llm_queue.web.answer import error_headers
-from llm_queue.web.asgi import KEY_NAME, REQUEST_ID, App, Receive, Scope, Send
-from llm_queue.wire.openai import error_body
+from llm_queue.web.headers import error_headers
+from llm_queue.web.visit import App, Receive, Scope, Send, Visit, begin_visit
+from llm_queue.wire.callers.openai import error_body
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -46,7 +46,7 @@ _EXPOSED_HEADERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AccessRules:
     """The settings as the gate reads them. Every method decides by its arguments alone."""
 
     hosts: frozenset[str]
@@ -55,7 +55,7 @@ class Rules:
     keys: tuple[tuple[str, bytes], ...]
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings) -> AccessRules:
         """The rules that these settings make."""
         bound = (settings.host or "localhost").strip("[]").lower()
         return cls(
@@ -150,7 +150,7 @@ def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
 class Gate:
     """ASGI middleware around everything: lets through, refuses, and puts the request's id and CORS on every answer."""
 
-    def __init__(self, app: App, rules: Rules, refused: Callable[[QueueError], None]) -> None:
+    def __init__(self, app: App, rules: AccessRules, refused: Callable[[QueueError], None]) -> None:
         """``refused`` is told of every refusal, to count it."""
         self._app = app
         self._rules = rules
@@ -192,8 +192,7 @@ class Gate:
                 answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, error_body(error))
             return
-        scope[KEY_NAME] = key_name
-        scope[REQUEST_ID] = request_id.decode("ascii")
+        begin_visit(scope, Visit(request_id.decode("ascii"), key_name))
         await self._app(scope, receive, send_marked)
 
     def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:

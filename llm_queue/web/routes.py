@@ -10,13 +10,13 @@ from quart_trio import QuartTrio
 
 from llm_queue.errors import NotFound, UpstreamUnreachable
 from llm_queue.settings import Settings
-from llm_queue.web.asgi import Scope
 from llm_queue.web.chat import ChatEndpoint
-from llm_queue.web.line import Line
-from llm_queue.wire.openai import model_body, models_body
+from llm_queue.web.service import Service
+from llm_queue.web.visit import Scope
+from llm_queue.wire.callers.openai import model_body, models_body
 
 
-def add_routes(app: QuartTrio, settings: Settings, line: Line) -> None:
+def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     """Register every route."""
     chat = ChatEndpoint(settings, line)
 

@@ -10,10 +10,10 @@ import trio
 from quart.wrappers.response import ResponseBody
 
 from llm_queue.core.jobs import State
+from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
-from llm_queue.tickets import Ticket
-from llm_queue.wire.chat import Completion, Delta
-from llm_queue.wire.openai import ChatEncoder
+from llm_queue.wire.callers.openai import ChatEncoder
+from llm_queue.wire.shapes import Completion, Delta
 
 QUIET: Final = 10.0
 """Seconds without a byte after which a caller hears where it stands: proxies and SDKs give up at 30 and more."""

@@ -20,8 +20,8 @@ from llm_queue.core.actions import Outcome, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.line import Line, Rules
-from llm_queue.core.records import Limits
+from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.records import RetryLimits
 from llm_queue.core.scheduler import Scheduler
 from tests.e2e.conftest import Ollama, Service
 
@@ -38,9 +38,9 @@ class Core:
         self._serial = 0
         self.now = 0.0
         contexts = ContextSizes(8192, 65536)
-        self.scheduler = Scheduler(Line(Rules(), contexts), contexts, Limits(), self.now)
+        self.scheduler = Scheduler(TurnOrder(OrderRules(), contexts), contexts, RetryLimits(), self.now)
         self.scheduler.tick(self.now)
-        self.scheduler.probe_ended(self.now, failure=None, shown=[RunnerKey("m0", 8192), RunnerKey("m1", 8192)])
+        self.scheduler.probe_ended(self.now, failure=None, reported=[RunnerKey("m0", 8192), RunnerKey("m1", 8192)])
         self.jobs: list[Job] = []
         for _ in range(waiting + 1):
             self.submit()
@@ -53,7 +53,7 @@ class Core:
             lane=self._draw.choice(list(Lane)),
             client=f"client {self._draw.randrange(CLIENTS)}",
             model=f"m{self._draw.randrange(2)}",
-            wish=8192,
+            wanted_ctx=8192,
             arrival=self._serial,
             submitted_at=self.now,
             max_wait=self._draw.choice([None, 1e9]),

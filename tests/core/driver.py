@@ -9,8 +9,8 @@ from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, R
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.line import Line, Rules
-from llm_queue.core.records import Limits, Resolved
+from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.records import Resolved, RetryLimits
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.errors import QueueError, UpstreamUnreachable
 
@@ -25,7 +25,7 @@ def key(model: str, num_ctx: int = FLOOR) -> RunnerKey:
 def made_job(
     name: str, *, client: str = "x", lane: Lane = Lane.NORMAL, arrival: int = 0, now: float = 0.0, model: str = "a"
 ) -> Job:
-    return Job(id=name, lane=lane, client=client, model=model, wish=FLOOR, arrival=arrival, submitted_at=now)
+    return Job(id=name, lane=lane, client=client, model=model, wanted_ctx=FLOOR, arrival=arrival, submitted_at=now)
 
 
 class Driver:
@@ -34,18 +34,18 @@ class Driver:
     def __init__(
         self,
         *,
-        rules: Rules | None = None,
-        limits: Limits | None = None,
+        rules: OrderRules | None = None,
+        limits: RetryLimits | None = None,
         resident: tuple[RunnerKey, ...] = (),
         room: int = 1,
         up: bool = True,
     ) -> None:
         self.now = 1000.0
         self.contexts = ContextSizes(FLOOR, CEILING)
-        self.line = Line(rules or Rules(), self.contexts)
-        self.scheduler = Scheduler(self.line, self.contexts, limits or Limits(), self.now)
+        self.line = TurnOrder(rules or OrderRules(), self.contexts)
+        self.scheduler = Scheduler(self.line, self.contexts, limits or RetryLimits(), self.now)
         self.room = room
-        self.shown: list[RunnerKey] = list(resident)
+        self.reported: list[RunnerKey] = list(resident)
         self.log: list[Action] = []
         self.settled: dict[str, list[QueueError | None]] = {}
         self.ran: list[str] = []
@@ -68,12 +68,12 @@ class Driver:
         model: str | None = "a",
         *,
         lane: Lane = Lane.NORMAL,
-        wish: int = FLOOR,
+        wanted_ctx: int = FLOOR,
         max_wait: float | None = None,
     ) -> Job:
         serial = next(self._serial)
         name = f"{client}{serial}"
-        job = Job(name, lane, client, model, wish, serial, self.now, max_wait=max_wait)
+        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait=max_wait)
         self.act(self.scheduler.submitted(job, self.now))
         return job
 
@@ -85,9 +85,9 @@ class Driver:
         self.wait(seconds)
         wanted, self.loading = self.loading.key, None
         if outcome is Outcome.SUCCEEDED:
-            others = [other for other in self.shown if other.model != wanted.model]
-            self.shown = [*others, wanted][-self.room :]
-        self.act(self.scheduler.load_ended(outcome, self.now, error=error, shown=list(self.shown)))
+            others = [other for other in self.reported if other.model != wanted.model]
+            self.reported = [*others, wanted][-self.room :]
+        self.act(self.scheduler.load_ended(outcome, self.now, error=error, reported=list(self.reported)))
 
     def run(
         self,
@@ -130,15 +130,17 @@ class Driver:
         assert self.probing
         self.probing = False
         failure = None if up else UpstreamUnreachable()
-        self.act(self.scheduler.probe_ended(self.now, failure=failure, shown=list(self.shown), resolved=resolved or {}))
+        self.act(
+            self.scheduler.probe_ended(self.now, failure=failure, reported=list(self.reported), resolved=resolved or {})
+        )
 
-    def answer(self, shown: list[RunnerKey] | None = None) -> None:
+    def answer(self, reported: list[RunnerKey] | None = None) -> None:
         """The upstream says what it has loaded."""
         assert self.asking
         self.asking = False
-        if shown is not None:
-            self.shown = shown
-        self.act(self.scheduler.resident_known(list(self.shown), self.now))
+        if reported is not None:
+            self.reported = reported
+        self.act(self.scheduler.resident_known(list(self.reported), self.now))
 
     def drain(self) -> None:
         self.act(self.scheduler.drain(self.now))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-TESTS = ["tests/core", "tests/test_simulation.py"]
+TESTS = ["tests/core", "tests/simulate"]
 
 
 class Mutant(NamedTuple):
@@ -28,71 +28,71 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
-    Mutant("a turn never ends", "line", "over = self.turn_used >= self.turn_length()", "over = False"),
+    Mutant("a turn never ends", "order", "over = self.turn_used >= self.turn_length()", "over = False"),
     Mutant(
         "a load does not begin a new turn",
-        "line",
+        "order",
         "self._costs[key.model] = seconds\n            self.turn_used = 0.0",
         "self._costs[key.model] = seconds",
     ),
     Mutant(
         "a turn is capped by the wait alone",
-        "line",
+        "order",
         "return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))",
         "return min(self.rules.turn_factor * cost, self.rules.switch_wait)",
     ),
     Mutant(
         "keys that were never served overtake",
-        "line",
+        "order",
         "key=lambda key: queues[key].wanted_since",
         "key=lambda key: -queues[key].wanted_since",
     ),
     Mutant(
         "a merge forgets how long a key has waited",
-        "line",
+        "order",
         "min(merged.wanted_since, queue.wanted_since)",
         "self._tick()",
     ),
     Mutant(
         "the turn's end asks only keys that need a load",
-        "line",
+        "order",
         "here = [] if over else [key for key in wanted if key in self.resident]",
         "here = [key for key in wanted if (key in self.resident) is not over]",
     ),
     Mutant(
         "a hold has no bound",
-        "line",
+        "order",
         "until = min(habit.left_at + cost / 2, turn_ends)",
         "until = now + cost / 2",
     ),
-    Mutant("a hold outlasts the turn", "line", "min(habit.left_at + cost / 2, turn_ends)", "habit.left_at + cost / 2"),
-    Mutant("held for who thinks long", "line", "if habit.worth_holding(cost):", "if habit.thinks:"),
-    Mutant("held while a higher lane waits", "line", " or habit.lane > chosen.lane:", ":"),
-    Mutant("a cold start costs nothing", "line", "min(self._lost) if", "0.0 if"),
-    Mutant("a long job is a cold start", "line", "min(self._lost) if", "max(self._lost) if"),
-    Mutant("a cold start costs more than its load", "line", "min(max(0.0, lost), self.load)", "max(0.0, lost)"),
-    Mutant("held for a larger context", "line", "if model == chosen.model or ", "if "),
+    Mutant("a hold outlasts the turn", "order", "min(habit.left_at + cost / 2, turn_ends)", "habit.left_at + cost / 2"),
+    Mutant("held for who thinks long", "order", "if habit.worth_holding(cost):", "if habit.thinks:"),
+    Mutant("held while a higher lane waits", "order", " or habit.lane > chosen.lane:", ":"),
+    Mutant("a cold start costs nothing", "order", "min(self._lost) if", "0.0 if"),
+    Mutant("a long job is a cold start", "order", "min(self._lost) if", "max(self._lost) if"),
+    Mutant("a cold start costs more than its load", "order", "min(max(0.0, lost), self.load)", "max(0.0, lost)"),
+    Mutant("held for a larger context", "order", "if model == chosen.model or ", "if "),
     Mutant("held while draining", "scheduler", "may_hold=not self.draining", "may_hold=True"),
-    Mutant("held time is not counted to the turn", "line", "            self.turn_used += seconds\n", ""),
-    Mutant("an outage is held time", "line", "min(now, before.until) - self._held_since", "now - self._held_since"),
-    Mutant("a load is not bound", "line", "self._bound = job if job_waits else None", "self._bound = None"),
-    Mutant("the bound job waits for ever", "line", "passed_over < self.rules.lane_burst", "passed_over >= 0"),
+    Mutant("held time is not counted to the turn", "order", "            self.turn_used += seconds\n", ""),
+    Mutant("an outage is held time", "order", "min(now, before.until) - self._held_since", "now - self._held_since"),
+    Mutant("a load is not bound", "order", "self._bound = job if job_waits else None", "self._bound = None"),
+    Mutant("the bound job waits for ever", "order", "passed_over < self.rules.lane_burst", "passed_over >= 0"),
     Mutant(
         "the burst count is not reset by a pick",
-        "line",
+        "order",
         "        lane.passed_over = 0\n        lane.waiting -= 1",
         "        lane.waiting -= 1",
     ),
     Mutant(
         "the burst count is reset by every arrival",
-        "line",
+        "order",
         "        if not lane.waiting:\n            lane.passed_over = 0",
         "        lane.passed_over = 0",
     ),
-    Mutant("lower lanes never age", "line", "self._lanes[lower].passed_over += 1", "pass"),
+    Mutant("lower lanes never age", "order", "self._lanes[lower].passed_over += 1", "pass"),
     Mutant(
         "one late lane blocks another",
-        "line",
+        "order",
         "for late in self._overdue(lanes):",
         "for late in self._overdue(lanes)[:1]:",
     ),
@@ -118,7 +118,7 @@ MUTANTS = [
     Mutant("newcomers start at the floor", "fairness", "max(self._floor, min(self._level, most))", "self._floor"),
     Mutant(
         "loads are not billed",
-        "line",
+        "order",
         "            queue.bill(job.client, seconds, served=False)\n        if succeeded",
         "            pass\n        if succeeded",
     ),
@@ -207,9 +207,9 @@ MUTANTS = [
 def survives(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for part in ("llm_queue", "tests/core"):
+        for part in ("llm_queue", "tests/core", "tests/simulate"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for part in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/test_simulation.py"):
+        for part in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
             shutil.copy(ROOT / part, copy / part)
         path = copy / "llm_queue" / "core" / f"{mutant.file}.py"
         path.write_text(path.read_text().replace(mutant.old, mutant.new))

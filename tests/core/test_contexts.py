@@ -17,25 +17,25 @@ def made() -> ContextSizes:
 
 def test_a_job_gets_the_floor_unless_it_asks_for_more() -> None:
     contexts = made()
-    assert contexts.wish(None, None) == 8192
-    assert contexts.wish(2048, None) == 8192
-    assert contexts.wish(16384, None) == 16384
+    assert contexts.wanted_ctx(None, None) == 8192
+    assert contexts.wanted_ctx(2048, None) == 8192
+    assert contexts.wanted_ctx(16384, None) == 16384
 
 
 def test_what_the_model_was_trained_for_is_the_most_even_below_the_floor() -> None:
     contexts = made()
-    assert contexts.wish(32768, 16384) == 16384
-    assert contexts.wish(None, 2048) == 2048
+    assert contexts.wanted_ctx(32768, 16384) == 16384
+    assert contexts.wanted_ctx(None, 2048) == 2048
 
 
 def test_the_ceiling_is_the_most_for_every_model() -> None:
-    assert made().wish(1_000_000, 131_072) == 65536
+    assert made().wanted_ctx(1_000_000, 131_072) == 65536
 
 
 @given(asked=st.none() | sizes, trained=st.none() | sizes)
 def test_a_wish_is_never_above_what_any_limit_allows(asked: int | None, trained: int | None) -> None:
-    wish = made().wish(asked, trained)
-    assert 1 <= wish <= min(65536, trained or 65536)
+    wanted_ctx = made().wanted_ctx(asked, trained)
+    assert 1 <= wanted_ctx <= min(65536, trained or 65536)
 
 
 @given(st.lists(sizes))
@@ -119,4 +119,4 @@ def test_what_is_remembered_of_an_engine_that_clamps_does_not_grow_with_the_size
     contexts = made()
     for size in range(8192, 9192):
         contexts.loaded(RunnerKey("a", size), [RunnerKey("a", size + 1_000_000)])
-    assert len(contexts._shown) == 1
+    assert len(contexts._reported) == 1

@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from llm_queue.core.actions import Action, Outcome, Settle, StartAttempt, StartLoad
 from llm_queue.core.jobs import Job, Lane, State
-from llm_queue.core.line import Rules
-from llm_queue.core.records import Limits, Resolved
+from llm_queue.core.order import OrderRules
+from llm_queue.core.records import Resolved, RetryLimits
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 
@@ -65,8 +65,8 @@ class TheLine(RuleBasedStateMachine):
     )
     def begin(self, burst: int, room: int, hold: bool, attempts: int, resident: bool, up: bool) -> None:
         self.driver = Watched(
-            rules=Rules(lane_burst=burst, hold=hold),
-            limits=Limits(max_attempts=attempts),
+            rules=OrderRules(lane_burst=burst, hold=hold),
+            limits=RetryLimits(max_attempts=attempts),
             room=room,
             resident=(key("a"),) if resident else (),
             up=up,
@@ -81,11 +81,11 @@ class TheLine(RuleBasedStateMachine):
         client=st.sampled_from("wxyz"),
         model=st.sampled_from([*MODELS, *MODELS, *MODELS, None]),
         lane=st.sampled_from(Lane),
-        wish=st.sampled_from(SIZES),
+        wanted_ctx=st.sampled_from(SIZES),
         max_wait=st.sampled_from([None, None, None, 0.0, 1.0, 30.0]),
     )
-    def submit(self, client: str, model: str | None, lane: Lane, wish: int, max_wait: float | None) -> None:
-        job = self.driver.submit(client, model, lane=lane, wish=wish, max_wait=max_wait)
+    def submit(self, client: str, model: str | None, lane: Lane, wanted_ctx: int, max_wait: float | None) -> None:
+        job = self.driver.submit(client, model, lane=lane, wanted_ctx=wanted_ctx, max_wait=max_wait)
         self.jobs.append(job)
         if max_wait == 0.0 and not self.driver.asking and job.state is State.QUEUED:
             assert self.driver.loading is not None
@@ -177,21 +177,21 @@ class TheLine(RuleBasedStateMachine):
             assert self.driver.loads[-1] != loading.key or self.driver.loading is None, "what failed is tried again"
 
     @precondition(lambda self: self.driver.probing)
-    @rule(up=st.sampled_from([True, True, False]), known=st.booleans(), shown=st.none() | shown_keys)
-    def end_probe(self, up: bool, known: bool, shown: list[Any] | None) -> None:
-        if shown is not None:
-            self.driver.shown = shown
+    @rule(up=st.sampled_from([True, True, False]), known=st.booleans(), reported=st.none() | shown_keys)
+    def end_probe(self, up: bool, known: bool, reported: list[Any] | None) -> None:
+        if reported is not None:
+            self.driver.reported = reported
         answer: Resolved | QueueError = Resolved("a", FLOOR) if known else ModelNotFound()
         self.driver.probe(up=up, resolved={job.id: answer for job in self.driver.scheduler.unresolved})
 
     @precondition(lambda self: self.driver.asking)
-    @rule(shown=st.none() | shown_keys)
-    def end_asking(self, shown: list[Any] | None) -> None:
-        self.driver.answer(shown)
+    @rule(reported=st.none() | shown_keys)
+    def end_asking(self, reported: list[Any] | None) -> None:
+        self.driver.answer(reported)
 
-    @rule(shown=shown_keys)
-    def somebody_bypasses_the_line(self, shown: list[Any]) -> None:
-        self.driver.shown = shown
+    @rule(reported=shown_keys)
+    def somebody_bypasses_the_line(self, reported: list[Any]) -> None:
+        self.driver.reported = reported
 
     @precondition(lambda self: len(self.jobs) > 20)
     @rule(really=st.integers(0, 9))
@@ -286,8 +286,8 @@ class TheLine(RuleBasedStateMachine):
     def a_key_is_within_the_limits_and_no_smaller_than_what_is_current(self) -> None:
         for job in self.driver.line.waiting():
             assert job.model is not None
-            assert job.key == self.driver.contexts.key(job.model, job.wish)
-            assert job.wish <= job.key.num_ctx <= CEILING
+            assert job.key == self.driver.contexts.key(job.model, job.wanted_ctx)
+            assert job.wanted_ctx <= job.key.num_ctx <= CEILING
 
     # --- and in the end ---
 

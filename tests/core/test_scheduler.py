@@ -8,7 +8,7 @@ import pytest
 
 from llm_queue.core.actions import Abort, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.records import Limits, Resolved
+from llm_queue.core.records import Resolved, RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -73,7 +73,7 @@ def test_the_last_attempt_decides(outcome: Outcome, state: State, error: type[Ex
 
 
 def test_the_number_of_attempts_is_a_setting() -> None:
-    driver = Driver(resident=(key("a"),), limits=Limits(max_attempts=4))
+    driver = Driver(resident=(key("a"),), limits=RetryLimits(max_attempts=4))
     job = driver.submit()
     for _ in range(4):
         assert job.state is State.RUNNING
@@ -278,8 +278,8 @@ def test_a_failed_load_is_not_repeated() -> None:
 def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> None:
     driver = ready()
     small = driver.submit()
-    large = driver.submit(wish=32768)
-    larger = driver.submit(wish=65536)
+    large = driver.submit(wanted_ctx=32768)
+    larger = driver.submit(wanted_ctx=65536)
     driver.run()
     driver.load(1.0, Outcome.REFUSED, error=LoadFailed("no memory."))
     assert small.state is State.SUCCEEDED
@@ -287,7 +287,7 @@ def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> 
     assert str(FLOOR) in str(driver.error(larger))
     assert driver.loads == [key("a", 32768)]
     driver.wait(3600.0)
-    again = driver.submit(wish=32768)
+    again = driver.submit(wanted_ctx=32768)
     assert isinstance(driver.error(again), LoadFailed)
     assert str(FLOOR) in str(driver.error(again))
 
@@ -295,7 +295,7 @@ def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> 
 def test_a_raise_that_fails_leaves_those_alone_who_did_not_ask_for_it() -> None:
     driver = ready()
     driver.submit()
-    driver.submit(wish=32768)
+    driver.submit(wanted_ctx=32768)
     driver.submit("y")
     driver.run()
     while driver.running:
@@ -310,7 +310,7 @@ def test_a_raise_that_fails_leaves_those_alone_who_did_not_ask_for_it() -> None:
 def test_a_raise_becomes_current_when_its_load_succeeded_and_never_costs_another() -> None:
     driver = ready()
     for _ in range(3):
-        driver.submit(wish=16384)
+        driver.submit(wanted_ctx=16384)
         driver.work()
         driver.submit()
         driver.work()
@@ -329,7 +329,7 @@ def test_what_is_loaded_after_an_outage_is_adopted() -> None:
     driver = ready()
     job = driver.submit()
     driver.run(0.1, Outcome.UNREACHABLE)
-    driver.shown = [key("a", 32768)]
+    driver.reported = [key("a", 32768)]
     driver.probe()
     assert driver.running is not None
     assert (driver.running.job, driver.running.key) == (job, key("a", 32768))
@@ -503,7 +503,7 @@ def test_a_job_whose_model_is_not_known_yet_is_resolved_by_the_probe() -> None:
     assert driver.error(bad) is missing
     assert gone.state is State.CANCELLED
     assert driver.loads == [key("a", 16384)]
-    assert (good.model, good.wish) == ("a", 16384)
+    assert (good.model, good.wanted_ctx) == ("a", 16384)
 
 
 def test_a_job_that_came_during_the_probe_is_asked_for_again() -> None:
@@ -522,7 +522,7 @@ def test_nobody_is_bound_to_a_load_that_an_outage_undid() -> None:
     driver.submit("y", None)
     driver.load()
     assert driver.free
-    driver.shown = [key("b")]
+    driver.reported = [key("b")]
     urgent = driver.submit("i", "b", lane=Lane.INTERACTIVE)
     driver.probe(resolved={"y2": UpstreamBroke()})
     assert urgent.state is State.RUNNING

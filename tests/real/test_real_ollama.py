@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_queue.errands import SURPRISE_LOAD
+from llm_queue.dispatch.attempts import SURPRISE_LOAD
 from tests.e2e.conftest import Service, until
 from tests.real.ollama import FIRST, SECOND, OwnOllama, RealOllama
 from tests.real.tap import Tap

@@ -15,9 +15,9 @@ import pytest
 import trio
 import trio.testing
 
-from llm_queue.testing.behaviour import Behaviour, Refusal, read_directives
-from llm_queue.testing.engine import Engine, seconds_of
 from llm_queue.testing.fake_ollama import FakeOllama, serve
+from llm_queue.testing.fake_ollama.behaviour import Behaviour, Refusal, read_directives
+from llm_queue.testing.fake_ollama.runners import Runners, seconds_of
 from llm_queue.upstream.transport import OneConnection
 
 
@@ -97,13 +97,13 @@ async def test_to_unload_what_is_not_loaded_loads_nothing(client: Client, fake: 
 
 
 async def test_a_model_goes_when_nobody_has_used_it_for_its_lifetime(autojump_clock: trio.testing.MockClock) -> None:
-    engine = Engine(max_loaded=2, keep_alive=60)
+    runners = Runners(max_loaded=2, keep_alive=60)
     for name, keep_alive in (("short", None), ("long", 3600.0), ("long", None)):
-        async with engine.use(name, 4096, keep_alive):
+        async with runners.use(name, 4096, keep_alive):
             await trio.sleep(100)  # it never goes while it is used
-    assert engine.resident() == {"long": 4096}
+    assert runners.resident() == {"long": 4096}
     await trio.sleep(3600)
-    assert engine.resident() == {}
+    assert runners.resident() == {}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from llm_queue.errors import (
 from llm_queue.testing import Break, Busy, Garble, Hang, LoadRecord, Refuse, RunRecord, Say, ScriptedUpstream, Stall
 from llm_queue.testing.scripted import Script, scripted_model
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.chat import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
 
 A, B = scripted_model("a"), scripted_model("b", trained=4096)
 ASK = ChatRequest("a", (Message("user", "hello"),))

@@ -18,7 +18,7 @@ from llm_queue.errors import LoadFailed, UpstreamBroke, UpstreamError, UpstreamU
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.gguf import trained_context
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.chat import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
 
 STAND_IN = (sys.executable, "-P", str(Path(__file__).with_name("engine_child.py")))
 

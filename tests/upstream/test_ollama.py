@@ -19,12 +19,12 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from llm_queue.testing.behaviour import Behaviour
-from llm_queue.testing.engine import digest_of
 from llm_queue.testing.fake_ollama import FakeOllama, serve
+from llm_queue.testing.fake_ollama.behaviour import Behaviour
+from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.chat import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
 
 MODEL = Model(name="fake:latest", identity=digest_of("fake"))
 

@@ -22,7 +22,7 @@ from llm_queue.errors import (
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.chat import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
 from tests.harness import line
 
 MODEL = Model(name="small", identity="small")

@@ -13,12 +13,12 @@ import trio
 import trio.testing
 
 from llm_queue.core.jobs import Job
+from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import ModelNotFound, QueueError
-from llm_queue.listener import open_listeners, serve_http
 from llm_queue.settings import Settings
-from llm_queue.tickets import Place, Submission, Ticket
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app
+from llm_queue.web.listener import open_listeners, serve_http
 
 
 @dataclass

@@ -12,6 +12,7 @@ from werkzeug.datastructures import Headers
 
 from llm_queue.core.jobs import Lane, State
 from llm_queue.core.keys import RunnerKey
+from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import (
     AttemptTimedOut,
     Draining,
@@ -23,10 +24,9 @@ from llm_queue.errors import (
     WaitExpired,
 )
 from llm_queue.settings import Settings
-from llm_queue.tickets import Ticket
 from llm_queue.web.app import create_app, create_quart
-from llm_queue.web.identity import client_of
-from llm_queue.wire.chat import Completion, Delta
+from llm_queue.web.clients import client_of
+from llm_queue.wire.shapes import Completion, Delta
 
 HELLO = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -9,10 +9,11 @@ import pytest
 
 from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
 from llm_queue.settings import Settings
-from llm_queue.web.gate import Gate, Rules, preflight_headers
+from llm_queue.web.gate import AccessRules, Gate, preflight_headers
+from llm_queue.web.visit import visit_of
 
-LOCAL = Rules.of(Settings(hosts=("box.lan",), origins=("https://ui.example",)))
-EVERYWHERE = Rules.of(Settings(host="0.0.0.0", api_keys=("k",)))
+LOCAL = AccessRules.of(Settings(hosts=("box.lan",), origins=("https://ui.example",)))
+EVERYWHERE = AccessRules.of(Settings(host="0.0.0.0", api_keys=("k",)))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_other_hosts_are_refused_with_the_setting_that_would_allow_them(host: st
 
 
 def test_the_bound_address_is_a_name_of_this_service() -> None:
-    rules = Rules.of(Settings(host="192.168.0.5", api_keys=("k",)))
+    rules = AccessRules.of(Settings(host="192.168.0.5", api_keys=("k",)))
     rules.check_host("192.168.0.5:11500")
     with pytest.raises(Forbidden):
         rules.check_host("192.168.0.6:11500")
@@ -130,10 +131,10 @@ def test_other_web_pages_are_refused_with_the_setting_that_would_allow_them(orig
 
 @pytest.mark.parametrize("origin", ["null", "https://evil.example"])
 def test_a_star_lets_every_page_in(origin: str) -> None:
-    Rules.of(Settings(origins=("*",))).check_origin(origin, "localhost")
+    AccessRules.of(Settings(origins=("*",))).check_origin(origin, "localhost")
 
 
-KEYED = Rules.of(Settings(api_keys=("ci=abc123", "plain", "c2VjcmV0==")))
+KEYED = AccessRules.of(Settings(api_keys=("ci=abc123", "plain", "c2VjcmV0==")))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_the_private_network_header_answers_only_who_asks() -> None:
 class Through:
     """One request through the gate, and what came back."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: AccessRules) -> None:
         self.reached = False
         self.refused: list[str] = []
         self.status = 0
@@ -303,7 +304,7 @@ async def test_without_its_key_only_health_is_open_and_the_refusal_can_be_read_b
 
 async def test_the_key_s_name_travels_with_the_request() -> None:
     got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", authorization="Bearer abc123")
-    assert got.scope["llm_queue.key_name"] == "ci"
+    assert visit_of(got.scope).key_name == "ci"
 
 
 async def test_a_websocket_is_refused() -> None:

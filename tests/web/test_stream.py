@@ -13,9 +13,9 @@ import trio.testing
 
 from llm_queue.core.jobs import State
 from llm_queue.core.keys import RunnerKey
+from llm_queue.dispatch.tickets import Place, Ticket
 from llm_queue.errors import ReaderTooSlow, UpstreamBroke
-from llm_queue.tickets import Place, Ticket
-from llm_queue.wire.chat import Completion, Delta
+from llm_queue.wire.shapes import Completion, Delta
 
 Serving = Callable[[], AbstractAsyncContextManager[Any]]
 

@@ -16,7 +16,7 @@ from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamUnreachable
 from llm_queue.upstream.embedded.gguf import trained_context
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.chat import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta
 
 # -P: a file beside the script must not pass for a module of the standard library.
 COMMAND: Final = (sys.executable, "-P", str(Path(__file__).with_name("child.py")))

@@ -1,0 +1,229 @@
+"""What is done at the upstream for the line: attempts, loads, and questions.
+
+Each errand is one task, and ends in one event for the scheduler, whatever happens: that is how the slot gets free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+import trio
+
+from llm_queue.core.actions import Action, Outcome
+from llm_queue.core.jobs import Job
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.records import Resolved
+from llm_queue.core.scheduler import Scheduler
+from llm_queue.dispatch.tickets import Submission, Ticket
+from llm_queue.errors import (
+    AttemptTimedOut,
+    Cancelled,
+    LoadFailed,
+    LoadTimedOut,
+    ModelNotFound,
+    QueueError,
+    ReaderTooSlow,
+    UpstreamBusy,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.settings import Settings
+from llm_queue.upstream.catalog import Catalog
+from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.wire.shapes import Completion, Delta
+
+ASK_TIMEOUT: Final = 5.0
+"""Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
+
+DYING: Final = 1.0
+"""Seconds that an upstream is given to end, once it has broken off an answer; a killed one takes milliseconds."""
+
+SURPRISE_LOAD: Final = 0.2
+"""Seconds of loading, by the upstream's own account, from which on a model that we took for resident was not:
+Ollama reports some hundredths for one that is."""
+
+Event = Callable[[float], list[Action]]
+"""Something that has happened, for the scheduler: given the time, it says what is to be done."""
+
+_log = structlog.get_logger("llm_queue")
+
+
+@dataclass(slots=True)
+class Entry:
+    """All that belongs to a job while it lives."""
+
+    job: Job
+    ticket: Ticket
+    submission: Submission
+    model: Model | None
+    scope: trio.CancelScope | None = None
+    abort_error: QueueError | None = None
+    answer: list[Delta] = field(default_factory=list)
+    completion: Completion | None = None
+
+    def abort(self, error: QueueError) -> None:
+        """End its attempt, and blame the error. The attempt is over when its event comes."""
+        self.abort_error = error
+        if self.scope is not None:
+            self.scope.cancel()
+
+
+class Attempts:
+    """Runs them against one upstream; ``tell`` takes their events, ``wanted_ctx`` knows a job's context size."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        catalog: Catalog,
+        scheduler: Scheduler,
+        *,
+        entries: Mapping[str, Entry],
+        tell: Callable[[Event], None],
+        wanted_ctx: Callable[[Submission, Model | None], int],
+        load_ended: Callable[[Job, RunnerKey, QueueError | None, float], None],
+    ) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._catalog = catalog
+        self._scheduler = scheduler
+        self._entries = entries
+        self._post = tell
+        self._wanted_ctx = wanted_ctx
+        self._load_ended = load_ended
+
+    async def attempt(self, entry: Entry, key: RunnerKey) -> None:
+        """One run of a job. It is over when the upstream's side of the connection is closed."""
+        limit, stream = self._settings.attempt_timeout, entry.submission.stream
+        total = self._settings.stream_total if stream else math.inf
+        last_moment = trio.current_time() + total
+        outcome, error = Outcome.TIMED_OUT, None
+        entry.answer.clear()
+        with trio.move_on_after(min(limit, total)) as entry.scope:
+
+            def emit(delta: Delta) -> None:
+                if stream:
+                    entry.ticket.put(delta)
+                    assert entry.scope is not None
+                    entry.scope.deadline = min(trio.current_time() + limit, last_moment)
+                else:
+                    entry.answer.append(delta)
+
+            if entry.abort_error is not None:
+                entry.scope.cancel()
+            assert entry.model is not None
+            try:
+                entry.completion = await self._upstream.run(entry.model, key.num_ctx, entry.submission.request, emit)
+                outcome = Outcome.SUCCEEDED
+            except QueueError as failure:
+                outcome, error = _outcome_of(failure), failure
+            except Exception:
+                _log.exception("an attempt failed in a way that it should not: please report this")
+                outcome, error = Outcome.REFUSED, QueueError()
+        entry.scope = None
+        if outcome is Outcome.TIMED_OUT and entry.abort_error is not None:
+            outcome, error = Outcome.CANCELLED, entry.abort_error
+        elif outcome is Outcome.TIMED_OUT:
+            error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
+        elif outcome is Outcome.BROKEN:
+            await self._watch_it_die()
+        surprise = entry.completion is not None and entry.completion.load_seconds >= SURPRISE_LOAD
+        self._post(partial(self._scheduler.attempt_ended, outcome, error=error, surprise_load=surprise))
+
+    async def load(self, entry: Entry, key: RunnerKey) -> None:
+        """Make a model resident. It belongs to the line: whoever leaves meanwhile does not end it."""
+        started = trio.current_time()
+        outcome, error = Outcome.TIMED_OUT, None
+        assert entry.model is not None
+        with trio.move_on_after(self._settings.load_timeout):
+            try:
+                await self._upstream.load(entry.model, key.num_ctx)
+                outcome = Outcome.SUCCEEDED
+            except QueueError as failure:
+                outcome, error = _outcome_of(failure), failure
+            except Exception:
+                _log.exception("a load failed in a way that it should not: please report this")
+                outcome, error = Outcome.REFUSED, LoadFailed()
+        if outcome is Outcome.TIMED_OUT:
+            error = LoadTimedOut()
+        self._load_ended(entry.job, key, error, trio.current_time() - started)
+        reported = None if outcome is Outcome.UNREACHABLE else await self._reported()
+        self._post(partial(self._scheduler.load_ended, outcome, error=error, reported=reported))
+
+    async def ask_resident(self) -> None:
+        """What is loaded?"""
+        reported = await self._reported()
+        self._post(partial(self._scheduler.resident_known, reported))
+
+    async def probe(self) -> None:
+        """Is it there, what has it loaded, and which models are meant by the jobs that nobody could check yet?"""
+        failure: QueueError | None = UpstreamUnreachable("It accepts connections, but does not answer.")
+        reported: frozenset[RunnerKey] = frozenset()
+        resolved: dict[str, Resolved | QueueError] = {}
+        with trio.move_on_after(ASK_TIMEOUT):
+            try:
+                await self._upstream.probe()
+                await self._catalog.refresh()
+                reported = await self._upstream.resident()
+                for job in list(self._scheduler.unresolved):
+                    resolved[job.id] = await self._resolve(job)
+                failure = None
+            except QueueError as error:
+                failure = error
+        self._post(partial(self._scheduler.probe_ended, failure=failure, reported=reported, resolved=resolved))
+
+    async def _watch_it_die(self) -> None:
+        """What broke off an answer may be ending: until it is gone it takes connections, only to drop them, and the
+        second attempt would be wasted on it. So wait until it answers, or until nothing takes connections any more.
+        """
+        with trio.move_on_after(DYING):
+            while True:
+                try:
+                    await self._upstream.probe()
+                    break
+                except UpstreamUnreachable:
+                    break
+                except QueueError:
+                    await trio.sleep(DYING / 20)
+
+    async def _reported(self) -> frozenset[RunnerKey] | None:
+        with trio.move_on_after(ASK_TIMEOUT):
+            try:
+                return await self._upstream.resident()
+            except QueueError:
+                pass
+        return None
+
+    async def _resolve(self, job: Job) -> Resolved | QueueError:
+        entry = self._entries.get(job.id)
+        if entry is None:
+            return Cancelled()
+        try:
+            entry.model = await self._catalog.resolve(entry.submission.request.model)
+        except UpstreamUnreachable:
+            raise
+        except QueueError as error:  # this model's fault: the others must not wait for it
+            return error
+        return Resolved(entry.model.identity, self._wanted_ctx(entry.submission, entry.model))
+
+
+_OUTCOMES: Final[tuple[tuple[type[QueueError], Outcome], ...]] = (
+    (UpstreamRefused, Outcome.REFUSED),
+    (ModelNotFound, Outcome.REFUSED),
+    (LoadFailed, Outcome.REFUSED),
+    (UpstreamBusy, Outcome.BUSY),
+    (UpstreamUnreachable, Outcome.UNREACHABLE),
+    (ReaderTooSlow, Outcome.CANCELLED),
+)
+
+
+def _outcome_of(failure: QueueError) -> Outcome:
+    return next((outcome for kind, outcome in _OUTCOMES if isinstance(failure, kind)), Outcome.BROKEN)
+
+
+_STREAM_TOTAL: Final = "The stream ran longer than --stream-total allows. Ask for fewer tokens, or raise it."

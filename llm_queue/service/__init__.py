@@ -1,0 +1,1 @@
+"""``llm-queue service``: have the line started with every session."""

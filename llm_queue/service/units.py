@@ -1,0 +1,133 @@
+"""What keeps the service running: a unit of systemd, an agent of launchd. Pure: nothing is written here."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from llm_queue.launch import command
+from llm_queue.settings import Settings
+
+MARK: Final = "written by: llm-queue service install"
+"""Stands in a comment of what we wrote. A file without it is not ours to remove."""
+
+STOP_RESERVE: Final = 15
+"""Seconds beyond the drain timeout, before the system kills the service: the last answers are on their way."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The file that keeps the service, and the commands that make its system read it. ``keys`` may hold secrets."""
+
+    path: Path
+    text: str
+    keys: Path
+    start: tuple[tuple[str, ...], ...]
+    again: tuple[tuple[str, ...], ...]
+    restart: tuple[tuple[str, ...], ...]
+    stop: tuple[tuple[str, ...], ...]
+    forget: tuple[tuple[str, ...], ...]
+    show: tuple[str, ...]
+    note: str
+
+
+def plan_for(platform: str, settings: Settings, environ: Mapping[str, str]) -> Plan | None:
+    """What to write and to run on such a system; None where we know none."""
+    home = Path(environ.get("HOME") or Path.home())
+    if platform == "linux":
+        return _systemd(settings, Path(environ.get("XDG_CONFIG_HOME") or home / ".config"))
+    if platform == "darwin":
+        return _launchd(settings, home, getattr(os, "getuid", lambda: 0)())
+    return None
+
+
+def _command(settings: Settings) -> list[str]:
+    """Nothing is imported from the folder in which it happens to start."""
+    python, *rest = command(settings)
+    return [python, "-P", *rest]
+
+
+def _stop_within(settings: Settings) -> int:
+    return int(settings.drain_timeout) + STOP_RESERVE
+
+
+def _systemd(settings: Settings, config: Path) -> Plan:
+    unit = "llm-queue.service"
+    control = ("systemctl", "--user")
+    text = f"""\
+# {MARK}
+[Unit]
+Description=llm-queue: one line in front of the local LLM
+
+[Service]
+ExecStart=:{" ".join(map(_in_unit, _command(settings)))}
+EnvironmentFile=-%E/llm-queue/environment
+Restart=on-failure
+RestartSec=2
+# a wrong setting stays wrong
+RestartPreventExitStatus=2
+# the line drains in {settings.drain_timeout:g} s
+TimeoutStopSec={_stop_within(settings)}
+
+[Install]
+WantedBy=default.target
+"""
+    return Plan(
+        path=config / "systemd" / "user" / unit,
+        text=text,
+        keys=config / "llm-queue" / "environment",
+        start=((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
+        again=((*control, "enable", "--now", unit),),
+        restart=((*control, "daemon-reload"), (*control, "enable", unit), (*control, "restart", unit)),
+        stop=((*control, "disable", "--now", unit),),
+        forget=((*control, "daemon-reload"),),
+        show=(*control, "--no-pager", "status", unit),
+        note="It starts with your session. `loginctl enable-linger` starts it with the machine; its log: "
+        f"journalctl --user -u {unit}",
+    )
+
+
+def _in_unit(argument: str) -> str:
+    """One word of a command line, as systemd reads it; the colon before the first spares the dollar signs."""
+    argument = argument.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    argument = argument.replace("%", "%%")
+    return f'"{argument}"' if any(character in argument for character in " \t\\\"';") else argument
+
+
+_WITH_KEYS: Final = 'set -a; [ -f "$0" ] && . "$0"; exec "$@"'
+"""What systemd's EnvironmentFile does, for a shell whose first argument is that file."""
+
+
+def _launchd(settings: Settings, home: Path, user: int) -> Plan:
+    label, domain = "llm-queue", f"gui/{user}"
+    path = home / "Library" / "LaunchAgents" / f"{label}.plist"
+    keys = home / "Library" / "Application Support" / "llm-queue" / "environment"
+    log = home / "Library" / "Logs" / "llm-queue.log"
+    agent = {
+        "Label": label,
+        "ProgramArguments": ["/bin/sh", "-c", _WITH_KEYS, str(keys), *_command(settings)],
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},
+        "ExitTimeOut": _stop_within(settings),
+        "StandardOutPath": str(log),
+        "StandardErrorPath": str(log),
+    }
+    head, _, body = plistlib.dumps(agent, sort_keys=False).decode().partition("?>\n")
+    load = ("launchctl", "bootstrap", domain, str(path))
+    unload = ("launchctl", "bootout", f"{domain}/{label}")
+    return Plan(
+        path=path,
+        text=f"{head}?>\n<!-- {MARK} -->\n{body}",
+        keys=keys,
+        start=(load,),
+        again=(("launchctl", "kickstart", f"{domain}/{label}"),),
+        restart=(unload, load),
+        stop=(unload,),
+        forget=(),
+        show=("launchctl", "print", f"{domain}/{label}"),
+        note=f"It starts with your session; its log: {log}",
+    )

@@ -1,0 +1,74 @@
+"""Simpler ways of ordering the line, for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.jobs import Job
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.order import Hold, Order
+
+
+class Simple:
+    """The orders that the line is compared with, in a few lines each.
+
+    ``lanes``: a higher lane goes first. ``grouping``: the resident key goes on while anybody wants it. Arrival decides
+    the rest; without either this is first come, first served.
+    """
+
+    def __init__(self, contexts: ContextSizes, *, lanes: bool, grouping: bool) -> None:
+        self.resident: frozenset[RunnerKey] = frozenset()
+        self._contexts = contexts
+        self._lanes = lanes
+        self._grouping = grouping
+        self._waiting: dict[str, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        assert job.model is not None
+        job.key = self._contexts.key(job.model, job.wanted_ctx)
+        self._waiting[job.id] = job
+
+    def remove(self, job: Job) -> None:
+        del self._waiting[job.id]
+
+    def choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
+        return min(self._waiting.values(), key=self._rank, default=None)
+
+    def _rank(self, job: Job) -> tuple[int, bool, int]:
+        return (job.lane if self._lanes else 0, self._grouping and job.key not in self.resident, job.arrival)
+
+    def serve(self, job: Job) -> None:
+        self.remove(job)
+
+    def bill(self, job: Job, seconds: float) -> None: ...
+    def load_ended(self, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool) -> None: ...
+    def unbind(self) -> None: ...
+    def arrives(self, job: Job, now: float) -> None: ...
+    def leaves(self, job: Job, now: float, *, answered: bool) -> None: ...
+
+    def rekey(self, model: str) -> None:
+        for job in self._waiting.values():
+            if job.model == model:
+                job.key = self._contexts.key(model, job.wanted_ctx)
+
+    def waiting(self) -> Sequence[Job]:
+        return list(self._waiting.values())
+
+
+def first_come(contexts: ContextSizes) -> Order:
+    """First come, first served: what Ollama does by itself."""
+    return Simple(contexts, lanes=False, grouping=False)
+
+
+def priority_only(contexts: ContextSizes) -> Order:
+    """Higher lanes first, then arrival: what HAProxy can do."""
+    return Simple(contexts, lanes=True, grouping=False)
+
+
+def grouping(contexts: ContextSizes) -> Order:
+    """Higher lanes first, then whoever needs no load, without any bound: what llama-swap does."""
+    return Simple(contexts, lanes=True, grouping=True)

@@ -1,0 +1,131 @@
+"""Stories to simulate: who calls on a laptop, and how four ways of ordering them compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.jobs import Lane
+from llm_queue.core.order import Order, OrderRules, TurnOrder
+from llm_queue.simulate.orders import first_come, grouping, priority_only
+from llm_queue.simulate.simulation import (
+    Program,
+    Result,
+    Simulation,
+    always,
+    exponential,
+    heavy_tailed,
+    uniform,
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """Some programs, for so many seconds. ``title`` says who they are."""
+
+    title: str
+    programs: tuple[Program, ...]
+    seconds: float = 600.0
+
+
+def _closed_loops(models: int, service: float) -> tuple[Program, ...]:
+    return tuple(
+        Program(f"program {number + 1}", uniform(0.8 * service, 1.2 * service), exponential(0.005), model=f"m{number}")
+        for number in range(models)
+    )
+
+
+STORIES: Final[dict[str, Story]] = {
+    "cron": Story(
+        "a cron job's 60 classifications, an extension's trickle on another model, a click every 20 s",
+        (
+            Program("cron job", uniform(0.8, 1.6), exponential(0.02), model="large", jobs=60),
+            Program("extension", uniform(0.3, 0.6), every=exponential(4.0), model="small", jobs=30),
+            Program("click", uniform(0.5, 1.0), every=always(20.0), model="large", lane=Lane.INTERACTIVE, jobs=6),
+        ),
+        seconds=120.0,
+    ),
+    "two": Story("two closed-loop programs on two models", _closed_loops(2, 0.45)),
+    "four": Story("four closed-loop programs on four models", _closed_loops(4, 0.45)),
+    "burst": Story(
+        "a burst of 50 long and 50 short jobs from two programs on one model",
+        (
+            Program("long", uniform(4.0, 8.0), every=uniform(0.0, 0.002), jobs=50),
+            Program("short", uniform(0.2, 0.6), every=uniform(0.0, 0.002), jobs=50),
+        ),
+    ),
+    "sizes": Story(
+        "two closed-loop programs that ask for two context sizes of one model",
+        (
+            Program("small", uniform(0.4, 0.5), exponential(0.005), num_ctx=4096),
+            Program("large", uniform(0.4, 0.5), heavy_tailed(0.005), num_ctx=16384),
+        ),
+    ),
+}
+
+LOAD_COSTS: Final = (0.5, 6.0)
+"""Seconds: a small model from memory, a large one from disk."""
+
+
+def orders(rules: OrderRules) -> dict[str, Callable[[ContextSizes], Order]]:
+    """The ways of ordering that are compared; the last is ours."""
+    return {
+        "first come": first_come,
+        "priority": priority_only,
+        "grouping": grouping,
+        "llm-queue": lambda contexts: TurnOrder(rules, contexts),
+    }
+
+
+def simulate(story: Story, load: float, order: Callable[[ContextSizes], Order]) -> Result:
+    """Play a story once."""
+    return Simulation(story.programs, load=always(load), seconds=story.seconds, order=order).run()
+
+
+def table(names: list[str], load_costs: tuple[float, ...], rules: OrderRules) -> str:
+    """The comparison as text: throughput, loads, holds, and the median and longest wait of each program, in seconds."""
+    lines = []
+    for name in names:
+        story = STORIES[name]
+        for load in load_costs:
+            lines += [f"{name}: {story.title}; a load takes {load:g} s", ""]
+            clients = [program.client for program in story.programs]
+            waits = "".join(f"  {client:>19}" for client in clients)
+            lines.append(f"  {'order':<11} answers  useful  of bound  loads  holds  held{waits}")
+            for label, order in orders(rules).items():
+                lines.append(_row(label, simulate(story, load, order), clients))
+            lines.append("")
+    return "\n".join([*lines, _LEGEND])
+
+
+def _row(label: str, result: Result, clients: list[str]) -> str:
+    by_client = {client: served for (_, client), served in result.served.items()}
+    waits = "".join(
+        f"  {f'{served.median_wait:.1f} / {served.longest_wait:.1f} / {served.done_at:.0f}':>19}"
+        for served in (by_client[client] for client in clients)
+    )
+    of_bound = result.bound / result.finished_at if result.finished_at else 0.0
+    return (
+        f"  {label:<11} {result.answers:>7}  {result.useful:>6.2f}  {of_bound:>8.2f}  {result.loads:>5}  "
+        f"{result.holds:>5}  {result.held_seconds:>4.0f}{waits}"
+    )
+
+
+def saved_for_the_short(load: float = 0.5, rules: OrderRules | None = None) -> float:
+    """By how much fair share shortens the median wait of the burst's short jobs, against first come, first served."""
+    story = STORIES["burst"]
+    waits = {
+        label: median(simulate(story, load, order).served[Lane.NORMAL, "short"].waits)
+        for label, order in orders(rules or OrderRules()).items()
+    }
+    return 1 - waits["llm-queue"] / waits["first come"]
+
+
+_LEGEND: Final = (
+    "answers: in the time of the story. useful: share of that time in which a model computed. of bound: the earliest\n"
+    "possible end (all run times, one load per key) over the real one. loads, holds: how many; held: seconds.\n"
+    "For each program: median / longest wait in seconds, loads included / when its last answer was there."
+)

@@ -1,0 +1,182 @@
+"""How the fake Ollama words the answer to a chat."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+import trio
+
+from llm_queue.testing.fake_ollama.behaviour import BROKEN, Behaviour, Play, Refusal
+from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
+from llm_queue.testing.fake_ollama.runners import Work
+
+CREATED: Final = "2026-01-01T00:00:00Z"
+"""The time stamp on everything: what the fake says is the same every time."""
+
+
+def line_of(model: str, message: JsonObject) -> JsonObject:
+    """One line of an answer that is not done."""
+    return {"model": model, "created_at": CREATED, "message": {"role": "assistant"} | message, "done": False}
+
+
+class ChatAnswer:
+    """The answer to one chat: lines as they come, or all of them in one object."""
+
+    def __init__(self, exchange: Exchange, model: str, *, streamed: bool) -> None:
+        self._exchange = exchange
+        self._model = model
+        self._streamed = streamed
+        self._begun = False
+        self._said: JsonObject = {"content": ""}
+
+    async def say(self, message: JsonObject) -> None:
+        """A piece of the message."""
+        if self._streamed:
+            await self._send(line_of(self._model, message))
+        else:
+            self._gather(message)
+
+    async def done(self, message: JsonObject, reason: str, counts: JsonObject) -> None:
+        """The true end, with the last of the message."""
+        end = {"done": True, "done_reason": reason} | counts
+        if self._streamed:
+            await self._send(line_of(self._model, message) | end)
+            await self._exchange.end()
+        else:
+            self._gather(message)
+            await self._exchange.whole(200, line_of(self._model, self._said) | end)
+
+    async def end(self) -> None:
+        """The end without ``done``."""
+        if self._streamed:
+            await self._begin()
+            await self._exchange.end()
+        else:
+            await self._exchange.whole(200, line_of(self._model, self._said))
+
+    async def error(self, text: str) -> None:
+        """An error: as a line once something was sent, as a status before that."""
+        if not self._begun:
+            await self._exchange.whole(500, {"error": text})
+        else:
+            await self._send({"error": text})
+            await self._exchange.end()
+
+    async def garble(self) -> None:
+        """Something else than JSON."""
+        await self._begin()
+        await self._exchange.body(b"<html>this is not JSON</html>\n")
+        await self._exchange.end()
+
+    async def cut(self) -> None:
+        """The connection's end, in the middle of a chunk."""
+        await self._begin()
+        await self._exchange.cut()
+
+    def _gather(self, message: JsonObject) -> None:
+        for part in ("content", "thinking"):
+            if part in message:
+                self._said[part] = self._said.get(part, "") + message[part]
+        if "tool_calls" in message:
+            self._said["tool_calls"] = message["tool_calls"]
+
+    async def _send(self, line: JsonObject) -> None:
+        await self._begin()
+        await self._exchange.body(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._exchange.head(200, "application/x-ndjson")
+
+
+async def answer_chat(
+    answer: ChatAnswer, ask: JsonObject, play: Play, behaviour: Behaviour, work: Work, load_seconds: float
+) -> None:
+    """Play one chat to its end, or for ever."""
+    first = behaviour.first_token_seconds if play.first_token_seconds is None else play.first_token_seconds
+    pause = behaviour.token_seconds if play.token_seconds is None else play.token_seconds
+    prompt_tokens = _prompt_tokens(ask, work.num_ctx)
+    tokens = _tokens_of(ask, play, behaviour.text)
+    limit = (ask.get("options") or {}).get("num_predict", -1)
+    reason = "length" if 0 <= limit < len(tokens) else "stop"
+    said = tokens[:limit] if reason == "length" else tokens
+
+    if play.ending == "hang":
+        await trio.sleep_forever()
+    await trio.sleep(first)
+    if play.ending == "garble":
+        work.outcome = "broken"
+        await answer.garble()
+        return
+    if ask.get("think"):
+        await answer.say({"content": "", "thinking": "Let me think."})
+    for token in said[: play.tokens_before] if play.ending else said:
+        await trio.sleep(pause)
+        work.tokens += 1
+        await answer.say({"content": token})
+    if play.ending in ("break", "cut", "short"):
+        work.outcome = "broken"
+    match play.ending:
+        case "stall":
+            await trio.sleep_forever()
+        case "break":
+            await answer.error(BROKEN)
+        case "cut":
+            await answer.cut()
+        case "short":
+            await answer.end()
+        case _:
+            message: JsonObject = {"content": ""}
+            if play.tool is not None and ask.get("tools"):
+                function = {"index": 0, "name": play.tool, "arguments": {"place": "here"}}
+                message["tool_calls"] = [{"id": "call_fake", "function": function}]
+            counts = {
+                "total_duration": _nanoseconds(trio.current_time() - work.start),
+                "load_duration": _nanoseconds(load_seconds),
+                "prompt_eval_count": prompt_tokens,
+                "prompt_eval_duration": _nanoseconds(first),
+                "eval_count": len(said),
+                "eval_duration": _nanoseconds(pause * len(said)),
+            }
+            await answer.done(message, reason, {name: count for name, count in counts.items() if count})
+
+
+def _prompt_tokens(ask: JsonObject, num_ctx: int) -> int:
+    """The prompt's tokens, of which the fake counts one per word, after what is too long was cut without a word.
+
+    As Ollama does: old messages go first, but for those of the system. If the last one alone is too long, its beginning
+    stays, and half of what else would fit. With ``truncate`` false nothing is cut: :class:`Refusal`, in the words of
+    llama-server, wrapped as Ollama wraps them.
+    """
+    said = [(one.get("role"), len(str(one.get("content") or "").split())) for one in ask["messages"]]
+    total = sum(words for _, words in said)
+    if ask.get("truncate") is False and total > num_ctx:
+        text = f"request ({total} tokens) exceeds the available context size ({num_ctx} tokens), try increasing it"
+        error = {"code": 400, "message": text, "type": "exceed_context_size_error"}
+        raise Refusal(400, json.dumps({"error": error | {"n_prompt_tokens": total, "n_ctx": num_ctx}}))
+    for first in range(len(said)):
+        total = sum(words for role, words in said[:first] if role == "system") + sum(words for _, words in said[first:])
+        if total <= num_ctx:
+            break
+    return total if total < num_ctx else num_ctx - max((num_ctx - _KEPT) // 2, 1)
+
+
+_KEPT: Final = 4
+"""Ollama's default ``num_keep``."""
+
+
+def _tokens_of(ask: JsonObject, play: Play, text: str) -> list[str]:
+    if play.tool is not None and ask.get("tools"):
+        return []
+    if ask.get("format") is not None:
+        return ['{"', "answer", '": ', "42", "}"]
+    if play.tokens is not None:
+        return [f"token{number} " for number in range(play.tokens)]
+    return re.findall(r"\s*\S+\s*$|\s*\S+|\s+$", text if play.text is None else play.text)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)

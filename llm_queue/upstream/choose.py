@@ -1,0 +1,112 @@
+"""Which engine stands behind the line: the one that was asked for, or the one that is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from llm_queue.errors import UpstreamError, UpstreamUnreachable
+from llm_queue.settings import Settings
+from llm_queue.upstream.embedded import Embedded
+from llm_queue.upstream.embedded.weights import NAME, NoWeights, weights
+from llm_queue.upstream.ollama import Ollama
+from llm_queue.upstream.openai import OpenAIServer
+from llm_queue.upstream.protocol import Upstream
+
+OLLAMA_URL: Final = "http://localhost:11434"
+"""Where Ollama listens by its own default."""
+
+GET_OLLAMA: Final = "get it from ollama.com/download, then `ollama pull granite4.1:8b`"
+GET_EMBEDDED: Final = "python3 -m pip install xllamacpp"
+
+
+class NoUpstream(Exception):
+    """The engine that was asked for is not to be had. The text says what to do."""
+
+
+class Choice(NamedTuple):
+    """The engine, and what people should know about the choice, in lines for the greeting."""
+
+    upstream: Upstream
+    notes: tuple[str, ...] = ()
+
+
+async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
+    """The engine of ``settings.engine``.
+
+    ``auto`` takes what another setting points to (Ollama before the others); else an Ollama that answers or is
+    installed; else the embedded engine if it is installed; else Ollama, which may come later. ``environ`` says where
+    programs and caches are. Raises :class:`NoUpstream`. May take as long as fetching a model takes.
+    """
+    match settings.engine:
+        case "ollama":
+            return Choice(_ollama(settings))
+        case "openai":
+            return Choice(_openai(settings))
+        case "embedded":
+            return await _embedded(settings, environ)
+    if settings.ollama_url is not None:
+        return Choice(_ollama(settings))
+    if settings.upstream_url is not None:
+        return Choice(_openai(settings))
+    if settings.gguf is not None:
+        return await _embedded(settings, environ)
+    ollama = _ollama(settings)
+    if await _answers(ollama) or shutil.which("ollama", path=environ.get("PATH", "")):
+        return Choice(ollama)
+    nowhere = f"no Ollama answers at {ollama.url}"
+    if _installed():
+        upstream, notes = await _embedded(settings, environ)
+        return Choice(upstream, (f"{nowhere}, so the embedded engine serves; --engine ollama waits for one", *notes))
+    return Choice(ollama, (f"{nowhere}: {GET_OLLAMA}", f"or, to do without it: {GET_EMBEDDED}"))
+
+
+def _ollama(settings: Settings) -> Ollama:
+    return Ollama(settings.ollama_url or OLLAMA_URL, keep_alive=settings.keep_alive)
+
+
+def _openai(settings: Settings) -> OpenAIServer:
+    assert settings.upstream_url is not None
+    return OpenAIServer(settings.upstream_url, settings.upstream_key)
+
+
+async def _embedded(settings: Settings, environ: Mapping[str, str]) -> Choice:
+    if not _installed():
+        raise NoUpstream(f"the embedded engine is not installed: {GET_EMBEDDED}")
+    if settings.gguf is None:
+        try:
+            source = await weights(environ, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+        except NoWeights as error:
+            raise NoUpstream(str(error)) from error
+        notes: tuple[str, ...] = (f"{NAME} shows that the line works; it judges nothing right: --gguf takes another",)
+    else:
+        source, notes = _from_home(settings.gguf), ()
+    engine = Embedded(source)
+    if not engine.default_model:
+        raise NoUpstream(f"--gguf {source}: there is no GGUF file")
+    return Choice(engine, notes)
+
+
+def _from_home(path: str) -> Path:
+    """A tilde is the shell's to read, and comes unread from unit files."""
+    return Path(path).expanduser()
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
+async def _answers(ollama: Ollama) -> bool:
+    try:
+        await ollama.probe()
+    except UpstreamUnreachable:
+        return False
+    except UpstreamError:
+        pass  # whatever it is, it is there
+    finally:
+        await ollama.aclose()
+    return True

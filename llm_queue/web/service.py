@@ -1,0 +1,50 @@
+"""What the web needs of the line behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from llm_queue.dispatch.tickets import Submission, Ticket
+from llm_queue.errors import QueueError
+from llm_queue.upstream.protocol import Model
+
+
+class Models(Protocol):
+    """The models that the upstream has."""
+
+    async def resolve(self, name: str) -> Model:
+        """The model of that name. Raises ``ModelNotFound`` or ``UpstreamUnreachable``."""
+
+    def models(self) -> Iterable[Model]:
+        """Those last seen."""
+
+    async def refresh(self) -> None:
+        """Ask the upstream again. Raises ``UpstreamUnreachable``."""
+
+
+class Service(Protocol):
+    """The dispatcher, as a caller's request sees it."""
+
+    @property
+    def catalog(self) -> Models:
+        """The upstream's models."""
+
+    @property
+    def busy(self) -> bool:
+        """True while somebody is served or waits."""
+
+    def submit(self, submission: Submission) -> Ticket:
+        """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""
+
+    def readiness(self) -> str | None:
+        """None when it can serve, else the reason why not."""
+
+    def find(self, job_id: str) -> dict[str, Any] | None:
+        """The report of a job that lives, or ended not long ago."""
+
+    def status(self) -> dict[str, Any]:
+        """What the line is doing."""
+
+    def rejected(self, error: QueueError, client: str) -> None:
+        """Count a request that did not become a job."""

@@ -1,0 +1,228 @@
+"""What goes wrong upstream, and what callers see of it, on the autojump clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llm_queue.errors import (
+    ModelNotFound,
+    QueueError,
+    UpstreamBroke,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.testing import Break, Busy, Refuse, Say, ScriptedUpstream
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from tests.harness import MODEL, OTHER, answer, line
+
+Emit = Callable[[Delta], None]
+
+# --- failures and the one retry ---
+
+
+async def test_a_broken_attempt_is_repeated_once(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break())
+        ticket = held.submit()
+        await answer(ticket)
+        assert ticket.job.attempts == 2
+
+
+async def test_an_answer_that_breaks_twice_is_an_error(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break(after_tokens=3), Break(text="it died"))
+        with pytest.raises(UpstreamBroke, match="it died"):
+            await held.ask()
+        assert len(held.upstream.runs) == 2
+
+
+async def test_half_an_answer_of_a_failed_attempt_is_not_part_of_the_next(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break(after_tokens=3), Say("whole"))
+        assert (await held.ask()).message.content == "whole"
+
+
+async def test_a_retried_job_keeps_its_place(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break(after=1.0))
+        tickets = [held.submit(f"job {number}") for number in range(3)]
+        for ticket in tickets:
+            await answer(ticket)
+        assert held.prompts() == ["job 0", "job 0", "job 1", "job 2"]
+
+
+async def test_a_refusal_is_passed_on_and_not_repeated(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Refuse(422, "no tools here"))
+        with pytest.raises(UpstreamRefused, match="no tools here") as caught:
+            await held.ask()
+        assert caught.value.http_status == 422
+        assert len(held.upstream.runs) == 1
+
+
+async def test_nothing_is_repeated_once_the_caller_has_read_a_part(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break(after_tokens=1))
+        ticket = held.submit(stream=True)
+        assert isinstance((await ticket.receive())[0], Delta)
+        with pytest.raises(UpstreamBroke):
+            await ticket.receive()
+        assert len(held.upstream.runs) == 1
+
+
+async def test_a_busy_upstream_is_waited_for(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(*[Busy()] * 10)
+        ticket = held.submit()
+        await answer(ticket)
+        assert ticket.job.attempts == 1
+
+
+async def test_a_bug_in_an_attempt_fails_that_job_only(autojump_clock: MockClock) -> None:
+    async with line() as held:
+
+        def explode(_: object) -> Say:
+            raise ZeroDivisionError
+
+        held.upstream.by_request = explode
+        with pytest.raises(QueueError, match="report it"):
+            await held.ask()
+        held.upstream.by_request = None
+        await held.ask()
+
+
+# --- outages ---
+
+
+async def test_an_outage_is_not_the_jobs_fault(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        await held.ask()
+        held.upstream.down = True
+        tickets = [held.submit(f"job {number}") for number in range(20)]
+        await trio.sleep(30)
+        assert held.dispatcher.readiness() is not None
+        held.upstream.down = False
+        for ticket in tickets:
+            await answer(ticket)
+            assert ticket.job.attempts == 1
+        assert held.prompts()[1:] == [f"job {number}" for number in range(20)]
+        assert held.dispatcher.readiness() is None
+
+
+async def test_an_attempt_that_broke_with_the_engine_is_repeated_when_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with line() as held:
+        held.upstream.default = Say(first_after=5.0)
+        ticket = held.submit()
+        await trio.sleep(3)
+        held.upstream.down = True
+        await trio.sleep(30)
+        held.upstream.down = False
+        await answer(ticket)
+        assert ticket.job.attempts == 2
+
+
+async def test_no_attempt_is_wasted_on_an_engine_that_is_still_dying(autojump_clock: MockClock) -> None:
+    class Dying(ScriptedUpstream):
+        """It takes connections until it is gone, and drops them."""
+
+        gone_at = 0.0
+
+        def drop(self) -> None:
+            if trio.current_time() < self.gone_at:
+                raise UpstreamBroke("connection reset by peer")
+
+        async def probe(self) -> None:
+            await super().probe()
+            self.drop()
+
+        async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Emit) -> Completion:
+            self.drop()
+            return await super().run(model, num_ctx, request, emit)
+
+    upstream = Dying(known=[MODEL, OTHER])
+    async with line(upstream) as held:
+        await held.ask()
+        upstream.gone_at = trio.current_time() + 0.3
+        ticket = held.submit()
+        await answer(ticket)
+        assert ticket.job.attempts == 2
+
+
+async def test_an_outage_that_lasts_is_told_to_everybody(autojump_clock: MockClock) -> None:
+    async with line(outage_wait=60.0) as held:
+        await held.ask()
+        held.upstream.down = True
+        started = trio.current_time()
+        waiting = held.submit()
+        with pytest.raises(UpstreamUnreachable, match="ollama serve"):
+            await answer(waiting)
+        assert trio.current_time() - started == pytest.approx(60.0, abs=0.1)
+        with pytest.raises(UpstreamUnreachable):
+            held.submit()
+        held.upstream.down = False
+        await trio.sleep(2)
+        await held.ask()
+
+
+async def test_an_upstream_that_was_never_seen_is_given_less_time(autojump_clock: MockClock) -> None:
+    upstream = ScriptedUpstream(known=[MODEL])
+    upstream.down = True
+    async with line(upstream, first_outage_wait=10.0) as held:
+        started = trio.current_time()
+        with pytest.raises(UpstreamUnreachable):
+            await held.ask(model=None)
+        assert trio.current_time() - started <= 10.0
+
+
+async def test_a_job_taken_on_trust_during_an_outage_is_checked_when_it_is_over(autojump_clock: MockClock) -> None:
+    upstream = ScriptedUpstream(known=[MODEL])
+    upstream.down = True
+    async with line(upstream) as held:
+        good = held.submit(model=None)
+        await trio.sleep(5)
+        upstream.known = [OTHER]
+        bad = held.submit(model=None)
+        upstream.down = False
+        for ticket in (good, bad):
+            with pytest.raises(ModelNotFound, match="other"):
+                await answer(ticket)
+        upstream.known = [MODEL, OTHER]
+        await held.dispatcher.catalog.refresh()
+        assert (await held.ask(model=None)).completion.finish_reason == "stop"
+
+
+async def test_a_model_that_the_upstream_cannot_describe_fails_its_own_job_only(autojump_clock: MockClock) -> None:
+    class HalfBroken(ScriptedUpstream):
+        async def describe(self, model: Model) -> Model:
+            if model.name == MODEL.name:
+                raise UpstreamBroke("its manifest is damaged")
+            return await super().describe(model)
+
+    upstream = HalfBroken(known=[MODEL, OTHER])
+    upstream.down = True
+    async with line(upstream) as held:
+        damaged, whole = held.submit(model=None), held.submit(model=OTHER)
+        await trio.sleep(5)
+        upstream.down = False
+        with pytest.raises(UpstreamBroke, match="damaged"):
+            await answer(damaged)
+        assert (await answer(whole)).completion.finish_reason == "stop"
+
+
+async def test_what_is_loaded_after_an_outage_is_adopted(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        await held.ask()
+        held.upstream.down = True
+        ticket = held.submit()
+        await trio.sleep(5)
+        held.upstream.down = False
+        held.upstream.resident_keys = [held.upstream.runs[0].key]
+        await answer(ticket)
+        assert len(held.upstream.loads) == 1

@@ -1,0 +1,173 @@
+"""Which engine stands behind the line, by what is asked for and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from llm_queue.settings import Settings, WrongSetting, load
+from llm_queue.testing.fake_ollama import FakeOllama, serve
+from llm_queue.testing.fake_ollama.behaviour import Behaviour
+from llm_queue.upstream import choose as choosing
+from llm_queue.upstream.choose import Choice, NoUpstream, choose
+from llm_queue.upstream.embedded import Embedded
+from llm_queue.upstream.embedded.weights import NoWeights
+from llm_queue.upstream.ollama import Ollama
+from llm_queue.upstream.openai import OpenAIServer
+
+
+class Machine:
+    """What is there: nothing, until the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._patch = monkeypatch
+        self.folder = folder
+        self.environ = {"PATH": str(folder)}
+        self.fetched = 0
+        self.cannot_fetch = False
+        self.install(False)
+        monkeypatch.setattr(choosing, "weights", self.weights)
+
+    async def weights(self, environ: Mapping[str, str], say: Callable[[str], None]) -> Path:
+        await trio.lowlevel.checkpoint()
+        if self.cannot_fetch:
+            raise NoWeights("no network")
+        self.fetched += 1
+        return self.model("small")
+
+    def install(self, there: bool = True) -> None:
+        self._patch.setattr(choosing, "_installed", lambda: there)
+
+    def ollama_at(self, url: str) -> None:
+        self._patch.setattr(choosing, "OLLAMA_URL", url)
+
+    def command(self, name: str) -> None:
+        program = self.folder / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+
+    def model(self, name: str) -> Path:
+        path = self.folder / f"{name}.gguf"
+        path.write_bytes(b"")
+        return path
+
+    async def choose(self, **settings: Any) -> Choice:
+        return await choose(Settings(**settings), self.environ)
+
+
+@pytest.fixture
+async def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    machine = Machine(monkeypatch, tmp_path)
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    machine.ollama_at(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+    await listener.aclose()  # from now on nobody answers there
+    return machine
+
+
+# --- auto -------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_address_of_ollama_settles_it(machine: Machine) -> None:
+    machine.install()
+    engine = await machine.choose(ollama_url="http://elsewhere:1")
+    assert isinstance(engine.upstream, Ollama)
+    assert engine.upstream.url == "http://elsewhere:1"
+    assert not engine.notes
+
+
+async def test_an_ollama_that_answers_is_taken(machine: Machine, nursery: trio.Nursery) -> None:
+    machine.install()
+    machine.ollama_at(await nursery.start(serve, FakeOllama(Behaviour())))
+    engine = await machine.choose()
+    assert isinstance(engine.upstream, Ollama)
+    assert not engine.notes
+
+
+async def test_an_ollama_that_is_installed_is_taken_and_may_come_later(machine: Machine) -> None:
+    machine.install()
+    machine.command("ollama")
+    assert isinstance((await machine.choose()).upstream, Ollama)
+
+
+async def test_without_ollama_the_embedded_engine_serves_and_the_first_lines_say_so(machine: Machine) -> None:
+    machine.install()
+    engine = await machine.choose()
+    assert isinstance(engine.upstream, Embedded)
+    assert engine.upstream.default_model == "small"
+    assert "no Ollama answers" in engine.notes[0]
+    assert "judges nothing" in engine.notes[1]
+
+
+async def test_with_nothing_there_it_is_ollama_and_how_to_get_it(machine: Machine) -> None:
+    engine = await machine.choose()
+    assert isinstance(engine.upstream, Ollama)
+    assert "ollama.com/download" in engine.notes[0]
+    assert "pip install xllamacpp" in engine.notes[1]
+
+
+async def test_what_a_setting_points_to_is_taken(machine: Machine) -> None:
+    machine.install()
+    assert isinstance((await machine.choose(gguf=str(machine.model("mine")))).upstream, Embedded)
+    assert isinstance((await machine.choose(upstream_url="http://x")).upstream, OpenAIServer)
+    assert machine.fetched == 0
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_engine_asked_for_by_name_is_the_one(machine: Machine, nursery: trio.Nursery) -> None:
+    machine.install()
+    machine.ollama_at(await nursery.start(serve, FakeOllama(Behaviour())))
+    assert isinstance((await machine.choose(engine="ollama", gguf="x")).upstream, Ollama)
+    assert isinstance((await machine.choose(engine="embedded")).upstream, Embedded)
+    upstream = (await machine.choose(engine="openai", upstream_url="http://x/v1")).upstream
+    assert isinstance(upstream, OpenAIServer)
+    assert upstream.url == "http://x"
+
+
+async def test_a_model_of_ones_own_is_not_talked_down(machine: Machine) -> None:
+    machine.install()
+    engine = await machine.choose(engine="embedded", gguf=str(machine.model("mine")))
+    assert (engine.upstream.default_model, engine.notes, machine.fetched) == ("mine", (), 0)
+
+
+async def test_the_embedded_engine_without_its_extra_says_how_to_get_it(machine: Machine) -> None:
+    with pytest.raises(NoUpstream, match="pip install xllamacpp"):
+        await machine.choose(engine="embedded")
+
+
+async def test_a_folder_without_models_is_refused(machine: Machine) -> None:
+    machine.install()
+    for gguf in (machine.folder, machine.folder / "nowhere"):
+        with pytest.raises(NoUpstream, match="no GGUF file"):
+            await machine.choose(gguf=str(gguf))
+
+
+async def test_weights_that_cannot_be_had_are_a_clear_end(machine: Machine) -> None:
+    machine.install()
+    machine.cannot_fetch = True
+    with pytest.raises(NoUpstream, match="no network"):
+        await machine.choose()
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_openai_engine_needs_an_address() -> None:
+    with pytest.raises(WrongSetting, match="--upstream-url"):
+        Settings(engine="openai")
+
+
+def test_the_engine_is_one_of_four() -> None:
+    with pytest.raises(WrongSetting, match="LLM_QUEUE_ENGINE takes auto or ollama or embedded or openai"):
+        load({}, {"LLM_QUEUE_ENGINE": "gpt"})
+
+
+def test_keys_do_not_show() -> None:
+    settings = load({}, {"LLM_QUEUE_UPSTREAM_KEY": "secret-a", "LLM_QUEUE_API_KEYS": "secret-b"})
+    assert (settings.upstream_key, settings.api_keys) == ("secret-a", ("secret-b",))
+    assert "secret" not in repr(settings)

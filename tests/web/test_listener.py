@@ -1,0 +1,477 @@
+"""The listener on real loopback sockets, with ASGI applications of a few lines behind it."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from llm_queue.web import listener
+from llm_queue.web.listener import open_listeners, serve_http
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Time jumps when nothing moves, but leaves the kernel a moment to carry bytes from socket to socket."""
+    return trio.testing.MockClock(autojump_threshold=0.02)
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body and says hello."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await reply(send, b"hello")
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def reply(send: Any, body: bytes, status: int = 200) -> None:
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class Server:
+    """A served application, and clients of it."""
+
+    def __init__(self, port: int, shutdown: trio.Event) -> None:
+        self.port = port
+        self.shutdown = shutdown
+        self.stopped = trio.Event()
+
+    async def connect(self, data: bytes = b"") -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        if data:
+            await stream.send_all(data)
+        return stream
+
+    async def ask(self, data: bytes) -> bytes:
+        """Everything that the server says to ``data`` until it ends the connection."""
+        async with await self.connect(data) as stream:
+            return await everything(stream)
+
+    async def is_well(self) -> bool:
+        answer = await self.ask(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"hello")
+
+
+async def everything(stream: trio.SocketStream) -> bytes:
+    data = b""
+    try:
+        while more := await stream.receive_some(65536):
+            data += more
+    except trio.BrokenResourceError:
+        return data + b"<reset>"
+    return data
+
+
+async def until(stream: trio.SocketStream, end: bytes) -> bytes:
+    data = b""
+    while end not in data:
+        more = await stream.receive_some(65536)
+        assert more, data
+        data += more
+    return data
+
+
+@asynccontextmanager
+async def serving(app: App) -> AsyncIterator[Server]:
+    listeners, _ = await open_listeners("127.0.0.1", 0)
+    server = Server(listeners[0].socket.getsockname()[1], trio.Event())
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await serve_http(app, listeners, shutdown=server.shutdown, task_status=task_status)
+        server.stopped.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        yield server
+        server.shutdown.set()
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+
+HOSTILE = {
+    "a WebSocket upgrade and more bytes": b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x05hello",
+    "a bad chunk size": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+    "CONNECT": b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    "the h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "an h2c upgrade": b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)),
+    "nothing but line ends": b"\r\n" * 500,
+    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+    "a path that is not ASCII": b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no path": b"GET ?x=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_hostile_bytes_end_their_own_connection_only(clock: trio.testing.MockClock, hostile: bytes) -> None:
+    async with serving(hello) as server:
+        await server.ask(hostile)
+        assert await server.is_well()
+
+
+async def test_an_application_that_raises_ends_its_own_connection_only(clock: trio.testing.MockClock) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/raise":
+            raise ExceptionGroup("bad", [ValueError("worse")])
+        await hello(scope, receive, send)
+
+    async with serving(app) as server:
+        assert (await server.ask(b"GET /raise HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 500")
+        assert await server.is_well()
+
+
+async def test_a_bug_in_the_protocol_code_ends_its_own_connection_only(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = listener.Http1.handle
+
+    async def buggy(self: listener.Http1, event: Any) -> None:
+        if getattr(event, "data", b"").startswith(b"boom"):
+            raise ZeroDivisionError
+        await handle(self, event)
+
+    monkeypatch.setattr(listener.Http1, "handle", buggy)
+    async with serving(hello) as server:
+        assert await server.ask(b"boom") in (b"", b"<reset>")
+        assert await server.is_well()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_random_mutations_of_requests_do_not_hurt_the_server(clock: trio.testing.MockClock, seed: int) -> None:
+    dice = random.Random(seed)
+    seeds = [GET, POST, *HOSTILE.values()]
+    async with serving(hello) as server:
+        for _ in range(80):
+            data = bytearray(dice.choice(seeds))
+            for _ in range(dice.randint(1, 6)):
+                place = dice.randrange(len(data) + 1)
+                match dice.randrange(4):
+                    case 0:
+                        data[place:place] = dice.choice((b"\r\n", b"\x00", b":", b" ", b"\xff", b"0\r\n\r\n", GET))
+                    case 1:
+                        del data[place : place + dice.randint(1, 9)]
+                    case 2:
+                        data[place : place + 1] = bytes([dice.randrange(256)])
+                    case _:
+                        data += data[:place]
+            async with await server.connect(bytes(data)) as stream:
+                if dice.random() < 0.5:
+                    with trio.move_on_after(0.1):
+                        await stream.receive_some(65536)
+        assert await server.is_well()
+
+
+async def test_an_upgrade_is_ignored_and_answered_as_a_plain_request(clock: trio.testing.MockClock) -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+        await hello(scope, receive, send)
+
+    async with serving(app) as server, await server.connect(HOSTILE["an h2c upgrade"]) as stream:
+        assert (await until(stream, b"hello")).startswith(b"HTTP/1.1 200")
+        async with await server.connect(HOSTILE["a WebSocket upgrade and more bytes"]) as other:
+            assert (await until(other, b"hello")).startswith(b"HTTP/1.1 200")
+    assert seen == ["lifespan", "http", "http"]
+
+
+async def test_http2_is_refused_in_words(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server:
+        answer = await server.ask(HOSTILE["the h2 preface"])
+    assert answer.startswith(b"HTTP/1.1 505")
+    assert b"HTTP/1.1." in answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_bytes_that_are_no_http_get_400(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server:
+        assert (await server.ask(HOSTILE["TLS"])).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("header", [b"Big: " + b"x" * 70_000, b"\r\n".join(b"A%d: b" % n for n in range(10_000))])
+async def test_headers_above_the_limit_get_431(clock: trio.testing.MockClock, header: bytes) -> None:
+    async with serving(hello) as server:
+        answer = await server.ask(b"GET / HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431")
+        assert await server.is_well()
+
+
+async def test_headers_below_the_limit_pass(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server:
+        header = b"Big: " + b"x" * 60_000
+        answer = await server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_connection_close_gets_its_end_at_once(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server:
+        started = trio.current_time()
+        answer = await server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answer.endswith(b"hello")
+        assert trio.current_time() - started < 0.5
+
+
+async def test_http_1_0_gets_its_end_at_once(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server:
+        started = trio.current_time()
+        answer = await server.ask(b"GET / HTTP/1.0\r\n\r\n")
+        assert answer.endswith(b"hello")
+        assert trio.current_time() - started < 0.5
+
+
+async def test_a_connection_is_kept_for_the_next_request_and_pipelined_ones_are_answered_in_order(
+    clock: trio.testing.MockClock,
+) -> None:
+    async with serving(hello) as server, await server.connect(GET) as stream:
+        await until(stream, b"hello")
+        await stream.send_all(GET + GET + POST)
+        data = b""
+        while data.count(b"hello") < 3:
+            data += await stream.receive_some(65536)
+        assert data.count(b"HTTP/1.1 200") == 3
+
+
+async def test_a_response_says_its_date_and_not_its_server(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server:
+        head = (await server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).lower()
+        assert b"\r\ndate: " in head
+        assert b"\r\nserver: " not in head
+
+
+async def test_an_idle_connection_is_closed(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server, await server.connect(GET) as stream:
+        await until(stream, b"hello")
+        started = trio.current_time()
+        assert await everything(stream) == b""
+        assert trio.current_time() - started == pytest.approx(listener.KEEP_ALIVE, abs=1)
+
+
+async def trickle(stream: trio.SocketStream) -> None:
+    for n in range(1000):
+        await trio.sleep(1)
+        await stream.send_all(b"X%d: y\r\n" % n)
+
+
+async def test_headers_that_trickle_in_are_cut_off(clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as server, await server.connect(b"GET / HTTP/1.1\r\n") as stream:
+        started = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError):
+            await trickle(stream)
+        assert trio.current_time() - started == pytest.approx(listener.HEADER_WAIT, abs=3)
+
+
+class Waiting:
+    """An application that waits for ever, and knows who left."""
+
+    def __init__(self) -> None:
+        self.entered = trio.Event()
+        self.left = trio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await lifespan(receive, send)
+        if scope["path"] == "/health":
+            return await hello(scope, receive, send)
+        self.entered.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.left.set()
+
+
+@pytest.mark.parametrize("extra", [b"", b"\r\n", GET, POST * 50], ids=["nothing", "a line end", "a request", "many"])
+async def test_a_hang_up_cancels_the_handler_whatever_was_sent_before_it(
+    clock: trio.testing.MockClock, extra: bytes
+) -> None:
+    app = Waiting()
+    async with serving(app) as server:
+        stream = await server.connect(POST + extra)
+        await app.entered.wait()
+        started = trio.current_time()
+        await stream.aclose()
+        with trio.fail_after(5):
+            await app.left.wait()
+        assert trio.current_time() - started < 0.5
+        assert await server.is_well()
+
+
+async def test_a_reset_cancels_the_handler(clock: trio.testing.MockClock) -> None:
+    app = Waiting()
+    async with serving(app) as server:
+        stream = await server.connect(POST)
+        await app.entered.wait()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        stream.socket.close()
+        with trio.fail_after(5):
+            await app.left.wait()
+        assert await server.is_well()
+
+
+async def test_half_a_close_counts_as_gone(clock: trio.testing.MockClock) -> None:
+    app = Waiting()
+    async with serving(app) as server, await server.connect(POST) as stream:
+        await app.entered.wait()
+        await stream.send_eof()
+        with trio.fail_after(5):
+            await app.left.wait()
+        assert await everything(stream) in (b"", b"<reset>")
+
+
+async def test_a_client_that_floods_while_it_waits_is_dropped(clock: trio.testing.MockClock) -> None:
+    app = Waiting()
+    async with serving(app) as server:
+        stream = await server.connect(POST)
+        await app.entered.wait()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.send_all(bytes(64 * 2**20))
+        assert app.left.is_set()
+        await stream.aclose()
+
+
+async def talk_for_ever(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": bytes(2**16), "more_body": True})
+
+
+async def test_a_client_that_stops_reading_is_dropped(clock: trio.testing.MockClock) -> None:
+    done = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await talk_for_ever(scope, receive, send)
+        finally:
+            if scope["type"] == "http":
+                done.set()
+
+    async with serving(app) as server, await server.connect(GET):
+        started = trio.current_time()
+        await done.wait()
+        assert trio.current_time() - started == pytest.approx(listener.STALL, abs=2)
+
+
+async def test_a_client_that_stops_reading_does_not_hold_up_the_shutdown(clock: trio.testing.MockClock) -> None:
+    async with serving(talk_for_ever) as server, await server.connect(GET):
+        await trio.sleep(5)
+        started = trio.current_time()
+        server.shutdown.set()
+        await server.stopped.wait()
+        assert trio.current_time() - started <= listener.GRACE + 0.5
+
+
+async def test_not_even_a_shielded_last_message_holds_up_the_shutdown(clock: trio.testing.MockClock) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        with trio.CancelScope(shield=True):
+            await reply(send, bytes(64 * 2**20))
+
+    async with serving(app) as server, await server.connect(GET):
+        await trio.sleep(5)
+        started = trio.current_time()
+        server.shutdown.set()
+        await server.stopped.wait()
+        assert trio.current_time() - started <= listener.GRACE + 0.5
+
+
+async def test_at_shutdown_idle_connections_go_at_once_and_busy_ones_get_their_answer(
+    clock: trio.testing.MockClock,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/slow":
+            await trio.sleep(0.5)
+        await hello(scope, receive, send)
+
+    async with serving(app) as server, await server.connect(GET) as idle:
+        await until(idle, b"hello")
+        async with await server.connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") as busy:
+            await trio.sleep(0.1)
+            started = trio.current_time()
+            server.shutdown.set()
+            assert await everything(idle) == b""
+            assert trio.current_time() - started < 0.1
+            assert (await everything(busy)).endswith(b"hello")
+        await server.stopped.wait()
+        with pytest.raises(OSError, match="connect"):
+            await server.connect()
+
+
+async def test_an_answer_before_the_body_is_read_arrives_and_the_connection_ends(
+    clock: trio.testing.MockClock,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        else:
+            await trio.sleep(1)  # so that every buffer on the way is full
+            await reply(send, b"too large", status=413)
+
+    async with serving(app) as server:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 33554432\r\n\r\n"
+        answer = await server.ask(head + bytes(33_554_432))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert answer.endswith(b"too large")
+
+
+async def test_the_listeners_are_closed_at_the_end() -> None:
+    listeners, _ = await open_listeners("127.0.0.1", 0)
+    shutdown = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_http, hello, listeners, shutdown=shutdown))
+        shutdown.set()
+    assert all(one.socket.fileno() == -1 for one in listeners)
+
+
+async def test_both_loopback_addresses_listen_on_one_port() -> None:
+    listeners, warning = await open_listeners(None, 0)
+    ports = {one.socket.getsockname()[1] for one in listeners}
+    addresses = [one.socket.getsockname()[0] for one in listeners]
+    for one in listeners:
+        await one.aclose()
+    assert len(ports) == 1
+    assert addresses == (["127.0.0.1", "::1"] if warning is None else ["127.0.0.1"])
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    [first], _ = await open_listeners("127.0.0.1", 0)
+    async with first:
+        with pytest.raises(OSError, match="in use"):
+            await open_listeners(None, first.socket.getsockname()[1])
+
+
+async def test_a_port_that_is_taken_on_the_other_loopback_address_is_a_warning() -> None:
+    try:
+        [other] = await trio.open_tcp_listeners(0, host="::1")
+    except OSError:
+        [other] = await trio.open_tcp_listeners(0, host="127.0.0.2")  # no IPv6 here, which is a warning too
+    async with other:
+        listeners, warning = await open_listeners(None, other.socket.getsockname()[1])
+        for one in listeners:
+            await one.aclose()
+    assert len(listeners) == 1
+    assert "::1" in str(warning)

@@ -1,0 +1,568 @@
+"""From OpenAI's request to ours: what passes, what is refused, and whom an error blames."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_queue.errors import BadRequest
+from llm_queue.wire.callers.openai import ParsedChat, RequestLimits, lane_name, parse_chat
+
+LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
+PIXEL = base64.b64encode(b"not really a picture").decode()
+HELLO = {"role": "user", "content": "Hello"}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def parse(**fields: Any) -> ParsedChat:
+    return parse_chat(json.dumps({"messages": [HELLO]} | fields).encode(), LIMITS)
+
+
+def refused(**fields: Any) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        parse(**fields)
+    return caught.value
+
+
+def said(*content: Any) -> str:
+    """The text of one user message that has these parts."""
+    return parse(messages=[{"role": "user", "content": list(content)}]).request.messages[0].content
+
+
+def call(arguments: Any, **more: Any) -> dict[str, Any]:
+    return {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": arguments}} | more
+
+
+# --- the body ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_least_request_gets_nothing_that_was_not_given() -> None:
+    parsed = parse()
+    assert parsed.request.messages[0].content == "Hello"
+    assert parsed.request.model == ""
+    assert parsed.request.options == {}
+    assert parsed.request.format is None
+    assert parsed.request.tools == ()
+    assert parsed.request.think is None
+    assert not parsed.request.logprobs
+    assert parsed == ParsedChat(request=parsed.request)
+
+
+OPTIONAL = [
+    "model",
+    "stream",
+    "stream_options",
+    "n",
+    "max_completion_tokens",
+    "max_tokens",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "reasoning",
+    "reasoning_effort",
+    "think",
+    "logprobs",
+    "top_logprobs",
+    "options",
+    "num_ctx",
+    "numCtx",
+    "priority",
+    "service_tier",
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "top_k",
+    "num_gpu",
+    "shift",
+    "user",
+]
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_null_is_the_same_as_absent(field: str) -> None:
+    assert parse(**{field: None}) == parse()
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert parse(metadata={"a": [1]}, logit_bias=3, keep_alive=0, parallel_tool_calls="x") == parse()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"not json", b"[]", b"null", b"3", b'"text"', b'{"messages":[NaN]}', b"\xff\xfe"]
+)
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_chat(body, LIMITS)
+    assert caught.value.http_status == 400
+
+
+def test_a_deep_body_is_refused() -> None:
+    with pytest.raises(BadRequest, match="deeper than 64"):
+        parse_chat(b'{"messages":' + b"[" * 100_000, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": None}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "Hello"}, "messages"),
+        ({"messages": [HELLO, 3]}, "messages[1]"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [HELLO, HELLO, HELLO, {"role": "user", "content": 3}]}, "messages[3].content"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "tool", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "tool_calls": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": ["text"]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0]"),
+        ({"messages": [HELLO] * 11}, "messages"),
+        ({"model": 3}, "model"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream": 1}, "stream"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"n": 2}, "n"),
+        ({"n": 0}, "n"),
+        ({"n": True}, "n"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
+        ({"max_tokens": 10**30}, "max_tokens"),
+        ({"stop": 3}, "stop"),
+        ({"stop": ["a", 3]}, "stop[1]"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"tools": {}}, "tools"),
+        ({"tools": [3]}, "tools[0]"),
+        ({"tools": [{"function": {"name": "f"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "browser"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"reasoning_effort": "extreme"}, "reasoning_effort"),
+        ({"reasoning": {"effort": "extreme"}}, "reasoning.effort"),
+        ({"think": "extreme"}, "think"),
+        ({"think": 1}, "think"),
+        ({"logprobs": 5}, "logprobs"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": -1}, "top_logprobs"),
+        ({"options": {"temperature": "hot"}}, "options.temperature"),
+        ({"options": []}, "options"),
+    ],
+)
+def test_an_error_names_the_field(fields: dict[str, Any], param: str) -> None:
+    error = refused(**fields)
+    assert error.param == param
+    assert param in error.message
+    assert error.http_status == 400
+
+
+def test_a_float_that_no_machine_holds_is_refused() -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_chat(b'{"messages":[{"role":"user","content":"x"}],"temperature":1e999}', LIMITS)
+    assert caught.value.param == "temperature"
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.text())
+def test_text_is_verbatim(text: str) -> None:
+    messages = [{"role": role, "content": text} for role in ("system", "user", "assistant", "tool")]
+    for message in parse(messages=messages).request.messages:
+        assert message.content == text
+    assert said({"type": "text", "text": text}) == text
+
+
+@given(st.text(min_size=1))
+def test_text_is_verbatim_whether_escaped_or_not(text: str) -> None:
+    body = {"messages": [{"role": "user", "content": text}]}
+    plain, escaped = (json.dumps(body, ensure_ascii=ascii_only).encode() for ascii_only in (False, True))
+    assert parse_chat(plain, LIMITS) == parse_chat(escaped, LIMITS)
+
+
+def test_developer_is_system() -> None:
+    assert parse(messages=[{"role": "developer", "content": "Be brief."}]).request.messages[0].role == "system"
+
+
+def test_content_parts_are_kept_and_joined_with_a_newline() -> None:
+    assert said({"type": "text", "text": "one "}, {"type": "text", "text": " two"}) == "one \n two"
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "assistant", "tool"])
+def test_content_parts_are_kept_in_every_role(role: str) -> None:
+    messages = [{"role": role, "content": [{"type": "text", "text": "kept"}]}]
+    assert parse(messages=messages).request.messages[0].content == "kept"
+
+
+def test_text_and_images_become_one_message() -> None:
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}},
+        {"type": "image_url", "image_url": f"data:;base64,{PIXEL}"},
+    ]
+    (message,) = parse(messages=[{"role": "user", "content": parts}]).request.messages
+    assert message.content == "What is this?"
+    assert message.images == (PIXEL, PIXEL)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "jpg", "png", "webp"])
+def test_the_kinds_of_image_that_ollama_takes(kind: str) -> None:
+    part = {"type": "image_url", "image_url": f"data:image/{kind};base64,{PIXEL}"}
+    assert parse(messages=[{"role": "user", "content": [part]}]).request.messages[0].images == (PIXEL,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/cat.png",
+        "https://example.com/cat.png",
+        "file:///etc/passwd",
+        "",
+        "data:image/svg+xml;base64,AAAA",
+        "data:image/png,rawbytes",
+        "data:image/png;base64,",
+        "data:image/png;base64,AAA",
+        "data:image/png;base64,AA AA",
+        "data:image/png;base64,ÄÄÄÄ",
+    ],
+)
+def test_images_are_never_fetched_and_must_be_base64(url: str) -> None:
+    error = refused(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+    assert error.param == "messages[0].content[0].image_url.url"
+
+
+def test_a_refused_image_url_says_what_to_send() -> None:
+    error = refused(
+        messages=[{"role": "user", "content": [{"type": "image_url", "image_url": "https://a.test/b.png"}]}]
+    )
+    assert "send it as base64 data: URL" in error.message
+    assert error.param == "messages[0].content[0].image_url"
+
+
+def test_tool_calls_are_kept_and_their_arguments_become_an_object() -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [call('{"city": "Köln", "days": 3}')]}
+    (turn,) = parse(messages=[message]).request.messages
+    assert turn.content == ""
+    assert turn.tool_calls[0].name == "weather"
+    assert turn.tool_calls[0].id == "call_1"
+    assert turn.tool_calls[0].arguments == {"city": "Köln", "days": 3}
+
+
+@pytest.mark.parametrize(("given", "arguments"), [("", {}), (None, {}), ("{}", {}), ({"a": 1}, {"a": 1})])
+def test_arguments_may_be_empty_or_an_object_already(given: Any, arguments: dict[str, Any]) -> None:
+    (turn,) = parse(messages=[{"role": "assistant", "tool_calls": [call(given)]}]).request.messages
+    assert turn.tool_calls[0].arguments == arguments
+
+
+@pytest.mark.parametrize("bad", ["[1]", "null", '"text"', "{", "{'a': 1}", '{"a": NaN}', "[" * 100_000, 3])
+def test_arguments_that_are_no_object_are_refused(bad: Any) -> None:
+    error = refused(messages=[HELLO, {"role": "assistant", "tool_calls": [call("{}"), call(bad)]}])
+    assert error.param == "messages[1].tool_calls[1].function.arguments"
+
+
+def test_big_integers_in_arguments_and_schemas_keep_their_digits() -> None:
+    big = 10**25 + 1
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"maximum": big}}}
+    request = parse(
+        messages=[{"role": "assistant", "tool_calls": [call(json.dumps({"id": big}))]}], tools=[tool]
+    ).request
+    assert request.messages[0].tool_calls[0].arguments == {"id": big}
+    assert request.tools == (tool,)
+
+
+def test_a_tool_result_finds_the_name_of_its_function() -> None:
+    messages = [
+        {"role": "assistant", "tool_calls": [call("{}"), call("{}", id="call_2", function={"name": "clock"})]},
+        {"role": "tool", "tool_call_id": "call_2", "content": "noon"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+        {"role": "tool", "tool_call_id": "call_1", "name": "given", "content": "rain"},
+        {"role": "tool", "tool_call_id": "call_9", "content": "?"},
+    ]
+    results = parse(messages=messages).request.messages[1:]
+    assert [result.tool_name for result in results] == ["clock", "weather", "given", None]
+    assert results[0].tool_call_id == "call_2"
+
+
+def test_an_id_that_is_used_again_means_the_latest_call() -> None:
+    messages = [
+        {"role": "assistant", "tool_calls": [call("{}")]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+        {"role": "assistant", "tool_calls": [call("{}", function={"name": "clock"})]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "noon"},
+    ]
+    turns = parse(messages=messages).request.messages
+    assert (turns[1].tool_name, turns[3].tool_name) == ("weather", "clock")
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_thinking_of_earlier_turns_is_kept(field: str) -> None:
+    (turn,) = parse(messages=[{"role": "assistant", "content": "4", field: " 2+2 "}]).request.messages
+    assert (turn.content, turn.thinking) == ("4", " 2+2 ")
+
+
+def test_a_refusal_stands_for_content() -> None:
+    (turn,) = parse(messages=[{"role": "assistant", "content": None, "refusal": "No."}]).request.messages
+    assert turn.content == "No."
+    parts = [{"type": "refusal", "refusal": "No."}]
+    assert parse(messages=[{"role": "assistant", "content": parts}]).request.messages[0].content == "No."
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_sampling_parameters_go_by_ollamas_names() -> None:
+    given = {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "frequency_penalty": -1.0,
+        "presence_penalty": 1.0,
+        "seed": -7,
+        "stop": ["a", "b"],
+        "top_k": 40,
+        "min_p": 0.125,
+        "typical_p": 1.0,
+        "repeat_penalty": 1.5,
+        "repeat_last_n": -1,
+    }
+    assert parse(**given).request.options == given
+    assert parse(options=given).request.options == given
+
+
+def test_zero_is_a_value() -> None:
+    assert parse(temperature=0, seed=0, top_k=0).request.options == {"temperature": 0, "seed": 0, "top_k": 0}
+
+
+def test_one_stop_text_is_a_list_of_one() -> None:
+    assert parse(stop="\n\n").request.options == {"stop": ["\n\n"]}
+
+
+def test_an_empty_list_of_stops_leaves_those_of_the_model() -> None:
+    assert parse(stop=[]).request.options == {}
+
+
+def test_own_fields_win_over_the_options_object() -> None:
+    assert parse(temperature=0.5, options={"temperature": 1, "top_k": 3}).request.options == {
+        "temperature": 0.5,
+        "top_k": 3,
+    }
+
+
+def test_max_completion_tokens_wins() -> None:
+    assert parse(max_tokens=10).request.options == {"num_predict": 10}
+    assert parse(max_tokens=10, max_completion_tokens=20).request.options == {"num_predict": 20}
+    assert parse(max_tokens=10, options={"num_predict": -1}).request.options == {"num_predict": 10}
+    assert parse(options={"num_predict": -1}).request.options == {"num_predict": -1}
+
+
+RELOADING = ["num_batch", "num_gpu", "num_thread", "main_gpu", "use_mmap", "num_keep", "draft_num_predict", "shift"]
+
+
+@pytest.mark.parametrize("name", RELOADING)
+@pytest.mark.parametrize("value", [0, 4, False, "x"])
+def test_options_that_would_reload_the_model_are_dropped_and_named(name: str, value: Any) -> None:
+    for parsed in (parse(**{name: value}), parse(options={name: value}), parse(**{name: 1}, options={name: value})):
+        assert parsed.dropped == (name,)
+        assert parsed.request.options == {}
+
+
+@pytest.mark.parametrize("field", ["numCtx", "num_ctx"])
+def test_a_context_size_by_either_name(field: str) -> None:
+    assert parse(**{field: 8192}).num_ctx == 8192
+    assert parse(**{field: 65536}).num_ctx == 65536
+    assert parse(**{field: 1}).num_ctx == 1
+
+
+def test_a_context_size_is_no_option() -> None:
+    parsed = parse(options={"num_ctx": 4096})
+    assert parsed.num_ctx == 4096
+    assert parsed.request.options == {}
+
+
+@pytest.mark.parametrize("value", [True, False, 0, -1, 65537, 10**30, 8192.5, 8192.0, "8192", [8192], {}])
+@pytest.mark.parametrize("field", ["numCtx", "num_ctx", "options.num_ctx"])
+def test_a_bad_context_size_names_the_limit(field: str, value: Any) -> None:
+    outer, _, inner = field.partition(".")
+    error = refused(**{outer: {inner: value} if inner else value})
+    assert error.param == field
+    assert "65536" in error.message
+
+
+def test_two_context_sizes_must_agree() -> None:
+    assert parse(numCtx=4096, num_ctx=4096, options={"num_ctx": 4096}).num_ctx == 4096
+    assert refused(numCtx=4096, num_ctx=8192).param == "numCtx"
+    assert refused(num_ctx=4096, options={"num_ctx": 8192}).param == "num_ctx"
+
+
+@pytest.mark.parametrize(
+    ("given", "format"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, "json"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}, {"type": "object"}),
+    ],
+)
+def test_response_format(given: Any, format: Any) -> None:
+    assert parse(response_format=given).request.format == format
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "f", "description": "d", "parameters": {"type": "object", "x-own": [1]}, "strict": True},
+}
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "required", {"type": "function", "function": {"name": "f"}}])
+def test_tools_pass_as_they_came(choice: Any) -> None:
+    assert parse(tools=[TOOL], tool_choice=choice).request.tools == (TOOL,)
+
+
+def test_tool_choice_none_leaves_no_tools() -> None:
+    assert parse(tools=[TOOL], tool_choice="none").request.tools == ()
+
+
+def test_tools_are_checked_even_when_they_are_not_to_be_used() -> None:
+    assert refused(tools=[{}], tool_choice="none").param == "tools[0].type"
+
+
+@pytest.mark.parametrize(
+    ("effort", "think"),
+    [
+        ("none", False),
+        ("minimal", "low"),
+        ("low", "low"),
+        ("medium", "medium"),
+        ("high", "high"),
+        ("xhigh", "max"),
+        ("ultra", "max"),
+        ("max", "max"),
+        ("", None),
+    ],
+)
+def test_reasoning_effort(effort: str, think: bool | str | None) -> None:
+    assert parse(reasoning_effort=effort).request.think == think
+    assert parse(reasoning={"effort": effort}, reasoning_effort="medium").request.think == think
+    assert parse(think=effort).request.think == think
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_think_is_a_switch_too(think: bool) -> None:
+    assert parse(think=think).request.think is think
+
+
+def test_an_unknown_effort_says_which_there_are() -> None:
+    assert "medium" in refused(reasoning_effort="extreme").message
+
+
+def test_logprobs() -> None:
+    request = parse(logprobs=True, top_logprobs=20).request
+    assert (request.logprobs, request.top_logprobs) == (True, 20)
+
+
+def test_streaming() -> None:
+    assert not parse(stream=False).stream
+    parsed = parse(stream=True, stream_options={"include_usage": True})
+    assert (parsed.stream, parsed.include_usage) == (True, True)
+
+
+def test_the_requested_model_is_verbatim() -> None:
+    parsed = parse(model="hf.co/Some/Model:Q4_K_M")
+    assert parsed.request.model == parsed.requested_model == "hf.co/Some/Model:Q4_K_M"
+    assert parse(model="").requested_model is None
+
+
+# --- priority ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [True, False, 3, -3, 2.5, "background"])
+def test_priority_is_as_it_came(value: Any) -> None:
+    priority = parse(priority=value).priority
+    assert priority == value
+    assert type(priority) is type(value)
+
+
+@given(json_values)
+def test_priority_and_service_tier_of_any_type_are_never_an_error(value: Any) -> None:
+    parsed = parse(priority=value, service_tier=value)
+    lane_name(None, parsed.priority, parsed.service_tier)
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"9" * 5000, b"[1]", b'{"level": 1}'])
+def test_a_priority_that_is_none_is_unknown(value: bytes) -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}],"priority":%b,"service_tier":%b}' % (value, value)
+    parsed = parse_chat(body, LIMITS)
+    assert parsed.service_tier == value.decode()
+    assert lane_name(None, parsed.priority, parsed.service_tier) == ("normal", True)
+    assert lane_name(None, None, parsed.service_tier) == ("normal", True)
+
+
+# --- anything at all --------------------------------------------------------------------------------------------------
+
+
+@given(st.binary())
+def test_any_bytes_are_refused_or_read(body: bytes) -> None:
+    with contextlib.suppress(BadRequest):
+        parse_chat(body, LIMITS)
+
+
+FIELDS = st.sampled_from([*OPTIONAL, "messages"])
+
+
+@given(st.dictionaries(FIELDS, json_values))
+def test_any_json_is_refused_or_read(fields: dict[str, Any]) -> None:
+    body = json.dumps({"messages": [HELLO]} | fields).encode()
+    with contextlib.suppress(BadRequest):
+        parse_chat(body, LIMITS)
+
+
+PARTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "image_url", "input_audio", "refusal"])},
+    optional={"text": json_values, "image_url": json_values, "refusal": json_values},
+)
+MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])},
+    optional={
+        "content": st.text() | st.lists(PARTS, max_size=3) | json_values,
+        "refusal": json_values,
+        "tool_calls": st.lists(st.builds(call, json_values) | json_values, max_size=2),
+        "tool_call_id": json_values,
+        "name": json_values,
+        "reasoning": json_values,
+    },
+)
+
+
+@given(st.lists(MESSAGES, max_size=4))
+def test_any_messages_are_refused_or_read(messages: list[Any]) -> None:
+    with contextlib.suppress(BadRequest):
+        parsed = parse_chat(json.dumps({"messages": messages}).encode(), LIMITS)
+        assert len(parsed.request.messages) == len(messages)

@@ -1,0 +1,262 @@
+"""From our answers to OpenAI's: whole, streamed, and broken."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_queue import errors
+from llm_queue.wire.callers.openai import ChatEncoder, error_body, model_body, models_body
+from llm_queue.wire.shapes import Completion, Delta, ToolCall, fold
+
+STOP = Completion("stop", prompt_tokens=11, completion_tokens=4)
+USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
+LOGPROB = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+
+deltas = st.builds(
+    Delta,
+    content=st.text(),
+    thinking=st.text(),
+    tool_calls=st.lists(st.builds(ToolCall, st.text(), st.dictionaries(st.text(), st.text())), max_size=2).map(tuple),
+    logprobs=st.sampled_from([(), (LOGPROB,)]),
+)
+
+
+def encoder(**more: Any) -> ChatEncoder:
+    return ChatEncoder(model="m:latest", created=1_700_000_000, **more)
+
+
+def events(stream: bytes) -> list[Any]:
+    """Every event of a stream, parsed; the mark at the end as it is."""
+    assert stream == b"" or stream.endswith(b"\n\n")
+    datas = [event.removeprefix("data: ") for event in stream.decode().split("\n\n")[:-1]]
+    assert all("\n" not in data for data in datas)
+    return [data if data == "[DONE]" else json.loads(data) for data in datas]
+
+
+def streamed(*pieces: Delta, completion: Completion = STOP, **more: Any) -> list[Any]:
+    writer = encoder(**more)
+    return events(writer.chunks(pieces) + writer.end(completion))
+
+
+def choices(*pieces: Delta) -> list[Any]:
+    """The choice of each chunk before the finish."""
+    return [event["choices"][0] for event in streamed(*pieces)[:-2]]
+
+
+def whole(*pieces: Delta, completion: Completion = STOP, **more: Any) -> Any:
+    return json.loads(encoder(**more).whole(fold(list(pieces), completion)))
+
+
+# --- whole ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_answer() -> None:
+    assert whole(Delta(" Hi"), Delta(" there \n"), answer_id="chatcmpl-1") == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "m:latest",
+        "service_tier": "default",
+        "system_fingerprint": "fp_llm_queue",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": " Hi there \n"}, "finish_reason": "stop"}],
+        "usage": USAGE,
+    }
+
+
+def test_an_empty_answer_has_empty_content() -> None:
+    assert whole()["choices"][0]["message"] == {"role": "assistant", "content": ""}
+
+
+def test_thinking_and_logprobs_of_a_whole_answer() -> None:
+    choice = whole(Delta(thinking="hm"), Delta("a", logprobs=(LOGPROB,)))["choices"][0]
+    assert choice["message"]["reasoning"] == "hm"
+    assert choice["logprobs"] == {"content": [LOGPROB]}
+
+
+def test_arguments_of_a_tool_call_are_a_json_text() -> None:
+    choice = whole(Delta(tool_calls=(ToolCall("weather", {"city": "Köln"}, "call_7"),)))["choices"][0]
+    assert choice["message"]["tool_calls"] == [
+        {
+            "index": 0,
+            "id": "call_7",
+            "type": "function",
+            "function": {"name": "weather", "arguments": '{"city":"Köln"}'},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "with_calls", "reason"),
+    [
+        ("stop", False, "stop"),
+        ("stop", True, "tool_calls"),
+        ("length", False, "length"),
+        ("length", True, "length"),
+        ("something new", False, "something new"),
+    ],
+)
+def test_the_finish_reason_is_the_truth(said: str, with_calls: bool, reason: str) -> None:
+    piece = Delta("x", tool_calls=(ToolCall("f", {}),) if with_calls else ())
+    assert whole(piece, completion=Completion(said))["choices"][0]["finish_reason"] == reason
+    assert streamed(piece, completion=Completion(said))[-2]["choices"][0]["finish_reason"] == reason
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream() -> None:
+    first, second, finish, done = streamed(Delta("Hi"), Delta(" there"))
+    assert first["object"] == "chat.completion.chunk"
+    assert first["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "finish_reason": None}]
+    assert second["choices"] == [{"index": 0, "delta": {"content": " there"}, "finish_reason": None}]
+    assert finish["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    assert done == "[DONE]"
+    for name in ("id", "created", "model", "service_tier", "system_fingerprint"):
+        assert first[name] == second[name] == finish[name]
+
+
+def test_usage_is_a_chunk_of_its_own_and_only_on_demand() -> None:
+    *before, usage, _ = streamed(Delta("Hi"), include_usage=True)
+    assert (usage["choices"], usage["usage"]) == ([], USAGE)
+    assert all("usage" not in event for event in before)
+    assert all("usage" not in event for event in streamed(Delta("Hi"))[:-1])
+
+
+def test_thinking_comes_in_a_chunk_before_the_content() -> None:
+    thought, content = choices(Delta("answer", thinking="hm", logprobs=(LOGPROB,)))
+    assert thought["delta"] == {"role": "assistant", "content": "", "reasoning": "hm"}
+    assert thought["logprobs"] == {"content": [LOGPROB]}
+    assert content == {"index": 0, "delta": {"content": "answer"}, "finish_reason": None}
+
+
+def test_a_tool_call_is_whole_in_one_chunk() -> None:
+    (choice,) = choices(Delta(tool_calls=(ToolCall("f", {"a": 1}, "call_1"), ToolCall("g", {}, "call_2"))))
+    assert choice["delta"]["role"] == "assistant"
+    assert [(call["index"], call["id"], call["function"]) for call in choice["delta"]["tool_calls"]] == [
+        (0, "call_1", {"name": "f", "arguments": '{"a":1}'}),
+        (1, "call_2", {"name": "g", "arguments": "{}"}),
+    ]
+
+
+def test_tool_calls_are_numbered_through_the_stream() -> None:
+    said = choices(Delta("Let me see."), Delta(tool_calls=(ToolCall("f", {}),)), Delta(tool_calls=(ToolCall("g", {}),)))
+    calls = [call for choice in said for call in choice["delta"].get("tool_calls", [])]
+    assert [call["index"] for call in calls] == [0, 1]
+    assert all(call["id"].startswith("call_") for call in calls)
+    assert calls[0]["id"] != calls[1]["id"]
+
+
+def test_content_beside_a_tool_call_is_kept() -> None:
+    assert choices(Delta("Let me see.", tool_calls=(ToolCall("f", {}),)))[0]["delta"]["content"] == "Let me see."
+
+
+def test_logprobs_without_text_are_kept() -> None:
+    (choice,) = choices(Delta(logprobs=(LOGPROB,)))
+    assert choice["logprobs"] == {"content": [LOGPROB]}
+
+
+def test_an_empty_piece_is_no_event() -> None:
+    assert encoder().chunks([Delta(), Delta()]) == b""
+
+
+def test_an_empty_stream_still_has_its_role() -> None:
+    role, finish, done = streamed()
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert finish["choices"][0]["finish_reason"] == "stop"
+    assert done == "[DONE]"
+
+
+def test_a_broken_stream_ends_with_an_error_and_nothing_made_up() -> None:
+    writer = encoder()
+    first, error = events(writer.chunks([Delta("half an ans")]) + writer.error_event(errors.UpstreamBroke("It broke.")))
+    assert first["choices"][0]["finish_reason"] is None
+    assert error == {"error": {"message": "It broke.", "type": "api_error", "param": None, "code": "upstream_broke"}}
+
+
+@given(st.lists(deltas), st.data())
+def test_a_stream_says_what_a_whole_answer_says(pieces: list[Delta], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(pieces)))
+    writer = encoder()
+    stream = writer.chunks(pieces[:cut]) + writer.chunks(pieces[cut:]) + writer.end(STOP)
+    said = [event["choices"][0] for event in events(stream)[:-1]]
+    message = whole(*pieces)["choices"][0]["message"]
+    assert "".join(choice["delta"].get("content", "") for choice in said) == message["content"]
+    assert "".join(choice["delta"].get("reasoning", "") for choice in said) == message.get("reasoning", "")
+    calls = [call for choice in said for call in choice["delta"].get("tool_calls", [])]
+    expected = message.get("tool_calls", [])
+    assert [(call["index"], call["function"]) for call in calls] == [
+        (call["index"], call["function"]) for call in expected
+    ]
+    assert sum(len(choice.get("logprobs", {}).get("content", [])) for choice in said) == sum(
+        len(piece.logprobs) for piece in pieces
+    )
+    assert ["role" in choice["delta"] for choice in said] == [True] + [False] * (len(said) - 1)
+
+
+@given(st.text(min_size=1))
+def test_text_is_verbatim(text: str) -> None:
+    assert whole(Delta(text))["choices"][0]["message"]["content"] == text
+    assert choices(Delta(text))[0]["delta"]["content"] == text
+
+
+def test_letters_of_any_script_go_as_they_are() -> None:
+    assert "Grüße 😀".encode() in encoder().chunks([Delta("Grüße 😀")])
+
+
+def test_every_answer_has_an_id_of_its_own() -> None:
+    ids = {encoder().id for _ in range(100)}
+    assert len(ids) == 100
+    assert all(name.startswith("chatcmpl-") for name in ids)
+
+
+def test_the_tier_that_was_used_is_echoed() -> None:
+    assert whole(service_tier="flex")["service_tier"] == "flex"
+
+
+# --- errors and models ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.BadRequest(), "invalid_request_error"),
+        (errors.BodyTooLarge(), "invalid_request_error"),
+        (errors.MethodNotAllowed(), "invalid_request_error"),
+        (errors.Unauthorized(), "authentication_error"),
+        (errors.Forbidden(), "permission_error"),
+        (errors.NotFound(), "not_found_error"),
+        (errors.ModelNotFound(), "not_found_error"),
+        (errors.UpstreamRefused(status=404), "not_found_error"),
+        (errors.UpstreamRefused(status=400), "invalid_request_error"),
+        (errors.LineFull(), "rate_limit_error"),
+        (errors.Draining(), "api_error"),
+        (errors.UpstreamBroke(), "api_error"),
+        (errors.AttemptTimedOut(), "api_error"),
+        (errors.QueueError(), "api_error"),
+    ],
+)
+def test_the_type_of_an_error_follows_its_status(error: errors.QueueError, kind: str) -> None:
+    body = json.loads(error_body(error))["error"]
+    assert body == {"message": error.message, "type": kind, "param": None, "code": error.code}
+
+
+def test_an_error_names_its_field() -> None:
+    assert json.loads(error_body(errors.BadRequest("No.", param="messages[3].content")))["error"]["param"] == (
+        "messages[3].content"
+    )
+
+
+def test_the_list_of_models() -> None:
+    own = {"id": "someone/model:1b", "object": "model", "created": 2, "owned_by": "someone"}
+    listed = json.loads(models_body([("a:latest", 1), ("someone/model:1b", 2)]))
+    assert listed == {
+        "object": "list",
+        "data": [{"id": "a:latest", "object": "model", "created": 1, "owned_by": "library"}, own],
+    }
+    assert json.loads(model_body("someone/model:1b", 2)) == own
+    assert json.loads(models_body([])) == {"object": "list", "data": []}
