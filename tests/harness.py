@@ -14,10 +14,10 @@ from llm_queue.dispatch.observe import NullObserver
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
 from llm_queue.settings import Settings
-from llm_queue.testing import ScriptedUpstream
+from llm_queue.testing import ScriptedUpstream, prompt_of
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Answer, ChatRequest, Completion, Delta, Message, fold
+from llm_queue.wire.shapes import Answer, ChatRequest, Completion, Message, Piece, fold
 
 MODEL = scripted_model("scripted")
 OTHER = scripted_model("other")
@@ -51,17 +51,17 @@ class Harness:
 
     def prompts(self) -> list[str]:
         """What was run, in order."""
-        return [run.request.messages[0].content for run in self.upstream.runs]
+        return [prompt_of(run.request) for run in self.upstream.runs]
 
 
 async def answer(ticket: Ticket) -> Answer:
     """The whole of it, or the error."""
-    deltas: list[Delta] = []
+    pieces: list[Piece] = []
     while True:
         for item in await ticket.receive():
             if isinstance(item, Completion):
-                return fold(deltas, item)
-            deltas.append(item)
+                return fold(pieces, item)
+            pieces.append(item)
 
 
 @asynccontextmanager

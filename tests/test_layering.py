@@ -46,7 +46,7 @@ HOUSE = {
         "errors settings core.jobs wire upstream.protocol dispatch.tickets",
         others="msgspec outcome psutil quart quart_trio trio werkzeug",
     ),
-    "web.listener": room("errors wire.callers.openai", others="h11 hypercorn trio"),
+    "web.listener": room("errors wire.callers", others="h11 hypercorn trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "serve": room("settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
     "demo": room("settings core.jobs simulate launch", others="httpx rich trio"),

@@ -35,7 +35,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.shapes import Completion, Piece
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
@@ -63,7 +63,7 @@ class Entry:
     model: Model | None
     scope: trio.CancelScope | None = None
     abort_error: QueueError | None = None
-    answer: list[Delta] = field(default_factory=list)
+    answer: list[Piece] = field(default_factory=list)
     completion: Completion | None = None
 
     def abort(self, error: QueueError) -> None:
@@ -106,13 +106,13 @@ class Attempts:
         entry.answer.clear()
         with trio.move_on_after(min(limit, total)) as entry.scope:
 
-            def emit(delta: Delta) -> None:
+            def emit(piece: Piece) -> None:
                 if stream:
-                    entry.ticket.put(delta)
+                    entry.ticket.put(piece)
                     assert entry.scope is not None
                     entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 else:
-                    entry.answer.append(delta)
+                    entry.answer.append(piece)
 
             if entry.abort_error is not None:
                 entry.scope.cancel()
@@ -132,7 +132,7 @@ class Attempts:
             error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
         elif outcome is Outcome.BROKEN:
             await self._watch_it_die()
-        surprise = entry.completion is not None and entry.completion.load_seconds >= SURPRISE_LOAD
+        surprise = entry.completion is not None and (entry.completion.load_seconds or 0.0) >= SURPRISE_LOAD
         self._post(partial(self._scheduler.attempt_ended, outcome, error=error, surprise_load=surprise))
 
     async def load(self, entry: Entry, key: RunnerKey) -> None:

@@ -12,7 +12,7 @@ import trio
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.errors import QueueError, ReaderTooSlow
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import Completion, Piece, Request
 
 MAX_UNREAD: Final = 8 * 2**20
 """Bytes of answer that may lie unread before the job is given up: some hours of text at reading speed."""
@@ -24,10 +24,10 @@ class Submission:
 
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
     anything; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes; ``unknown_lane`` says that it
-    named a lane that there is not.
+    named a lane that there is not; ``session`` is the caller's name for the conversation that it belongs to.
     """
 
-    request: ChatRequest
+    request: Request
     model: Model | None
     lane: Lane = Lane.NORMAL
     client: str = "unknown"
@@ -37,6 +37,7 @@ class Submission:
     size: int = 0
     request_id: str = ""
     unknown_lane: bool = False
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Ticket:
         self.submission = submission
         self._leave = leave
         self._place = place
-        self._send, self._receive = trio.open_memory_channel[Delta | Completion | QueueError](math.inf)
+        self._send, self._receive = trio.open_memory_channel[Piece | Completion | QueueError](math.inf)
         self._unread = 0
         self._closed = False
         self._settled = False
@@ -74,7 +75,7 @@ class Ticket:
         """Where the job stands now."""
         return self._place()
 
-    async def receive(self) -> list[Delta | Completion]:
+    async def receive(self) -> list[Piece | Completion]:
         """All that has arrived and was not received yet; waits for something to arrive.
 
         The last item ever is a :class:`~llm_queue.wire.shapes.Completion`. Raises the
@@ -86,14 +87,14 @@ class Ticket:
                 items.append(self._receive.receive_nowait())
             except trio.WouldBlock:
                 break
-        received: list[Delta | Completion] = []
+        received: list[Piece | Completion] = []
         for item in items:
             if isinstance(item, QueueError):
                 if received:
                     self._send.send_nowait(item)  # it is the last one: hand out what came before, raise it next time
                     break
                 raise item
-            if isinstance(item, Delta):
+            if not isinstance(item, Completion):
                 self._unread -= item.size
             received.append(item)
         return received
@@ -107,18 +108,18 @@ class Ticket:
 
     # --- the dispatcher's side ---
 
-    def put(self, delta: Delta) -> None:
+    def put(self, piece: Piece) -> None:
         """Hand over a piece of a streamed answer. Raises :class:`~llm_queue.errors.ReaderTooSlow`."""
         self.job.committed = True
-        self._unread += delta.size
+        self._unread += piece.size
         if self._unread > MAX_UNREAD:
             raise ReaderTooSlow
-        self._send.send_nowait(delta)
+        self._send.send_nowait(piece)
 
-    def settle(self, outcome: Completion | QueueError, answer: list[Delta] | None = None) -> None:
+    def settle(self, outcome: Completion | QueueError, answer: list[Piece] | None = None) -> None:
         """The job has ended: with ``answer``, if it was not streamed, and its completion; or with an error."""
         self._settled = True
-        for delta in answer or ():
-            self._unread += delta.size
-            self._send.send_nowait(delta)
+        for piece in answer or ():
+            self._unread += piece.size
+            self._send.send_nowait(piece)
         self._send.send_nowait(outcome)

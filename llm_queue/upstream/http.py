@@ -23,8 +23,10 @@ from llm_queue.wire.shapes import Completion, Delta
 QUESTION_TIMEOUT: Final = 5.0
 """Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""
 
-MAX_ANSWER: Final = 16 * 2**20
-"""Bytes of an answer that is read as a whole: a list of models, a model's description, an error."""
+MAX_ANSWER: Final = 64 * 2**20
+"""Bytes of an answer that is read as a whole: a list of models, an error, or vectors, of which 2,000 with 1,024 numbers
+each have about 45 MB.
+"""
 
 
 class AnswerDecoder(Protocol):
@@ -37,8 +39,8 @@ class AnswerDecoder(Protocol):
     def feed(self, data: bytes) -> list[Delta]:
         """What these bytes complete."""
 
-    def close(self) -> Completion:
-        """The end. Raises :class:`~llm_queue.errors.UpstreamBroke` if there was none."""
+    def close(self) -> tuple[list[Delta], Completion]:
+        """What is left, and the end. Raises :class:`~llm_queue.errors.UpstreamBroke` if there was none."""
 
 
 class HttpApi:
@@ -102,7 +104,10 @@ class HttpApi:
         except UpstreamBroke:
             if not answer.done:  # what breaks after the end does not matter
                 raise
-        return answer.close()
+        left, completion = answer.close()
+        for delta in left:
+            emit(delta)
+        return completion
 
     async def aclose(self) -> None:
         """Close both connections."""

@@ -27,7 +27,7 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, H11Send
 from hypercorn.utils import parse_socket_addr
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.callers.openai import error_body
+from llm_queue.wire.callers.routes import dialect_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +63,13 @@ class Http1(H11Protocol):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._head = b""
+        self._path = ""  # of the request that is read, as far as it could be read
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No h2c: an ``Upgrade`` that is not taken up leaves a plain request."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        self._path = request.target.decode("latin-1")
         size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
         if size > MAX_HEADER:
             await self._refuse(431)
@@ -96,9 +98,10 @@ class Http1(H11Protocol):
             431: f"The headers are larger than {MAX_HEADER // 1024} KiB.",
             505: "This service speaks HTTP/1.1.",
         }.get(status_code, "This is not a valid HTTP/1.1 request.")
-        body = error_body(BadRequest(text))
+        dialect = dialect_of(self._path)
+        body = dialect.error_body(BadRequest(text), "")
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", dialect.error_type.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
             *self.config.response_headers("h11"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import msgspec
@@ -10,20 +11,28 @@ from quart_trio import QuartTrio
 
 from llm_queue.errors import NotFound, UpstreamUnreachable
 from llm_queue.settings import Settings
-from llm_queue.web.chat import ChatEndpoint
+from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
+from llm_queue.wire.callers.dialect import Operation
 from llm_queue.wire.callers.openai import model_body, models_body
+from llm_queue.wire.callers.routes import ROUTES
 
 
 def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     """Register every route."""
-    chat = ChatEndpoint(settings, line)
+    endpoint = Endpoint(settings, line)
 
-    @app.post("/v1/chat/completions")
-    @app.post("/chat/completions")
-    async def chat_completions() -> Response:
-        return await chat.answer(cast(Any, request)._get_current_object(), cast(Scope, request.scope))
+    def serve(operation: Operation[Any]) -> Callable[[], Awaitable[Response]]:
+        async def answer() -> Response:
+            return await endpoint.answer(
+                operation, cast(Any, request)._get_current_object(), cast(Scope, request.scope)
+            )
+
+        return answer
+
+    for path, operation in ROUTES:
+        app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 
     @app.get("/v1/models")
     @app.get("/models")
@@ -65,4 +74,5 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status=status, content_type="application/json")
+    """One JSON body, which ends its line: a shell's prompt does not stand behind it."""
+    return Response(body.removesuffix(b"\n") + b"\n", status=status, content_type="application/json")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
 from llm_queue.upstream.protocol import Model
+from llm_queue.wire.shapes import Request
 
 
 class Models(Protocol):
@@ -15,6 +16,9 @@ class Models(Protocol):
 
     async def resolve(self, name: str) -> Model:
         """The model of that name. Raises ``ModelNotFound`` or ``UpstreamUnreachable``."""
+
+    def check(self, request: Request) -> tuple[str, ...]:
+        """The names of fields that the upstream leaves out of a request. Raises ``BadRequest``."""
 
     def models(self) -> Iterable[Model]:
         """Those last seen."""

@@ -17,10 +17,10 @@ from llm_queue.errors import (
 )
 from llm_queue.testing import Break, Busy, Refuse, Say, ScriptedUpstream
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import Completion, Piece, Request
 from tests.harness import MODEL, OTHER, answer, line
 
-Emit = Callable[[Delta], None]
+Emit = Callable[[Piece], None]
 
 # --- failures and the one retry ---
 
@@ -142,7 +142,7 @@ async def test_no_attempt_is_wasted_on_an_engine_that_is_still_dying(autojump_cl
             await super().probe()
             self.drop()
 
-        async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Emit) -> Completion:
+        async def run(self, model: Model, num_ctx: int, request: Request, emit: Emit) -> Completion:
             self.drop()
             return await super().run(model, num_ctx, request, emit)
 

@@ -18,7 +18,7 @@ from llm_queue.errors import LoadFailed, UpstreamBroke, UpstreamError, UpstreamU
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.gguf import trained_context
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
 
 STAND_IN = (sys.executable, "-P", str(Path(__file__).with_name("engine_child.py")))
 
@@ -47,9 +47,9 @@ async def model(engine: Embedded, name: str = "Alpha") -> Model:
 
 
 async def say(engine: Embedded, model: Model, text: str = "hello", num_ctx: int = 8192) -> tuple[str, Completion]:
-    deltas: list[Delta] = []
-    completion = await engine.run(model, num_ctx, ChatRequest("x", (Message("user", text),)), deltas.append)
-    return "".join(delta.content for delta in deltas), completion
+    pieces: list[Piece] = []
+    completion = await engine.run(model, num_ctx, ChatRequest("x", (Message("user", text),)), pieces.append)
+    return "".join(piece.content for piece in pieces if isinstance(piece, Delta)), completion
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -200,11 +200,11 @@ async def test_a_process_killed_while_it_answers_is_a_broken_answer_and_can_be_l
     alpha = await model(engine)
     await engine.load(alpha, 8192)
     failures: list[UpstreamError] = []
-    deltas: list[Delta] = []
+    pieces: list[Piece] = []
 
     async def ask() -> None:
         try:
-            await engine.run(alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), deltas.append)
+            await engine.run(alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), pieces.append)
         except UpstreamError as error:
             failures.append(error)
 
@@ -242,10 +242,10 @@ async def test_a_cancelled_run_leaves_the_process_to_the_next(engine: Embedded) 
     alpha = await model(engine)
     await engine.load(alpha, 8192)
     (before,) = children()
-    deltas: list[Delta] = []
+    pieces: list[Piece] = []
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(engine.run, alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), deltas.append)
+            nursery.start_soon(engine.run, alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), pieces.append)
             await until(lambda: deltas)
             scope.cancel()
     assert (await say(engine, alpha))[0] == "Alpha at 8192: hello"

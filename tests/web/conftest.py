@@ -19,6 +19,7 @@ from llm_queue.settings import Settings
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
+from llm_queue.wire.shapes import Request
 
 
 @dataclass
@@ -26,6 +27,8 @@ class FakeCatalog:
     """Knows one model, or fails as it is told to."""
 
     error: QueueError | None = None
+    refusal: QueueError | None = None
+    dropped: tuple[str, ...] = ()
     listed: list[Model] = field(default_factory=lambda: [Model("small", "sha", created=7)])
 
     async def resolve(self, name: str) -> Model:
@@ -41,6 +44,11 @@ class FakeCatalog:
         await trio.lowlevel.checkpoint()
         if self.error:
             raise self.error
+
+    def check(self, request: Request) -> tuple[str, ...]:
+        if self.refusal:
+            raise self.refusal
+        return self.dropped
 
     def models(self) -> list[Model]:
         return self.listed

@@ -16,7 +16,8 @@ from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamUnreachable
 from llm_queue.upstream.embedded.gguf import trained_context
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import Completion, Piece, Request
+from llm_queue.wire.upstreams import openai_request as asking
 
 # -P: a file beside the script must not pass for a module of the standard library.
 COMMAND: Final = (sys.executable, "-P", str(Path(__file__).with_name("child.py")))
@@ -48,6 +49,10 @@ class Embedded:
         self._key: RunnerKey | None = None
         self._files: dict[str, Path] = {}
         self.default_model = next((_name(file) for file in _files(source)), "")
+
+    def check(self, request: Request) -> tuple[str, ...]:
+        """What llama.cpp's server has no field for."""
+        return asking.check(request, asking.LLAMA_CPP)
 
     async def models(self) -> list[Model]:
         """The files that are there now.
@@ -90,7 +95,7 @@ class Embedded:
             ) from error
         self._key = RunnerKey(model.identity, num_ctx)
 
-    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         """Ask the process, which serves just this model at this size.
 
         Raises :class:`~llm_queue.errors.UpstreamUnreachable` if it does not: then nothing was asked of anybody, and the

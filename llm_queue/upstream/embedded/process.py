@@ -12,6 +12,7 @@ import trio
 
 from llm_queue.errors import LoadFailed
 from llm_queue.upstream.openai import OpenAIServer
+from llm_queue.wire.upstreams.openai_request import LLAMA_CPP
 
 END_TIMEOUT: Final = 5.0
 """Seconds to wait for a killed process: it is gone in milliseconds unless the system itself hangs (a GPU's driver)."""
@@ -63,7 +64,9 @@ class EngineProcess:
         except BaseException:
             await process.end()
             raise
-        process.server = OpenAIServer(ready.url, ready.key, name=name, unreachable="It is started again.")
+        process.server = OpenAIServer(
+            ready.url, ready.key, name=name, unreachable="It is started again.", sampling=LLAMA_CPP
+        )
         return process
 
     @property

@@ -1,31 +1,30 @@
-"""One chat request: read, check, queue, answer."""
+"""One request that goes through the line, in any dialect: read, check, queue, answer."""
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
 from quart import Request, Response
 
-from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.web.clients import PATIENCE, Peers, client_of, product_of
 from llm_queue.web.headers import job_headers
 from llm_queue.web.service import Service
-from llm_queue.web.stream import EventStream, first_items
+from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
 from llm_queue.web.visit import Scope, visit_of
-from llm_queue.wire.callers.openai import ChatEncoder, ParsedChat, RequestLimits, lane_name, parse_chat, tier_name
-from llm_queue.wire.shapes import Completion, Delta, fold
+from llm_queue.wire import wishes
+from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.shapes import Completion, Piece, fold
+from llm_queue.wire.wishes import NORMAL, Wishes
 
-logger = logging.getLogger("llm_queue.web")
+T = TypeVar("T")
 
 BODY_STALL: Final = 30.0
 """Seconds without a byte after which a request body counts as given up."""
@@ -33,17 +32,9 @@ BODY_STALL: Final = 30.0
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
 
-NEARLY_FULL: Final = 0.98
-"""Share of the context at which a prompt was probably cut: Ollama leaves out old messages until the rest fits."""
 
-KEPT: Final = (4, 5)
-"""Tokens that Ollama keeps at the beginning of a last message that is too long by itself: its default ``num_keep``, and
-one for the beginning of the text where a model has that. It drops half of the rest (``contextShiftPromptLimit`` in its
-llm/llama_server.go, 0.33)."""
-
-
-class ChatEndpoint:
-    """POST /v1/chat/completions."""
+class Endpoint:
+    """Serves every operation of every dialect."""
 
     def __init__(self, settings: Settings, line: Service) -> None:
         self._settings = settings
@@ -56,7 +47,7 @@ class ChatEndpoint:
             num_ctx_ceiling=settings.num_ctx_ceiling,
         )
 
-    async def answer(self, request: Request, scope: Scope) -> Response:
+    async def answer(self, operation: Operation[Any], request: Request, scope: Scope) -> Response:
         """Serve one request. Raises the :class:`~llm_queue.errors.QueueError` to answer with instead.
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
@@ -72,29 +63,30 @@ class ChatEndpoint:
 
         try:
             body = await read_body(request, self._settings.max_body, arrive)
-            parsed = await self._parse(body)
-            submission = await self._submission(request, scope, parsed, len(body))
+            parsed = await _aside(body, operation.parse, body, self._limits)
+            wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
+            left_out = await _aside(body, self._line.catalog.check, parsed.request)
+            submission = await self._submission(request, scope, parsed, wanted, len(body))
             del body
             ticket = self._line.submit(submission)
         finally:
             self._arriving -= counted  # from here on it is the line that counts them
-        visit_of(scope).ticket = ticket
-        encoder = ChatEncoder(
+        visit = visit_of(scope)
+        visit.ticket = ticket
+        served = Served(
             model=submission.request.model,
             created=int(time.time()),
-            include_usage=parsed.include_usage,
-            service_tier=tier_name(submission.lane.label),
+            lane=submission.lane.label,
+            request_id=visit.request_id,
         )
-        respond = _stream if parsed.stream else _whole
-        response = await respond(ticket, encoder)
-        if parsed.dropped:
-            response.headers["X-LLM-Queue-Dropped"] = ", ".join(parsed.dropped)
+        encoder = operation.encoder(parsed.reply, served)
+        if parsed.stream:
+            response = await _stream(ticket, encoder, operation.stream_type)
+        else:
+            response = await _whole(ticket, encoder, operation.whole_type)
+        if dropped := wanted.dropped + left_out:
+            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
-
-    async def _parse(self, body: bytes) -> ParsedChat:
-        if len(body) < LARGE:
-            return parse_chat(body, self._limits)
-        return await trio.to_thread.run_sync(parse_chat, body, self._limits, abandon_on_cancel=True)
 
     async def _client(self, request: Request, scope: Scope) -> str:
         """Who asks, as the headers say, or else as the system knows; it is asked only while others are here."""
@@ -107,10 +99,10 @@ class ChatEndpoint:
             await self._peers.name(peer and (peer[0], peer[1]), server[1] if server else 0, patience=patience) or name
         )
 
-    async def _submission(self, request: Request, scope: Scope, parsed: ParsedChat, size: int) -> Submission:
+    async def _submission(
+        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
+    ) -> Submission:
         name = parsed.request.model or self._settings.model
-        lane, unknown_lane = lane_name(request.headers.get("X-LLM-Queue-Lane"), parsed.priority, parsed.service_tier)
-        max_wait = _max_wait(request, self._settings.max_wait)
         try:
             model = await self._line.catalog.resolve(name)
         except (UpstreamUnreachable, ConnectionLost):
@@ -118,15 +110,23 @@ class ChatEndpoint:
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
-            lane=Lane[lane.upper()],
+            lane=Lane[(wanted.lane or NORMAL).upper()],
             client=await self._client(request, scope),
             stream=parsed.stream,
-            num_ctx=parsed.num_ctx,
-            max_wait=max_wait,
+            num_ctx=wanted.num_ctx,
+            max_wait=self._settings.max_wait if wanted.max_wait is None else wanted.max_wait,
             size=size,
             request_id=visit_of(scope).request_id,
-            unknown_lane=unknown_lane,
+            unknown_lane=wanted.unknown_lane,
+            session=wanted.session,
         )
+
+
+async def _aside(body: bytes, check: Callable[..., T], *arguments: object) -> T:
+    """What ``check`` returns; run in a thread where the body is so large that everybody else would wait for it."""
+    if len(body) < LARGE:
+        return check(*arguments)
+    return await trio.to_thread.run_sync(check, *arguments, abandon_on_cancel=True)
 
 
 async def read_body(request: Request, limit: int, arrive: Callable[[int], None]) -> bytes:
@@ -159,51 +159,24 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
 
 
-def _max_wait(request: Request, default: float | None) -> float | None:
-    raw = request.headers.get("X-LLM-Queue-Max-Wait")
-    if raw is None:
-        return default
-    try:
-        seconds = float(raw)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise BadRequest("X-LLM-Queue-Max-Wait takes seconds, 0 or more.", param="X-LLM-Queue-Max-Wait")
-    return seconds
-
-
-async def _whole(ticket: Ticket, encoder: ChatEncoder) -> Response:
-    deltas: list[Delta] = []
+async def _whole(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
+    pieces: list[Piece] = []
     while True:
         for item in await ticket.receive():
             if isinstance(item, Completion):
-                response = Response(encoder.whole(fold(deltas, item)), content_type="application/json")
+                response = Response(encoder.whole(fold(pieces, item)), content_type=media_type)
                 response.headers.update(job_headers(ticket.job))
-                if _was_cut(ticket.job, item):
+                if item.truncated:
                     response.headers["X-LLM-Queue-Truncated"] = "maybe"
+                    warn_truncated(ticket)
                 return response
-            deltas.append(item)
+            pieces.append(item)
 
 
-async def _stream(ticket: Ticket, encoder: ChatEncoder) -> Response:
+async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
     first = await first_items(ticket)
-    body = EventStream(ticket, encoder, first, partial(_was_cut, ticket.job))
-    response = Response(body, content_type="text/event-stream; charset=utf-8")
+    response = Response(AnswerStream(ticket, encoder, first), content_type=media_type)
     response.headers.update(job_headers(ticket.job))
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would gather the events
     return response
-
-
-def _was_cut(job: Job, completion: Completion) -> bool:
-    """True, and a line in the log, if the prompt has the size to which Ollama cuts one, without a word."""
-    num_ctx = job.key.num_ctx if job.key else 0
-    halves = [num_ctx - (num_ctx - kept) // 2 for kept in KEPT]
-    if not num_ctx or (completion.prompt_tokens < NEARLY_FULL * num_ctx and completion.prompt_tokens not in halves):
-        return False
-    logger.warning(
-        "job %s: its prompt was too long for num_ctx %d, so Ollama has probably cut it; ask with a larger numCtx",
-        job.id,
-        num_ctx,
-    )
-    return True
