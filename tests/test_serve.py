@@ -73,7 +73,7 @@ async def test_a_bug_in_the_line_answers_500_and_ends_the_process_with_70(monkey
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Scheduler, "load_ended", bug)
+    monkeypatch.setattr(Scheduler, "_load_ended", bug)
     async with serving(ScriptedUpstream(load_seconds=0)) as served:
         answer = await served.chat()
         assert answer.status_code == 500

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from llm_queue.core.jobs import Job
@@ -12,7 +11,7 @@ from llm_queue.errors import QueueError
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Make the key resident, for this job; answer with ``load_ended``."""
+    """Make the key resident, for this job; answer with :class:`~llm_queue.core.events.LoadEnded`."""
 
     job: Job
     key: RunnerKey
@@ -20,7 +19,7 @@ class StartLoad:
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
-    """Run the job; answer with ``attempt_ended``."""
+    """Run the job; answer with :class:`~llm_queue.core.events.AttemptEnded`."""
 
     job: Job
     key: RunnerKey
@@ -28,7 +27,10 @@ class StartAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """End the attempt that runs, and blame the error; it still answers with ``attempt_ended``, once it has ended."""
+    """End the attempt that runs, and blame ``error``.
+
+    Its :class:`~llm_queue.core.events.AttemptEnded` still comes, once it has really ended.
+    """
 
     job: Job
     error: QueueError
@@ -52,29 +54,15 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask whether the upstream is there, what it has loaded, and which models it has; answer with ``probe_ended``."""
+    """Ask whether the upstream is there, what it has loaded, and which models it has.
+
+    Answer with :class:`~llm_queue.core.events.ProbeEnded`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AskResident:
-    """Ask what is loaded; answer with ``resident_known``."""
+    """Ask what is loaded; answer with :class:`~llm_queue.core.events.ResidentReported`."""
 
 
 Action = StartLoad | StartAttempt | Abort | Requeued | Settle | Probe | AskResident
-
-
-class Outcome(enum.Enum):
-    """How an attempt or a load ended."""
-
-    SUCCEEDED = "succeeded"
-    REFUSED = "refused"
-    """The upstream will say the same again: 4xx, no such model, no memory for it."""
-    BROKEN = "broken"
-    """It failed in a way that may pass: 5xx, a broken stream; a load: its connection was lost."""
-    TIMED_OUT = "timed out"
-    UNREACHABLE = "unreachable"
-    """No connection was made: an outage, and not the job's fault."""
-    BUSY = "busy"
-    """The upstream serves somebody who bypasses the line: not the job's fault either."""
-    CANCELLED = "cancelled"
-    """It was aborted, or the caller could not follow."""

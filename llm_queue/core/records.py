@@ -21,14 +21,6 @@ class RetryLimits:
     first_outage_wait: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What the upstream's catalogue says of a job that was accepted while the upstream was away."""
-
-    model: str
-    wanted_ctx: int
-
-
 @dataclass(slots=True)
 class Outage:
     """The upstream cannot be reached. ``reason`` is for people."""

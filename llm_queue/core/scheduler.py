@@ -1,23 +1,34 @@
 """The line, the slot and the upstream's state as one machine: events in, actions out.
 
-Nothing here waits, asks or sends. Every method is an event; it returns what must be done now, in order. The owner calls
-:meth:`Scheduler.tick` no later than :meth:`Scheduler.wake_at`, and reports the end of whatever it was told to start.
-The slot is free only when that end was reported, so two requests are never in flight.
+Nothing here waits, asks or sends. :meth:`Scheduler.handle` takes an event and returns what must be done, in order. The
+owner calls :meth:`Scheduler.tick` no later than :meth:`Scheduler.wake_at`, and reports the end of all that it was told
+to start. The slot is free only once that end was reported, so two requests are never in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Final
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import (
+    AttemptEnded,
+    DrainBegan,
+    Event,
+    Left,
+    LoadEnded,
+    Outcome,
+    ProbeEnded,
+    ResidentReported,
+    Stopped,
+    Submitted,
+)
 from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Hold, Order
-from llm_queue.core.records import PROBE_DELAYS, Counts, Occupant, Outage, Resolved, RetryLimits
+from llm_queue.core.records import PROBE_DELAYS, Counts, Occupant, Outage, RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -102,8 +113,33 @@ class Scheduler:
 
     # --- events ---
 
-    def submitted(self, job: Job, now: float) -> list[Action]:
-        """A job was accepted. With a max wait of 0 it runs now or never."""
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened at ``now``, in seconds. Returns what must be done, in order."""
+        match event:
+            case Submitted(job):
+                self._submitted(job, now)
+            case Left(job, error):
+                self._cancel(job, error, now)
+            case LoadEnded():
+                self._load_ended(event, now)
+            case AttemptEnded():
+                self._attempt_ended(event, now)
+            case ProbeEnded():
+                self._probe_ended(event, now)
+            case ResidentReported(reported):
+                self._asking = False
+                self._know_resident(reported, now)
+            case DrainBegan():
+                self.draining = True
+            case Stopped(error):
+                self._stop(error, now)
+        return self._proceed(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed. Call it no later than :meth:`wake_at`; returns what must be done, in order."""
+        return self._proceed(now)
+
+    def _submitted(self, job: Job, now: float) -> None:
         self._count_first_come(job)
         if job.model is None:
             self._unresolved[job.id] = job
@@ -112,34 +148,21 @@ class Scheduler:
             self._enter(job, now)
         if job.expires_at is not None and not job.state.ended:
             self._patience.push((job.expires_at, job.arrival), job)
-        return self._proceed(now)
 
-    def cancelled(self, job: Job, now: float, error: QueueError | None = None) -> list[Action]:
-        """The caller left, or somebody cancelled the job by hand. A load that is under way for it goes on."""
-        self._cancel(job, error or Cancelled(), now)
-        return self._proceed(now)
-
-    def load_ended(
-        self,
-        outcome: Outcome,
-        now: float,
-        *,
-        error: QueueError | None = None,
-        reported: Iterable[RunnerKey] | None = None,
-    ) -> list[Action]:
-        """The load is over, and ``reported`` is what the upstream has loaded now (None: it would not say)."""
+    def _load_ended(self, event: LoadEnded, now: float) -> None:
         assert self.slot is not None
         assert self.slot.loading
+        assert self.slot.job is event.job
         occupant, self.slot = self.slot, None
-        job, key = occupant.job, occupant.key
+        job, key, outcome, error = occupant.job, occupant.key, event.outcome, event.error
         seconds = now - occupant.since
         job.load_seconds += seconds
         self.counts.load_seconds += seconds
-        self._know_resident(reported, now)
+        self._know_resident(event.reported, now)
         waits = job.state is State.QUEUED
         if outcome is Outcome.SUCCEEDED:
             self.counts.loads += 1
-            self._order.resident = self._contexts.loaded(key, reported or ())
+            self._order.resident = self._contexts.loaded(key, event.reported or ())
             self._order.rekey(key.model)
         self._order.load_ended(job, key, seconds, succeeded=outcome is Outcome.SUCCEEDED, job_waits=waits)
         if outcome is Outcome.BROKEN:
@@ -155,21 +178,18 @@ class Scheduler:
         else:
             self.counts.loads_failed += 1
             self._load_failed(job, key, error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
-        return self._proceed(now)
 
-    def attempt_ended(
-        self, outcome: Outcome, now: float, *, error: QueueError | None = None, surprise_load: bool = False
-    ) -> list[Action]:
-        """The attempt has really ended: nothing of it runs upstream. ``surprise_load``: it had to load its model."""
+    def _attempt_ended(self, event: AttemptEnded, now: float) -> None:
         assert self.slot is not None
         assert not self.slot.loading
-        job, since = self.slot.job, self.slot.since
+        assert self.slot.job is event.job
+        job, since, outcome, error = self.slot.job, self.slot.since, event.outcome, event.error
         self.slot = None
         self._known_at = now
         seconds = now - since
         job.run_seconds += seconds
         self._order.bill(job, seconds)
-        if surprise_load:
+        if event.surprise_load:
             self.counts.surprise_loads += 1
             self._ask_resident()
         if outcome not in (Outcome.BUSY, Outcome.UNREACHABLE):
@@ -196,71 +216,43 @@ class Scheduler:
             self._end(job, State.TIMED_OUT, error or AttemptTimedOut(), now)
         else:
             self._end(job, State.FAILED, error or UpstreamBroke(), now)
-        return self._proceed(now)
 
-    def resident_known(self, reported: Iterable[RunnerKey] | None, now: float) -> list[Action]:
-        """The upstream said what it has loaded (None: it would not say)."""
-        self._asking = False
-        self._know_resident(reported, now)
-        return self._proceed(now)
-
-    def probe_ended(
-        self,
-        now: float,
-        *,
-        failure: QueueError | None,
-        reported: Iterable[RunnerKey] = (),
-        resolved: Mapping[str, Resolved | QueueError] = MappingProxyType({}),
-    ) -> list[Action]:
-        """The upstream answered (``failure`` is None), with what it has loaded and what its catalogue says of the
-        unresolved jobs; or it did not.
-        """
+    def _probe_ended(self, event: ProbeEnded, now: float) -> None:
         self._probing = False
         outage = self.outage
         if outage is None:
-            return self._proceed(now)
-        if failure is not None:
-            outage.reason = failure.message
+            return
+        if event.failure is not None:
+            outage.reason = event.failure.message
             outage.failed_probes += 1
             outage.probe_at = now + outage.delay
             outage.delay = min(outage.delay * 2, PROBE_DELAYS[1])
-            return self._proceed(now)
+            return
         self.seen_upstream = True
-        self._order.resident = self._contexts.adopt(reported)
+        self._order.resident = self._contexts.adopt(event.reported)
         self._known_at = now
-        for job_id, answer in resolved.items():
+        for job_id, answer in event.resolved.items():
             job = self._unresolved.pop(job_id, None)
             if job is None:
                 continue
             if isinstance(answer, QueueError):
                 self._end(job, State.FAILED, answer, now)
                 continue
-            job.model, job.wanted_ctx = answer.model, answer.wanted_ctx
+            job.model = answer.model
+            job.wanted_ctx = self._contexts.wanted_ctx(job.wanted_ctx, answer.trained)
             self._enter(job, now)
         for model in {key.model for key in self._order.resident}:
             self._order.rekey(model)
         self.outage = None
         if self._unresolved:  # accepted while the probe was under way
             self._begin_outage(now, "it did not say which models it has")
-        return self._proceed(now)
 
-    def drain(self, now: float) -> list[Action]:
-        """No more work is taken; what is here may finish."""
-        self.draining = True
-        return self._proceed(now)
-
-    def stop(self, now: float, error: QueueError) -> list[Action]:
-        """Nothing may finish any more: end all that waits, abort what runs."""
+    def _stop(self, error: QueueError, now: float) -> None:
         self.draining = True
         for job in list(self.waiting_jobs()):
             self._cancel(job, error, now)
         if self.slot is not None and not self.slot.loading:
             self._cancel(self.slot.job, error, now)
-        return self._proceed(now)
-
-    def tick(self, now: float) -> list[Action]:
-        """Time has passed."""
-        return self._proceed(now)
 
     # --- what follows from them ---
 

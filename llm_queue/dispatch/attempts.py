@@ -1,28 +1,24 @@
 """What is done at the upstream for the line: attempts, loads, and questions.
 
-Each errand is one task, and ends in one event for the scheduler, whatever happens: that is how the slot gets free.
+Each is one task and returns one event for the scheduler, whatever happens: that is how the slot gets free.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import structlog
 import trio
 
-from llm_queue.core.actions import Action, Outcome
+from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Resolved
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.records import Resolved
-from llm_queue.core.scheduler import Scheduler
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
     AttemptTimedOut,
-    Cancelled,
     LoadFailed,
     LoadTimedOut,
     ModelNotFound,
@@ -34,7 +30,7 @@ from llm_queue.errors import (
 )
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import Completion, Delta
 
 ASK_TIMEOUT: Final = 5.0
@@ -46,9 +42,6 @@ DYING: Final = 1.0
 SURPRISE_LOAD: Final = 0.2
 """Seconds of loading, by the upstream's own account, from which on a model that we took for resident was not:
 Ollama reports some hundredths for one that is."""
-
-Event = Callable[[float], list[Action]]
-"""Something that has happened, for the scheduler: given the time, it says what is to be done."""
 
 _log = structlog.get_logger("llm_queue")
 
@@ -74,31 +67,18 @@ class Entry:
 
 
 class Attempts:
-    """Runs them against one upstream; ``tell`` takes their events, ``wanted_ctx`` knows a job's context size."""
+    """Attempts, loads and questions at one upstream. Each returns the event that says how it ended, and raises nothing
+    but a cancellation.
+    """
 
-    def __init__(
-        self,
-        settings: Settings,
-        upstream: Upstream,
-        catalog: Catalog,
-        scheduler: Scheduler,
-        *,
-        entries: Mapping[str, Entry],
-        tell: Callable[[Event], None],
-        wanted_ctx: Callable[[Submission, Model | None], int],
-        load_ended: Callable[[Job, RunnerKey, QueueError | None, float], None],
-    ) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        """``settings`` has the limits in seconds; ``catalog`` knows the upstream and its models."""
         self._settings = settings
-        self._upstream = upstream
         self._catalog = catalog
-        self._scheduler = scheduler
-        self._entries = entries
-        self._post = tell
-        self._wanted_ctx = wanted_ctx
-        self._load_ended = load_ended
+        self._upstream = catalog.upstream
 
-    async def attempt(self, entry: Entry, key: RunnerKey) -> None:
-        """One run of a job. It is over when the upstream's side of the connection is closed."""
+    async def attempt(self, entry: Entry, key: RunnerKey) -> AttemptEnded:
+        """Run a job once. Returns when the upstream's side of the connection is closed."""
         limit, stream = self._settings.attempt_timeout, entry.submission.stream
         total = self._settings.stream_total if stream else math.inf
         last_moment = trio.current_time() + total
@@ -133,11 +113,10 @@ class Attempts:
         elif outcome is Outcome.BROKEN:
             await self._watch_it_die()
         surprise = entry.completion is not None and entry.completion.load_seconds >= SURPRISE_LOAD
-        self._post(partial(self._scheduler.attempt_ended, outcome, error=error, surprise_load=surprise))
+        return AttemptEnded(entry.job, outcome, error, surprise)
 
-    async def load(self, entry: Entry, key: RunnerKey) -> None:
-        """Make a model resident. It belongs to the line: whoever leaves meanwhile does not end it."""
-        started = trio.current_time()
+    async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
+        """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it."""
         outcome, error = Outcome.TIMED_OUT, None
         assert entry.model is not None
         with trio.move_on_after(self._settings.load_timeout):
@@ -151,17 +130,15 @@ class Attempts:
                 outcome, error = Outcome.REFUSED, LoadFailed()
         if outcome is Outcome.TIMED_OUT:
             error = LoadTimedOut()
-        self._load_ended(entry.job, key, error, trio.current_time() - started)
         reported = None if outcome is Outcome.UNREACHABLE else await self._reported()
-        self._post(partial(self._scheduler.load_ended, outcome, error=error, reported=reported))
+        return LoadEnded(entry.job, outcome, error, reported)
 
-    async def ask_resident(self) -> None:
-        """What is loaded?"""
-        reported = await self._reported()
-        self._post(partial(self._scheduler.resident_known, reported))
+    async def ask_resident(self) -> ResidentReported:
+        """Ask what is loaded."""
+        return ResidentReported(await self._reported())
 
-    async def probe(self) -> None:
-        """Is it there, what has it loaded, and which models are meant by the jobs that nobody could check yet?"""
+    async def probe(self, unresolved: Sequence[Entry]) -> ProbeEnded:
+        """Ask whether the upstream is there, what it has loaded, and which models the ``unresolved`` jobs mean."""
         failure: QueueError | None = UpstreamUnreachable("It accepts connections, but does not answer.")
         reported: frozenset[RunnerKey] = frozenset()
         resolved: dict[str, Resolved | QueueError] = {}
@@ -170,12 +147,12 @@ class Attempts:
                 await self._upstream.probe()
                 await self._catalog.refresh()
                 reported = await self._upstream.resident()
-                for job in list(self._scheduler.unresolved):
-                    resolved[job.id] = await self._resolve(job)
+                for entry in unresolved:
+                    resolved[entry.job.id] = await self._resolve(entry)
                 failure = None
             except QueueError as error:
                 failure = error
-        self._post(partial(self._scheduler.probe_ended, failure=failure, reported=reported, resolved=resolved))
+        return ProbeEnded(failure, reported, resolved)
 
     async def _watch_it_die(self) -> None:
         """What broke off an answer may be ending: until it is gone it takes connections, only to drop them, and the
@@ -199,17 +176,14 @@ class Attempts:
                 pass
         return None
 
-    async def _resolve(self, job: Job) -> Resolved | QueueError:
-        entry = self._entries.get(job.id)
-        if entry is None:
-            return Cancelled()
+    async def _resolve(self, entry: Entry) -> Resolved | QueueError:
         try:
             entry.model = await self._catalog.resolve(entry.submission.request.model)
         except UpstreamUnreachable:
             raise
         except QueueError as error:  # this model's fault: the others must not wait for it
             return error
-        return Resolved(entry.model.identity, self._wanted_ctx(entry.submission, entry.model))
+        return Resolved(entry.model.identity, entry.model.trained)
 
 
 _OUTCOMES: Final[tuple[tuple[type[QueueError], Outcome], ...]] = (

@@ -1,7 +1,7 @@
 """The one task that owns the line and the slot.
 
-It feeds what happens into the scheduler and does what the scheduler says. Jobs come over a memory channel, and so does
-the end of every errand that was started. Nothing else changes the line, so there are no locks.
+It hands every event to the scheduler and does what the scheduler answers. Jobs come over a memory channel, and so does
+the end of everything that was started. Nothing else changes the line, so there are no locks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -18,18 +19,18 @@ import trio
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
 from llm_queue.core.jobs import Job, Lane, State
-from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.records import RetryLimits
 from llm_queue.core.scheduler import Scheduler
-from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry, Event
+from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.observe import FinishedJobs, Observer, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import Cancelled, Draining, LineFull, QueueError, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.upstream.protocol import Upstream
 
 PLACES_KEPT: Final = 1.0
 """Seconds for which the places in line are not worked out again: they cost a look at every waiting job."""
@@ -51,23 +52,15 @@ class Dispatcher:
         self.catalog = Catalog(upstream)
         self._finished = FinishedJobs(settings.remembered_jobs)
         self._observers: list[Observer] = [*observers, self._finished]
-        self._contexts = ContextSizes(settings.num_ctx, settings.num_ctx_ceiling)
+        floor, ceiling = (settings.num_ctx, settings.num_ctx_ceiling) if upstream.chooses_context else (0, 0)
+        self._contexts = ContextSizes(floor, ceiling)
         rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
         self._line = TurnOrder(rules, self._contexts)
         limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
         self._scheduler = Scheduler(self._line, self._contexts, limits, _now())
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
         self._entries: dict[str, Entry] = {}
-        self._attempts = Attempts(
-            settings,
-            upstream,
-            self.catalog,
-            self._scheduler,
-            entries=self._entries,
-            tell=self._post,
-            wanted_ctx=self._wanted_ctx,
-            load_ended=self._load_ended,
-        )
+        self._attempts = Attempts(settings, self.catalog)
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
@@ -101,18 +94,18 @@ class Dispatcher:
             lane=submission.lane,
             client=submission.client,
             model=model.identity if model else None,
-            wanted_ctx=self._wanted_ctx(submission, model),
+            wanted_ctx=self._contexts.wanted_ctx(submission.num_ctx, model.trained if model else None),
             arrival=self._arrivals,
             submitted_at=_now(),
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
             size=submission.size,
         )
-        leave = partial(self._post, partial(self._left, job))
+        leave = partial(self._post, Left(job, Cancelled("The caller left.")))
         ticket = Ticket(job, submission, leave=leave, place=partial(self._place, job))
         self._entries[job.id] = Entry(job, ticket, submission, model)
         self._entering += 1
         self._bytes += job.size
-        self._post(partial(self._enter, job))
+        self._post(Submitted(job))
         return ticket
 
     def readiness(self) -> str | None:
@@ -190,14 +183,14 @@ class Dispatcher:
         Those stand in ``unfinished`` then. Cancelled, it answers the rest at once.
         """
         self._draining = True
-        self._post(self._scheduler.drain)
+        self._post(DrainBegan())
         try:
             with trio.move_on_after(self.settings.drain_timeout):
                 await self._drained.wait()
         finally:
             self.unfinished = [entry.job.id for entry in self._entries.values()]
             if self.unfinished:
-                self._post(partial(self._scheduler.stop, error=Draining(retry_after=5)))
+                self._post(Stopped(Draining(retry_after=5)))
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
 
@@ -210,15 +203,15 @@ class Dispatcher:
 
     async def _step(self, nursery: trio.Nursery) -> None:
         wake_at = self._scheduler.wake_at()
-        event: Event = self._scheduler.tick
-        with trio.move_on_at(math.inf if wake_at is None else wake_at):
+        with trio.move_on_at(math.inf if wake_at is None else wake_at) as sleep:
             event = await self._inbox.receive()
-        while True:
-            self._perform(event(_now()), nursery)
-            try:
-                event = self._inbox.receive_nowait()
-            except trio.WouldBlock:
-                break
+        if sleep.cancelled_caught:
+            self._perform(self._scheduler.tick(_now()), nursery)
+        else:
+            self._take(event, nursery)
+            with suppress(trio.WouldBlock):
+                while True:
+                    self._take(self._inbox.receive_nowait(), nursery)
         self._note_upstream()
         if self._draining and not self._entries:
             self._drained.set()
@@ -226,14 +219,19 @@ class Dispatcher:
     def _post(self, event: Event) -> None:
         self._inbox_send.send_nowait(event)
 
-    def _enter(self, job: Job, now: float) -> list[Action]:
-        self._entering -= 1
-        submission = self._entries[job.id].submission
-        self._observe(lambda observer: observer.queued(job, submission))
-        return self._scheduler.submitted(job, now)
-
-    def _left(self, job: Job, now: float) -> list[Action]:
-        return self._scheduler.cancelled(job, now, Cancelled("The caller left."))
+    def _take(self, event: Event, nursery: trio.Nursery) -> None:
+        now = _now()
+        match event:
+            case Submitted(job):
+                self._entering -= 1
+                submission = self._entries[job.id].submission
+                self._observe(lambda observer: observer.queued(job, submission))
+            case LoadEnded(job, _, error):
+                slot = self._scheduler.slot
+                assert slot is not None
+                key, seconds = slot.key, now - slot.since
+                self._observe(lambda observer: observer.load_ended(job, key, error, seconds))
+        self._perform(self._scheduler.handle(event, now), nursery)
 
     # --- actions ---
 
@@ -245,10 +243,10 @@ class Dispatcher:
         match action:
             case StartLoad(job, key):
                 self._observe(lambda observer: observer.load_started(job, key))
-                nursery.start_soon(self._attempts.load, self._entries[job.id], key)
+                self._start(nursery, partial(self._attempts.load, self._entries[job.id], key))
             case StartAttempt(job, key):
                 self._observe(lambda observer: observer.attempt_started(job, key))
-                nursery.start_soon(self._attempts.attempt, self._entries[job.id], key)
+                self._start(nursery, partial(self._attempts.attempt, self._entries[job.id], key))
             case Abort(job, error):
                 self._entries[job.id].abort(error)
             case Requeued(job, reason):
@@ -256,9 +254,18 @@ class Dispatcher:
             case Settle(job, error):
                 self._settle(job, error)
             case Probe():
-                nursery.start_soon(self._attempts.probe)
+                unresolved = [self._entries[job.id] for job in self._scheduler.unresolved]
+                self._start(nursery, partial(self._attempts.probe, unresolved))
             case AskResident():
-                nursery.start_soon(self._attempts.ask_resident)
+                self._start(nursery, self._attempts.ask_resident)
+
+    def _start(self, nursery: trio.Nursery, work: Callable[[], Awaitable[Event]]) -> None:
+        """Run ``work`` in a task of its own; the event that it returns goes into the inbox."""
+
+        async def run() -> None:
+            self._post(await work())
+
+        nursery.start_soon(run)
 
     def _settle(self, job: Job, error: QueueError | None) -> None:
         entry = self._entries.pop(job.id)
@@ -269,14 +276,6 @@ class Dispatcher:
         else:
             entry.ticket.settle(error or QueueError())
         self._observe(lambda observer: observer.ended(job, entry.submission, entry.completion, error))
-
-    def _load_ended(self, job: Job, key: RunnerKey, error: QueueError | None, seconds: float) -> None:
-        self._observe(lambda observer: observer.load_ended(job, key, error, seconds))
-
-    def _wanted_ctx(self, submission: Submission, model: Model | None) -> int:
-        if not self.upstream.chooses_context:
-            return 0
-        return self._contexts.wanted_ctx(submission.num_ctx, model.trained if model else None)
 
     # --- small things ---
 

@@ -11,10 +11,12 @@ import itertools
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Submitted
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order, OrderRules, TurnOrder
@@ -188,26 +190,28 @@ class Simulation:
         self._programs_of[job.id] = program
         if program.every is not None:
             self._arrive_later(program, self._now + program.every(self._draw))
-        return self._scheduler.submitted(job, self._now)
+        return self._scheduler.handle(Submitted(job), self._now)
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case StartLoad(_, key):
-                    self._at(self._now + self._load(self._draw), self._loaded(key))
+                case StartLoad(job, key):
+                    self._at(self._now + self._load(self._draw), self._loaded(job, key))
                 case StartAttempt(job, key):
                     self._start(job, key)
                 case Settle(job, _):
                     self._settle(job)
                 case Probe():
-                    self._at(self._now, lambda: self._scheduler.probe_ended(self._now, failure=None))
+                    self._at(self._now, partial(self._scheduler.handle, ProbeEnded(None), self._now))
                 case AskResident():
-                    self._at(self._now, lambda: self._scheduler.resident_known(self._order.resident, self._now))
+                    reported = ResidentReported(self._order.resident)
+                    self._at(self._now, partial(self._scheduler.handle, reported, self._now))
                 case Abort() | Requeued():
                     raise AssertionError("nobody leaves and nothing breaks in a simulation")
 
-    def _loaded(self, key: RunnerKey) -> Callable[[], list[Action]]:
-        return lambda: self._scheduler.load_ended(Outcome.SUCCEEDED, self._now, reported=[key])
+    def _loaded(self, job: Job, key: RunnerKey) -> Callable[[], list[Action]]:
+        ended = LoadEnded(job, Outcome.SUCCEEDED, reported=frozenset({key}))
+        return lambda: self._scheduler.handle(ended, self._now)
 
     def _start(self, job: Job, key: RunnerKey) -> None:
         self._keys.add(key)
@@ -219,7 +223,8 @@ class Simulation:
         self._result.useful += max(0.0, min(seconds, self._seconds - self._now))
         self._result.order.append(job.client)
         served.done_at = self._now + seconds
-        self._at(served.done_at, lambda: self._scheduler.attempt_ended(Outcome.SUCCEEDED, self._now))
+        ended = AttemptEnded(job, Outcome.SUCCEEDED)
+        self._at(served.done_at, lambda: self._scheduler.handle(ended, self._now))
 
     def _settle(self, job: Job) -> None:
         assert job.state is State.SUCCEEDED

@@ -5,14 +5,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import (
+    AttemptEnded,
+    DrainBegan,
+    Left,
+    LoadEnded,
+    Outcome,
+    ProbeEnded,
+    ResidentReported,
+    Resolved,
+    Stopped,
+    Submitted,
+)
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.records import Resolved, RetryLimits
+from llm_queue.core.records import RetryLimits
 from llm_queue.core.scheduler import Scheduler
-from llm_queue.errors import QueueError, UpstreamUnreachable
+from llm_queue.errors import Cancelled, QueueError, UpstreamUnreachable
 
 FLOOR = 8192
 CEILING = 65536
@@ -74,20 +86,20 @@ class Driver:
         serial = next(self._serial)
         name = f"{client}{serial}"
         job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait=max_wait)
-        self.act(self.scheduler.submitted(job, self.now))
+        self.act(self.scheduler.handle(Submitted(job), self.now))
         return job
 
     def cancel(self, job: Job) -> None:
-        self.act(self.scheduler.cancelled(job, self.now))
+        self.act(self.scheduler.handle(Left(job, Cancelled()), self.now))
 
     def load(self, seconds: float = 3.0, outcome: Outcome = Outcome.SUCCEEDED, error: QueueError | None = None) -> None:
         assert self.loading is not None
         self.wait(seconds)
-        wanted, self.loading = self.loading.key, None
+        job, wanted, self.loading = self.loading.job, self.loading.key, None
         if outcome is Outcome.SUCCEEDED:
             others = [other for other in self.reported if other.model != wanted.model]
             self.reported = [*others, wanted][-self.room :]
-        self.act(self.scheduler.load_ended(outcome, self.now, error=error, reported=list(self.reported)))
+        self.act(self.scheduler.handle(LoadEnded(job, outcome, error, frozenset(self.reported)), self.now))
 
     def run(
         self,
@@ -102,7 +114,7 @@ class Driver:
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
         job.committed = job.committed or commit
-        self.act(self.scheduler.attempt_ended(outcome, self.now, error=error, surprise_load=surprise))
+        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise), self.now))
         return job
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:
@@ -130,9 +142,7 @@ class Driver:
         assert self.probing
         self.probing = False
         failure = None if up else UpstreamUnreachable()
-        self.act(
-            self.scheduler.probe_ended(self.now, failure=failure, reported=list(self.reported), resolved=resolved or {})
-        )
+        self.act(self.scheduler.handle(ProbeEnded(failure, frozenset(self.reported), resolved or {}), self.now))
 
     def answer(self, reported: list[RunnerKey] | None = None) -> None:
         """The upstream says what it has loaded."""
@@ -140,13 +150,13 @@ class Driver:
         self.asking = False
         if reported is not None:
             self.reported = reported
-        self.act(self.scheduler.resident_known(list(self.reported), self.now))
+        self.act(self.scheduler.handle(ResidentReported(frozenset(self.reported)), self.now))
 
     def drain(self) -> None:
-        self.act(self.scheduler.drain(self.now))
+        self.act(self.scheduler.handle(DrainBegan(), self.now))
 
     def stop(self, error: QueueError) -> None:
-        self.act(self.scheduler.stop(self.now, error))
+        self.act(self.scheduler.handle(Stopped(error), self.now))
 
     # --- what came of it ---
 

@@ -7,10 +7,11 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llm_queue.core.actions import Action, Outcome, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Action, Settle, StartAttempt, StartLoad
+from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules
-from llm_queue.core.records import Resolved, RetryLimits
+from llm_queue.core.records import RetryLimits
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 

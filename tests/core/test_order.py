@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.core.actions import Outcome
+from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Lane
 from llm_queue.core.order import FIRST_GUESS, OrderRules
-from llm_queue.core.records import Resolved
 from tests.core.driver import FLOOR, Driver, key
 
 INTERACTIVE, NORMAL, BACKGROUND = Lane

@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
-from llm_queue.core.actions import Abort, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.events import Outcome, ResidentReported, Resolved
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.records import Resolved, RetryLimits
+from llm_queue.core.records import RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -382,7 +383,7 @@ def test_if_the_upstream_does_not_say_what_is_resident_the_old_answer_stands() -
     driver.wait(61.0)
     job = driver.submit()
     driver.asking = False
-    driver.act(driver.scheduler.resident_known(None, driver.now))
+    driver.act(driver.scheduler.handle(ResidentReported(None), driver.now))
     assert job.state is State.RUNNING
 
 
@@ -491,7 +492,7 @@ def test_the_upstream_is_not_probed_twice_at_once() -> None:
 
 def test_a_job_whose_model_is_not_known_yet_is_resolved_by_the_probe() -> None:
     driver = Driver(up=False)
-    good, bad, gone = driver.submit(model=None), driver.submit(model=None), driver.submit(model=None)
+    good, bad, gone = driver.submit(model=None, wanted_ctx=32768), driver.submit(model=None), driver.submit(model=None)
     driver.cancel(gone)
     missing = ModelNotFound()
     resolved: dict[str, Resolved | QueueError] = {

@@ -337,7 +337,7 @@ async def test_a_bug_in_the_line_answers_everybody_and_ends_the_dispatcher(
 
             held = Harness(dispatcher, upstream, Endings())
             ticket = held.submit()
-            monkeypatch.setattr(dispatcher._scheduler, "load_ended", None)
+            monkeypatch.setattr(dispatcher._scheduler, "_load_ended", None)
             with trio.CancelScope(shield=True), pytest.raises(QueueError, match="went wrong inside"):
                 await answer(ticket)
             with pytest.raises(Draining):
