@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Machine:
         self.install(False)
         monkeypatch.setattr(choosing, "weights", self.weights)
 
-    async def weights(self, environ: Mapping[str, str], say: Callable[[str], None]) -> Path:
+    async def weights(self, say: Callable[[str], None]) -> Path:
         await trio.lowlevel.checkpoint()
         if self.cannot_fetch:
             raise NoWeights("no network")
