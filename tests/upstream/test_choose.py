@@ -135,6 +135,22 @@ async def test_a_model_of_ones_own_is_not_talked_down(machine: Machine) -> None:
     assert (engine.upstream.default_model, engine.notes, machine.fetched) == ("mine", (), 0)
 
 
+async def test_only_the_small_model_has_a_limit_for_answers_whose_request_has_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def embedded(source: Path, **options: object) -> Embedded:
+        asked.append(options)
+        return Embedded(source)
+
+    monkeypatch.setattr(choosing, "Embedded", embedded)
+    machine.install()
+    await machine.choose(engine="embedded")
+    await machine.choose(engine="embedded", gguf=str(machine.model("mine")), engine_memory=2**30)
+    assert asked == [{"memory": None, "answer_tokens": 512}, {"memory": 2**30}]
+
+
 async def test_the_embedded_engine_without_its_extra_says_how_to_get_it(machine: Machine) -> None:
     with pytest.raises(NoUpstream, match="pip install xllamacpp"):
         await machine.choose(engine="embedded")

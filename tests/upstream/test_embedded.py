@@ -14,9 +14,23 @@ import pytest
 import trio
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.errors import LoadFailed, UpstreamBroke, UpstreamError, UpstreamUnreachable
-from llm_queue.upstream.embedded import Embedded
-from llm_queue.upstream.embedded.gguf import trained_context
+from llm_queue.errors import (
+    EngineDied,
+    EngineOutOfMemory,
+    EngineStuck,
+    LoadFailed,
+    ModelNotFound,
+    ReaderTooSlow,
+    UpstreamBroke,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.upstream import transport
+from llm_queue.upstream.catalog import Catalog
+from llm_queue.upstream.embedded import Embedded, process
+from llm_queue.upstream.embedded.gguf import read_header
+from llm_queue.upstream.embedded.memory import BOUND, Budget
 from llm_queue.upstream.protocol import Model, Upstream
 from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
 
@@ -29,7 +43,7 @@ def children() -> list[psutil.Process]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("beta", "Alpha", "dies", "garbled", "mute", "no-libgomp", "silent"):
+    for name in ("beta", "Alpha", "dies", "garbled", "huge", "mute", "no-libgomp", "silent"):
         (tmp_path / f"{name}.gguf").write_bytes(b"")
     return tmp_path
 
@@ -67,7 +81,7 @@ async def test_each_file_is_a_model_by_its_name(engine: Embedded, folder: Path) 
     (folder / "parts-00001-of-00002.gguf").write_bytes(b"")
     (folder / "parts-00002-of-00002.gguf").write_bytes(b"")
     names = [model.name for model in await engine.models()]
-    assert names == ["Alpha", "beta", "dies", "garbled", "mute", "no-libgomp", "parts", "silent"]
+    assert names == ["Alpha", "beta", "dies", "garbled", "huge", "mute", "no-libgomp", "parts", "silent"]
     assert engine.default_model == "Alpha"
 
 
@@ -127,7 +141,54 @@ OTHERS = (
 def test_the_trained_context_stands_in_the_file(content: bytes, trained: int | None, tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(content)
-    assert trained_context(file) == trained
+    assert read_header(file).trained == trained
+
+
+LLAMA = (
+    ARCHITECTURE,
+    CONTEXT,
+    entry("llama.block_count", 4, struct.pack("<I", 30)),
+    entry("llama.embedding_length", 4, struct.pack("<I", 576)),
+    entry("llama.attention.head_count", 4, struct.pack("<I", 9)),
+)
+THREE_KV_HEADS = entry("llama.attention.head_count_kv", 4, struct.pack("<I", 3))
+KV_HEADS_BY_LAYER = entry("llama.attention.head_count_kv", 9, struct.pack("<IQ3i", 5, 3, 4, 0, 2))
+LENGTHS = (
+    entry("llama.attention.key_length", 4, struct.pack("<I", 128)),
+    entry("llama.attention.value_length", 10, struct.pack("<Q", 64)),
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (gguf(*LLAMA, THREE_KV_HEADS), 2 * 30 * 3 * (64 + 64)),
+        (gguf(*LLAMA), 2 * 30 * 9 * (64 + 64)),
+        (gguf(*LLAMA, *LENGTHS, THREE_KV_HEADS), 2 * 30 * 3 * (128 + 64)),
+        (gguf(*LLAMA, *LENGTHS, KV_HEADS_BY_LAYER), 2 * (4 + 0 + 2) * (128 + 64)),
+        (gguf(*reversed(LLAMA), THREE_KV_HEADS), 2 * 30 * 3 * (64 + 64)),
+        (gguf(ARCHITECTURE, CONTEXT), 0),
+        (gguf(*LLAMA, entry("llama.attention.head_count_kv", 4, struct.pack("<I", 0))), 0),
+        (gguf(*LLAMA, entry("llama.attention.head_count_kv", 9, struct.pack("<IQ", 8, 1) + text("x"))), 69120),
+        (gguf(*LLAMA, THREE_KV_HEADS, entry("tokenizer.ggml.model", 8, text("gpt2")), *LENGTHS), 23040),
+        (b"", 0),
+    ],
+)
+def test_the_size_of_the_cache_follows_from_the_file(content: bytes, size: int, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    assert read_header(file).cache_per_token == size
+
+
+def test_a_process_may_take_what_its_model_needs_and_a_bound(tmp_path: Path) -> None:
+    content = gguf(*LLAMA, THREE_KV_HEADS)
+    for name in ("one", "parts-00001-of-00002", "parts-00002-of-00002", "parts-00001-of-00003"):
+        (tmp_path / f"{name}.gguf").write_bytes(content)
+    cache = 4096 * 2 * 30 * 3 * (64 + 64)
+    one = Budget.of(tmp_path / "one.gguf", 4096, None)
+    assert one == Budget(2 * len(content) + cache, 2 * len(content) + cache + BOUND)
+    assert Budget.of(tmp_path / "parts-00001-of-00002.gguf", 4096, None).needed == 4 * len(content) + cache
+    assert Budget.of(tmp_path / "one.gguf", 4096, 2**30) == Budget(one.needed, 2**30)
 
 
 async def test_a_model_is_described_by_its_file(engine: Embedded, folder: Path) -> None:
@@ -146,7 +207,7 @@ async def test_a_load_is_a_process_and_another_load_is_another(engine: Embedded)
     for wanted, num_ctx in [(alpha, 8192), (alpha, 16384), (beta, 8192)]:
         await engine.load(wanted, num_ctx)
         assert await engine.resident() == {RunnerKey(wanted.identity, num_ctx)}
-        assert (await say(engine, wanted, "hi", num_ctx))[0] == f"{wanted.name} at {num_ctx}: hi"
+        assert (await say(engine, wanted, "hi", num_ctx))[0] == f"{wanted.name} at {num_ctx}, -1 tokens: hi"
         (child,) = children()
         pids.append(child.pid)
     assert len(set(pids)) == 3
@@ -155,7 +216,7 @@ async def test_a_load_is_a_process_and_another_load_is_another(engine: Embedded)
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("dies", "could not load dies with num_ctx 8192: E llama: failed to load model"),
+        ("dies", "could not load dies with num_ctx 8192: E llama: failed to load model from dies.gguf"),
         ("no-libgomp", "apt install libgomp1"),
         ("silent", "code 3"),
         ("garbled", "something else"),
@@ -168,6 +229,41 @@ async def test_a_load_that_fails_says_why_and_leaves_nothing(name: str, said: st
     assert await engine.resident() == frozenset()
     assert not children()
     await engine.load(await model(engine), 8192)
+
+
+async def test_an_answer_has_the_limit_of_the_engine_unless_the_request_has_its_own(folder: Path) -> None:
+    engine = Embedded(folder, answer_tokens=512, command=STAND_IN)
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    assert (await say(engine, alpha))[0] == "Alpha at 8192, 512 tokens: hello"  # what the process makes of it: e2e
+    await engine.aclose()
+
+
+async def test_a_load_that_takes_too_much_memory_is_ended_and_names_the_setting(folder: Path) -> None:
+    engine = Embedded(folder, memory=256 * 2**20, command=STAND_IN)
+    with pytest.raises(LoadFailed, match="more than 256 MiB of memory: --engine-memory"):
+        await engine.load(await model(engine, "huge"), 8192)
+    assert not children()
+
+
+@pytest.mark.parametrize("name", ["dies", "no-libgomp", "silent", "garbled", "gone", "missing program"])
+async def test_no_caller_is_told_where_the_file_is(name: str, folder: Path) -> None:
+    command = [str(folder / "no-such-program")] if name == "missing program" else STAND_IN
+    engine = Embedded(folder, command=command)
+    if name in ("gone", "missing program"):
+        (folder / f"{name}.gguf").write_bytes(b"")
+    wanted = await model(engine, name)
+    if name == "gone":
+        (folder / "gone.gguf").unlink()
+    with pytest.raises(LoadFailed) as raised:
+        await engine.load(wanted, 8192)
+    with pytest.raises(UpstreamUnreachable) as later:
+        await say(engine, wanted)
+    with pytest.raises(ModelNotFound) as unknown:
+        await Catalog(engine).resolve("nope")
+    told = [error.value.message for error in (raised, later, unknown)] + [engine.url, engine.more_models]
+    assert not [one for one in told if "/" in one or "\\" in one]
+    assert name in told[0]
 
 
 async def test_a_model_whose_file_is_not_known_fails_to_load(engine: Embedded) -> None:
@@ -191,6 +287,146 @@ async def test_a_cancelled_load_leaves_no_process(engine: Embedded) -> None:
     assert scope.cancelled_caught
     assert not children()
     assert await engine.resident() == frozenset()
+
+
+# --- requests that it cannot take -------------------------------------------------------------------------------------
+
+
+async def test_a_picture_is_refused_and_blamed_on_the_request(engine: Embedded) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    request = ChatRequest("x", (Message("user", "what is this?", images=("iVBORw0KGgo=",)),))
+    with pytest.raises(UpstreamRefused, match="Alpha does not support images") as raised:
+        await engine.run(alpha, 8192, request, lambda delta: None)
+    assert raised.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fail: image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+        "Failed to parse tools: Missing tool type: {}",
+        "Failed to parse messages: Missing 'role' in message: {}",
+        "Context size has been exceeded. (fail)",
+        "fail: Conversation roles must alternate user/assistant/user/assistant/...",
+    ],
+)
+async def test_a_status_500_about_the_request_is_a_400(text: str, engine: Embedded) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    with pytest.raises(UpstreamRefused) as raised:
+        await say(engine, alpha, text.replace("Failed", "fail, Failed"))
+    assert raised.value.http_status == 400
+    assert text[:20].replace("Failed", "fail, Failed")[:20] in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ["Compute error.", "Unexpected empty grammar stack after accepting piece", "std::bad_alloc"]
+)
+async def test_a_status_500_about_the_engine_is_a_broken_answer(text: str, engine: Embedded) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    (before,) = children()
+    with pytest.raises(UpstreamBroke):
+        await say(engine, alpha, f"fail: {text}")
+    assert children() == [before]  # it said that it works on nothing
+
+
+# --- an engine that does not let go -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The time in which an engine must let go, shortened."""
+    for module in (transport, process):
+        monkeypatch.setattr(module, "SEEN_CLOSED_TIMEOUT", 0.2)
+    return 0.2
+
+
+async def give_up(engine: Embedded, alpha: Model, text: str) -> None:
+    """Ask, and cancel when the first piece has come."""
+    deltas: list[Delta] = []
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with trio.CancelScope() as scope:
+                nursery.start_soon(cancel_later, scope)
+                await engine.run(alpha, 8192, ChatRequest("x", (Message("user", text),)), deltas.append)
+
+        async def cancel_later(scope: trio.CancelScope) -> None:
+            await until(lambda: deltas)
+            scope.cancel()
+
+        nursery.start_soon(ask)
+
+
+@pytest.mark.parametrize("how", ["deaf", "busy", "stuck"])
+async def test_an_engine_that_does_not_let_go_is_killed_and_started_again(
+    how: str, soon: float, engine: Embedded
+) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    with pytest.RaisesGroup(EngineStuck):
+        await give_up(engine, alpha, how)
+    assert not children()  # nothing of the old work runs on
+    assert await engine.resident() == frozenset()
+    with pytest.raises(UpstreamUnreachable, match="started again"):
+        await say(engine, alpha)
+    await engine.load(alpha, 8192)
+    assert (await say(engine, alpha))[1].finish_reason == "stop"
+
+
+async def test_an_engine_that_lets_go_is_kept(engine: Embedded) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    (before,) = children()
+    await give_up(engine, alpha, "hang")
+    assert children() == [before]
+
+
+async def test_a_reader_that_is_too_slow_stays_the_reason_whatever_the_engine_does(
+    soon: float, engine: Embedded
+) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+
+    def full(delta: Delta) -> None:
+        raise ReaderTooSlow
+
+    with pytest.raises(ReaderTooSlow):
+        await engine.run(alpha, 8192, ChatRequest("x", (Message("user", "stuck"),)), full)
+    assert not children()
+
+
+async def test_a_request_that_takes_too_much_memory_ends_the_engine_and_names_the_setting(folder: Path) -> None:
+    engine = Embedded(folder, memory=256 * 2**20, command=STAND_IN)
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    with pytest.raises(EngineOutOfMemory, match=r"more than 256 MiB.*not tried again.*--engine-memory"):
+        await say(engine, alpha, "grow")
+    assert not children()
+    await engine.load(alpha, 8192)
+    assert (await say(engine, alpha))[1].finish_reason == "stop"
+    await engine.aclose()
+
+
+async def test_an_engine_that_the_system_kills_for_its_memory_is_blamed_on_the_request(folder: Path) -> None:
+    engine = Embedded(folder, memory=2**40, command=STAND_IN)
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    (child,) = children()
+
+    async def system() -> None:
+        while child.memory_info().rss < 256 * 2**20:  # noqa: ASYNC110 - another process takes it
+            await trio.sleep(0.01)
+        await trio.sleep(3 * process.MEMORY_CHECK)
+        child.kill()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(system)
+        with pytest.raises(EngineOutOfMemory, match="MiB of memory for this request"):
+            await say(engine, alpha, "grow")
+    await engine.aclose()
 
 
 # --- death ------------------------------------------------------------------------------------------------------------
@@ -221,12 +457,12 @@ async def test_a_process_killed_while_it_answers_is_a_broken_answer_and_can_be_l
     assert (await say(engine, alpha))[1].finish_reason == "stop"
 
 
-async def test_a_broken_answer_is_told_only_when_the_dying_process_is_dead(engine: Embedded) -> None:
+async def test_a_request_that_ends_the_engine_is_told_so_when_the_process_is_dead(engine: Embedded) -> None:
     alpha = await model(engine)
     await engine.load(alpha, 8192)
-    with pytest.raises(UpstreamBroke):
+    with pytest.raises(EngineDied, match="not tried again"):
         await say(engine, alpha, "die")
-    assert await engine.resident() == frozenset()  # else the retry would go to a process that takes it and dies
+    assert await engine.resident() == frozenset()  # else the next would go to a process that takes it and dies
 
 
 async def test_nothing_is_asked_of_a_process_that_serves_something_else(engine: Embedded) -> None:
@@ -248,14 +484,14 @@ async def test_a_cancelled_run_leaves_the_process_to_the_next(engine: Embedded) 
             nursery.start_soon(engine.run, alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), deltas.append)
             await until(lambda: deltas)
             scope.cancel()
-    assert (await say(engine, alpha))[0] == "Alpha at 8192: hello"
+    assert (await say(engine, alpha))[0] == "Alpha at 8192, -1 tokens: hello"
     assert children() == [before]
 
 
 PARENT = """
 import psutil, sys, trio
 from pathlib import Path
-from llm_queue.upstream.embedded import Embedded
+from llm_queue.upstream.embedded import Embedded, process
 
 async def main():
     engine = Embedded(Path(sys.argv[1]), command=sys.argv[2:])
@@ -288,4 +524,4 @@ async def _run(command: list[str], task_status: trio.TaskStatus[trio.Process]) -
 
 def test_it_is_an_upstream(folder: Path) -> None:
     upstream: Upstream = Embedded(folder)
-    assert (upstream.name, upstream.url, upstream.chooses_context) == ("llama.cpp", str(folder), True)
+    assert (upstream.name, upstream.url, upstream.chooses_context) == ("llama.cpp", folder.name, True)

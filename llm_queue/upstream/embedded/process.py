@@ -37,7 +37,11 @@ TerminateProcess, whose callers have these codes."""
 
 T = TypeVar("T")
 
-_FOLDERS: Final = re.compile(r"(?<![\w/:.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s'\"]+[\\/])*(?=[^\\/\s'\"])")
+_FOLDERS: Final = re.compile(
+    r"""(?<=['"])(?:[A-Za-z]:)?[\\/][^'"\n]*[\\/]"""  # in quotes, where it may hold spaces
+    r"""|(?<![\w/:.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s'"]+[\\/])*(?=[^\\/\s'"])"""
+)
+"""The folders of an absolute path."""
 
 
 class _Ready(msgspec.Struct):
