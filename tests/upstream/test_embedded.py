@@ -28,9 +28,9 @@ from llm_queue.errors import (
 )
 from llm_queue.upstream import transport
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.embedded import Embedded, process
+from llm_queue.upstream.embedded import Embedded, memory, process
 from llm_queue.upstream.embedded.gguf import read_header
-from llm_queue.upstream.embedded.memory import BOUND, Budget
+from llm_queue.upstream.embedded.memory import BOUND, OVERHEAD, Budget
 from llm_queue.upstream.protocol import Model, Upstream
 from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
 
@@ -184,10 +184,10 @@ def test_a_process_may_take_what_its_model_needs_and_a_bound(tmp_path: Path) -> 
     content = gguf(*LLAMA, THREE_KV_HEADS)
     for name in ("one", "parts-00001-of-00002", "parts-00002-of-00002", "parts-00001-of-00003"):
         (tmp_path / f"{name}.gguf").write_bytes(content)
-    cache = 4096 * 2 * 30 * 3 * (64 + 64)
+    rest = OVERHEAD + 4096 * 2 * 30 * 3 * (64 + 64)
     one = Budget.of(tmp_path / "one.gguf", 4096, None)
-    assert one == Budget(2 * len(content) + cache, 2 * len(content) + cache + BOUND)
-    assert Budget.of(tmp_path / "parts-00001-of-00002.gguf", 4096, None).needed == 4 * len(content) + cache
+    assert one == Budget(2 * len(content) + rest, 2 * len(content) + rest + BOUND)
+    assert Budget.of(tmp_path / "parts-00001-of-00002.gguf", 4096, None).needed == 4 * len(content) + rest
     assert Budget.of(tmp_path / "one.gguf", 4096, 2**30) == Budget(one.needed, 2**30)
 
 
@@ -410,7 +410,10 @@ async def test_a_request_that_takes_too_much_memory_ends_the_engine_and_names_th
     await engine.aclose()
 
 
-async def test_an_engine_that_the_system_kills_for_its_memory_is_blamed_on_the_request(folder: Path) -> None:
+async def test_an_engine_that_the_system_kills_for_its_memory_is_blamed_on_the_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "OVERHEAD", 128 * 2**20)
     engine = Embedded(folder, memory=2**40, command=STAND_IN)
     alpha = await model(engine)
     await engine.load(alpha, 8192)
@@ -491,7 +494,7 @@ async def test_a_cancelled_run_leaves_the_process_to_the_next(engine: Embedded) 
 PARENT = """
 import psutil, sys, trio
 from pathlib import Path
-from llm_queue.upstream.embedded import Embedded, process
+from llm_queue.upstream.embedded import Embedded, memory, process
 
 async def main():
     engine = Embedded(Path(sys.argv[1]), command=sys.argv[2:])

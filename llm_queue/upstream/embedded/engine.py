@@ -53,9 +53,9 @@ class Embedded:
     ) -> None:
         """``source`` is a GGUF file or a folder of them; callers are told its name, not its path.
 
-        ``memory`` is what the process may take in bytes; None: what the model needs and
-        :data:`~llm_queue.upstream.embedded.memory.BOUND`. ``answer_tokens`` limits the answers to requests that have no
-        limit of their own. ``command`` gets four arguments added: a file, a name, a context size, ``answer_tokens``.
+        ``memory`` is what the process may take in bytes; None: what its model needs, and a bound.
+        ``answer_tokens`` limits answers to requests that have no limit of their own.
+        ``command`` gets four arguments added: a file, a name, a context size, ``answer_tokens``.
         """
         self.url = source.absolute().name
         self._source = source

@@ -15,8 +15,11 @@ from typing import Final, Self
 
 from llm_queue.upstream.embedded.gguf import read_header
 
-BOUND: Final = 2 * 2**30
-"""Bytes above what the model needs: for compute buffers, 256 MiB of old prompts, the libraries, and a large prompt."""
+OVERHEAD: Final = 2**30
+"""Bytes that a process needs for any model: compute buffers, 256 MiB of old prompts, Python and libraries."""
+
+BOUND: Final = 2**30
+"""Bytes that it may take above what it needs, unless the setting says otherwise."""
 
 PART: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 """The end of the name of a model's file that is one of several, without its ending."""
@@ -37,7 +40,7 @@ class Budget:
         :class:`OSError`.
         """
         weights = sum(part.stat().st_size for part in _parts(path))
-        needed = 2 * weights + num_ctx * read_header(path).cache_per_token
+        needed = OVERHEAD + 2 * weights + num_ctx * read_header(path).cache_per_token
         return cls(needed, needed + BOUND if limit is None else limit)
 
 

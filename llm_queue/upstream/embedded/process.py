@@ -138,8 +138,7 @@ class EngineProcess:
 
     def fault(self) -> EngineDied | None:
         """Once it has ended while it worked: the error if that work ended it, None if it was ended from outside."""
-        over = self._most_memory > self._budget.limit
-        if over:
+        if self._over_limit:
             return EngineOutOfMemory(
                 f"The engine took more than {shown(self._budget.limit)} of memory for this request, and was ended. The "
                 "request is not tried again. Ask for less (a simpler JSON schema, a smaller context), or raise "
@@ -164,6 +163,10 @@ class EngineProcess:
             await self.server.aclose()
         self._errors.close()
 
+    @property
+    def _over_limit(self) -> bool:
+        return self._most_memory > self._budget.limit
+
     async def _kill_after(self, seconds: float) -> None:
         await trio.sleep(seconds)
         self._process.kill()
@@ -171,7 +174,7 @@ class EngineProcess:
     async def _watch_memory(self) -> None:
         with suppress(psutil.Error):  # it has ended
             process = psutil.Process(self._process.pid)
-            while self._most_memory <= self._budget.limit:
+            while not self._over_limit:
                 await trio.sleep(MEMORY_CHECK)
                 self._most_memory = max(self._most_memory, process.memory_info().rss)
             self._process.kill()
@@ -191,7 +194,7 @@ class EngineProcess:
             raise LoadFailed("the engine's process said something else than where it is") from None
 
     def _last_words(self) -> str:
-        if self._most_memory > self._budget.limit:
+        if self._over_limit:
             return f"it takes more than {shown(self._budget.limit)} of memory: --engine-memory allows no more"
         size = self._errors.seek(0, 2)
         self._errors.seek(max(0, size - 4 * LAST_WORDS))
