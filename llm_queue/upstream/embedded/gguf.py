@@ -25,6 +25,9 @@ _ARRAY: Final = 9
 _NUMBERS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _INTEGERS: Final = (4, 5, 10, 11)
 
+_FAULTS: Final = (struct.error, KeyError, UnicodeDecodeError, OverflowError, RecursionError)
+"""What a damaged file comes to."""
+
 _CONTEXT: Final = ".context_length"
 _LAYERS: Final = ".block_count"
 _WIDTH: Final = ".embedding_length"
@@ -52,7 +55,7 @@ def read_header(path: Path) -> Header:
     Raises :class:`OSError`.
     """
     found: dict[str, list[int]] = {}
-    with path.open("rb") as file, suppress(struct.error, KeyError, UnicodeDecodeError, OverflowError):
+    with path.open("rb") as file, suppress(*_FAULTS):
         _search(file, found)  # what stands before a fault counts
     return Header(max(found.get(_CONTEXT, [0])) or None, max(0, _cache_per_token(found)))
 

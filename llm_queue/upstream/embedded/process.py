@@ -37,12 +37,6 @@ TerminateProcess, whose callers have these codes."""
 
 T = TypeVar("T")
 
-_FOLDERS: Final = re.compile(
-    r"""(?<=['"])(?:[A-Za-z]:)?[\\/][^'"\n]*[\\/]"""  # in quotes, where it may hold spaces
-    r"""|(?<![\w/:.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s'"]+[\\/])*(?=[^\\/\s'"])"""
-)
-"""The folders of an absolute path."""
-
 
 class _Ready(msgspec.Struct):
     url: str
@@ -199,8 +193,19 @@ class EngineProcess:
         size = self._errors.seek(0, 2)
         self._errors.seek(max(0, size - 4 * LAST_WORDS))
         said = self._errors.read().decode(errors="replace").strip()
-        # Callers read this: names of files they may know, but not where on this machine they are.
-        said = _FOLDERS.sub("", said.replace(self._folder + os.sep, ""))[-LAST_WORDS:]
+        said = without_folders(said, self._folder)[-LAST_WORDS:]
         if "libgomp" in said:
             return f"a library of the system is missing: `apt install libgomp1` brings it ({said.splitlines()[-1]})"
         return said or f"its process ended with code {self._process.returncode} and no word"
+
+
+def without_folders(text: str, folder: str) -> str:
+    """``text`` for callers, who may know the names of files, but not where on this machine they are.
+
+    ``folder`` is a path that may be in it; of others, those are found that have no spaces or stand in quotes.
+    """
+    more = r"""(?:[^\\/\s'"]+[\\/])*"""
+    quoted = r"""(?<=['"])(?:[A-Za-z]:)?[\\/][^'"\n]*[\\/]"""
+    known = rf"""(?<![^\s'"(=]){re.escape(folder + os.sep)}{more}"""
+    plain = rf"""(?<![\w/:.])(?:[A-Za-z]:)?[\\/]{more}(?=[^\\/\s'"])"""
+    return re.sub(f"{quoted}|{known}|{plain}", "", text)
