@@ -64,7 +64,7 @@ async def test_an_engine_that_does_not_let_go_is_killed_and_started_again(
         await give_up(engine, alpha, how)
     assert not children()  # nothing of the old work runs on
     assert await engine.resident() == frozenset()
-    with pytest.raises(UpstreamUnreachable, match="started again"):
+    with pytest.raises(UpstreamUnreachable, match="did not stop"):  # what the log says of it
         await say(engine, alpha)
     await engine.load(alpha, 8192)
     assert (await say(engine, alpha))[1].finish_reason == "stop"
@@ -99,6 +99,8 @@ async def test_a_request_that_takes_too_much_memory_ends_the_engine_and_names_th
     with pytest.raises(EngineOutOfMemory, match=r"more than 256 MiB.*not tried again.*--engine-memory"):
         await say(engine, alpha, "grow")
     assert not children()
+    with pytest.raises(UpstreamUnreachable, match="too much memory"):
+        await say(engine, alpha)
     await engine.load(alpha, 8192)
     assert (await say(engine, alpha))[1].finish_reason == "stop"
     await engine.aclose()

@@ -11,7 +11,15 @@ import msgspec
 import trio
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.errors import Cancelled, ConnectionLost, EngineStuck, LoadFailed, UpstreamRefused, UpstreamUnreachable
+from llm_queue.errors import (
+    Cancelled,
+    ConnectionLost,
+    EngineOutOfMemory,
+    EngineStuck,
+    LoadFailed,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from llm_queue.upstream.embedded.gguf import Header, read_header
 from llm_queue.upstream.embedded.memory import PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
@@ -27,6 +35,9 @@ DEATH: Final = 2.0
 NO_LIMIT: Final = -1
 """Answers may be as long as the context allows; llama.cpp's own default."""
 
+_ENDED: Final = "has ended"
+_DID_NOT_LET_GO: Final = "did not stop working on a request that was given up, and was killed"
+_TOOK_TOO_MUCH: Final = "took too much memory, and was killed"
 _PROJECTOR: Final = "mmproj"
 _NO_EYES: Final = "{} does not support images: the embedded engine serves text only. Ask without pictures."
 
@@ -63,6 +74,7 @@ class Embedded:
         self._answer_tokens = answer_tokens
         self._command = command
         self._process: EngineProcess | None = None
+        self._gone = _ENDED
         self._key: RunnerKey | None = None
         self._files: dict[str, Path] = {}
         self.default_model = next((_name(file) for file in _files(source)), "")
@@ -108,6 +120,7 @@ class Embedded:
                 f"{self.name} could not load {model.name} with num_ctx {num_ctx}: {error.message}"
             ) from error
         self._key = RunnerKey(model.identity, num_ctx)
+        self._gone = _ENDED
 
     async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
         """Ask the process, which serves just this model at this size.
@@ -123,7 +136,7 @@ class Embedded:
             raise UpstreamRefused(_NO_EYES.format(model.name))
         process = self._process
         if process is None or not self._serving or self._key != RunnerKey(model.identity, num_ctx):
-            raise UpstreamUnreachable(f"{self.name}'s process has ended. It is started again.")
+            raise UpstreamUnreachable(f"{self.name}'s process {self._gone}. It is started again.")
         try:
             return await process.watched(lambda: process.server.run(model, num_ctx, request, emit))
         except UpstreamRefused:
@@ -135,10 +148,14 @@ class Embedded:
             fault = process.fault() if not process.alive else None
             await process.end()
             if fault is not None and isinstance(error, ConnectionLost):
+                self._gone = _TOOK_TOO_MUCH if isinstance(fault, EngineOutOfMemory) else _ENDED
                 raise fault from error
             raise
         except BaseException as error:
-            if await process.let_go() or isinstance(error, Cancelled):
+            if await process.let_go():
+                raise
+            self._gone = _DID_NOT_LET_GO
+            if isinstance(error, Cancelled):
                 raise
             raise EngineStuck from None
 
