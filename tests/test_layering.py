@@ -41,9 +41,11 @@ HOUSE = {
     "simulate": room("core"),
     "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
     "upstream.choose": room("errors settings upstream"),
-    "dispatch": room("errors settings core wire.shapes upstream.protocol upstream.catalog", others="structlog trio"),
+    "dispatch": room(
+        "errors settings core wire.shapes upstream.protocol upstream.catalog", others="msgspec structlog trio"
+    ),
     "web": room(
-        "errors settings core.jobs wire upstream.protocol dispatch.tickets",
+        "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
         others="msgspec outcome psutil quart quart_trio trio werkzeug",
     ),
     "web.listener": room("errors wire.callers.openai", others="h11 hypercorn trio"),

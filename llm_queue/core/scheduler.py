@@ -178,6 +178,7 @@ class Scheduler:
         job, seconds = occupant.job, now - occupant.since
         seat.worked(now)
         job.run_seconds += seconds
+        job.committed = job.committed or event.committed
         self._order.bill(seat.turn, job, seconds)
         if event.surprise_load:
             self.counts.surprise_loads += 1
@@ -189,7 +190,7 @@ class Scheduler:
         else:
             seat.took_work()
 
-        state, error = _verdict(event, job, self.limits.max_attempts)
+        state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
             self._end(job, state, error, now)
             return
@@ -264,6 +265,7 @@ class Scheduler:
         key = job.key
         assert key is not None
         job.picked = True
+        job.busy_since = now
         self._stop_patience(job)
         if key in seat.resident:
             self._order.serve(seat.turn, job)
@@ -279,6 +281,7 @@ class Scheduler:
         occupant, self.seat.slot = self.seat.slot, None
         assert occupant is not None
         assert (occupant.job, occupant.loading) == (job, loading), "the slot was not its own"
+        job.busy_since = None
         return occupant
 
     def _watch_outage(self, now: float) -> None:
@@ -286,17 +289,17 @@ class Scheduler:
         if outage is not None:
             outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
             if outage.given_up and self.waiting:
-                self._give_up(now)
+                self._give_up(outage, now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
 
     def _gives_up_at(self, outage: Outage) -> float:
         return outage.since + (self.limits.outage_wait if self.seat.seen else self.limits.first_outage_wait)
 
-    def _give_up(self, now: float) -> None:
+    def _give_up(self, outage: Outage, now: float) -> None:
         for job in list(self.waiting_jobs()):
             self._drop(job)
-            self._end(job, State.FAILED, UpstreamUnreachable(), now)
+            self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
 
     def _begin_outage(self, now: float, reason: str) -> None:
         self.counts.outages += self.seat.begin_outage(now, reason)

@@ -23,7 +23,7 @@ from llm_queue.web.service import Service
 from llm_queue.web.stream import EventStream, first_items
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.wire.callers.openai import ChatEncoder, ParsedChat, RequestLimits, lane_name, parse_chat, tier_name
-from llm_queue.wire.shapes import Completion, Delta, fold
+from llm_queue.wire.shapes import Completion
 
 logger = logging.getLogger("llm_queue.web")
 
@@ -173,16 +173,12 @@ def _max_wait(request: Request, default: float | None) -> float | None:
 
 
 async def _whole(ticket: Ticket, encoder: ChatEncoder) -> Response:
-    deltas: list[Delta] = []
-    while True:
-        for item in await ticket.receive():
-            if isinstance(item, Completion):
-                response = Response(encoder.whole(fold(deltas, item)), content_type="application/json")
-                response.headers.update(job_headers(ticket.job))
-                if _was_cut(ticket.job, item):
-                    response.headers["X-LLM-Queue-Truncated"] = "maybe"
-                return response
-            deltas.append(item)
+    answer = await ticket.whole()
+    response = Response(encoder.whole(answer), content_type="application/json")
+    response.headers.update(job_headers(ticket.job))
+    if _was_cut(ticket.job, answer.completion):
+        response.headers["X-LLM-Queue-Truncated"] = "maybe"
+    return response
 
 
 async def _stream(ticket: Ticket, encoder: ChatEncoder) -> Response:

@@ -219,7 +219,7 @@ MUTANTS = [
     Mutant(
         "max wait goes on after the pick",
         "core/scheduler.py",
-        "        job.picked = True\n        self._stop_patience(job)\n",
+        "        job.busy_since = now\n        self._stop_patience(job)\n",
         "",
     ),
     Mutant(

@@ -6,19 +6,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from llm_queue.core.jobs import Job
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.counts import Counts
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.seat import Seat
+from llm_queue.dispatch.status import JobReport, Status, line_status, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import ModelNotFound, QueueError
 from llm_queue.settings import Settings
+from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
+from llm_queue.wire.shapes import ChatRequest
 
 
 @dataclass
@@ -66,7 +71,7 @@ class FakeLine:
         if self.error:
             raise self.error
         job = Job(f"job_{len(self.tickets)}", submission.lane, submission.client, "sha", 8192, 0, 10.0)
-        ticket = Ticket(job, submission, leave=lambda: self.leave(job.id), place=lambda: self.where)
+        ticket = Ticket(job, submission, leave=lambda _: self.leave(job.id), place=lambda: self.where)
         self.tickets.append(ticket)
         self.submitted.set()
         self.script(ticket)
@@ -79,11 +84,17 @@ class FakeLine:
     def readiness(self) -> str | None:
         return self.reason
 
-    def find(self, job_id: str) -> dict[str, Any] | None:
-        return {"id": job_id} if job_id == "job_0" else None
+    def find(self, job_id: str) -> JobReport | None:
+        if job_id != "job_0":
+            return None
+        job = Job(job_id, Lane.NORMAL, "cron", "sha", 8192, 0, 10.0)
+        return report(job, Submission(request=ChatRequest("small", ()), model=Model("small", "sha")), now=11.5)
 
-    def status(self) -> dict[str, Any]:
-        return {"waiting": 0}
+    def status(self) -> Status:
+        seat = Seat(ContextSizes(8192, 8192), now=0.0)
+        return line_status(
+            ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=(), rejected={}, unknown_lanes=0
+        )
 
     def rejected(self, error: QueueError, client: str) -> None:
         self.refused.append((error.code, client))

@@ -38,8 +38,9 @@ def says(*words: str, completion: Completion | None = None) -> Any:
         job = ticket.job
         job.key = RunnerKey("sha", 8192)
         job.move(State.RUNNING, 12.5)
+        job.busy_since = 12.5
         job.load_seconds = 0.5
-        ticket.settle(completion or Completion("stop", 10, 2), [Delta(content=word) for word in words])
+        ticket.settle(completion or Completion("stop", 10, 2), Delta(content="".join(words)))
 
     return script
 
@@ -242,8 +243,11 @@ async def test_health_is_plain_and_ready_has_a_reason(line: Any) -> None:
 
 
 async def test_the_queue_and_its_jobs_can_be_looked_at(line: Any) -> None:
-    assert (await get(line, "/queue"))[:2] == (200, {"waiting": 0})
-    assert (await get(line, "/queue/jobs/job_0"))[:2] == (200, {"id": "job_0"})
+    status, queue = (await get(line, "/queue"))[:2]
+    assert (status, queue["waiting"], queue["jobs"]) == (200, {"interactive": 0, "normal": 0, "background": 0}, [])
+    status, job = (await get(line, "/queue/jobs/job_0"))[:2]
+    assert (status, job["job"], job["state"], job["wait_s"]) == (200, "job_0", "queued", 1.5)
+    assert "error" not in job
     assert (await get(line, "/queue/jobs/job_1"))[0] == 404
 
 
