@@ -27,7 +27,7 @@ from llm_queue.core.scheduler import Scheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.observe import FinishedJobs, Observer, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
-from llm_queue.errors import Cancelled, Draining, LineFull, QueueError, UpstreamUnreachable
+from llm_queue.errors import Draining, LineFull, QueueError, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Upstream
@@ -100,7 +100,10 @@ class Dispatcher:
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
             size=submission.size,
         )
-        leave = partial(self._post, Left(job, Cancelled("The caller left.")))
+
+        def leave(error: QueueError) -> None:
+            self._post(Left(job, error))
+
         ticket = Ticket(job, submission, leave=leave, place=partial(self._place, job))
         self._entries[job.id] = Entry(job, ticket, submission, model)
         self._entering += 1

@@ -90,9 +90,6 @@ class JobLog(NullObserver):
         self._log = structlog.get_logger("llm_queue")
         self._upstream = f"{upstream_name} at {upstream_url}"
 
-    def rejected(self, error: QueueError, client: str) -> None:
-        self._log.info("rejected", client=client, code=error.code, status=error.http_status)
-
     def load_ended(self, job: Job, key: RunnerKey, error: QueueError | None, seconds: float) -> None:
         if error is None:
             self._log.info("loaded", job=job.id, num_ctx=key.num_ctx, load_s=round(seconds, 3))
@@ -110,7 +107,7 @@ class JobLog(NullObserver):
             fields["completion_tokens"] = completion.completion_tokens
             fields["finish"] = completion.finish_reason
         if error is not None:
-            fields["error"] = error.message
+            fields["code"], fields["error"] = error.code, error.message
         level = self._log.info if job.state in (State.SUCCEEDED, State.CANCELLED) else self._log.warning
         level("done" if error is None else job.state.value, **{k: v for k, v in fields.items() if k != "state"})
 
@@ -134,6 +131,9 @@ class FinishedJobs(NullObserver):
 
     def ended(self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None) -> None:
         assert job.ended_at is not None
-        self._reports[job.id] = report(job, submission, job.ended_at) | {"error": error.message if error else None}
+        self._reports[job.id] = report(job, submission, job.ended_at) | {
+            "code": error.code if error else None,
+            "error": error.message if error else None,
+        }
         while len(self._reports) > self._most:
             self._reports.popitem(last=False)

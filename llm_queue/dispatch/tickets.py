@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from llm_queue.core.jobs import Job, Lane
-from llm_queue.errors import QueueError, ReaderTooSlow
+from llm_queue.errors import Cancelled, QueueError, ReaderTooSlow
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import ChatRequest, Completion, Delta
 
@@ -59,7 +59,7 @@ class Ticket:
     """
 
     def __init__(
-        self, job: Job, submission: Submission, *, leave: Callable[[], None], place: Callable[[], Place]
+        self, job: Job, submission: Submission, *, leave: Callable[[QueueError], None], place: Callable[[], Place]
     ) -> None:
         self.job = job
         self.submission = submission
@@ -98,12 +98,12 @@ class Ticket:
             received.append(item)
         return received
 
-    def close(self) -> None:
-        """The caller is gone, or has all it wanted."""
+    def close(self, error: QueueError | None = None) -> None:
+        """The caller is gone, or has all it wanted. ``error`` is what a job that has not ended ends with."""
         if not self._closed:
             self._closed = True
             if not self._settled:
-                self._leave()
+                self._leave(error or Cancelled("The caller left."))
 
     # --- the dispatcher's side ---
 
