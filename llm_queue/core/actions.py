@@ -1,4 +1,7 @@
-"""What the scheduler tells the dispatcher to do. Whatever happens to a job is among these, in its order."""
+"""What the scheduler tells the dispatcher to do. Whatever happens to a job is among these, in its order.
+
+``seat`` is the id of the seat whose upstream is meant.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ class StartLoad:
 
     job: Job
     key: RunnerKey
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class StartAttempt:
 
     job: Job
     key: RunnerKey
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Abort:
 
     job: Job
     error: QueueError
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +65,14 @@ class Probe:
     Answer with :class:`~llm_queue.core.events.ProbeEnded`.
     """
 
+    seat: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class AskResident:
     """Ask what is loaded; answer with :class:`~llm_queue.core.events.ResidentReported`."""
+
+    seat: int = 0
 
 
 Action = StartLoad | StartAttempt | Abort | Requeued | Settle | Probe | AskResident

@@ -65,6 +65,7 @@ class LoadEnded:
     outcome: Outcome
     error: QueueError | None = None
     reported: frozenset[RunnerKey] | None = None
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class AttemptEnded:
     outcome: Outcome
     error: QueueError | None = None
     surprise_load: bool = False
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class ProbeEnded:
     failure: QueueError | None
     reported: frozenset[RunnerKey] = frozenset()
     resolved: Mapping[str, Resolved | QueueError] = field(default_factory=dict)
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class ResidentReported:
     """The upstream was asked what it has loaded, and said ``reported`` (None: it did not say)."""
 
     reported: frozenset[RunnerKey] | None
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +116,7 @@ class Stopped:
     error: QueueError
 
 
-Event = Submitted | Left | LoadEnded | AttemptEnded | ProbeEnded | ResidentReported | DrainBegan | Stopped
+SeatEvent = LoadEnded | AttemptEnded | ProbeEnded | ResidentReported
+"""The events of one upstream; ``seat`` is the id of its seat."""
+
+Event = Submitted | Left | SeatEvent | DrainBegan | Stopped

@@ -22,8 +22,8 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.records import RetryLimits
-from llm_queue.core.scheduler import Scheduler
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.observe import FinishedJobs, Observer, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
@@ -55,9 +55,9 @@ class Dispatcher:
         floor, ceiling = (settings.num_ctx, settings.num_ctx_ceiling) if upstream.chooses_context else (0, 0)
         self._contexts = ContextSizes(floor, ceiling)
         rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
-        self._line = TurnOrder(rules, self._contexts)
         limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
-        self._scheduler = Scheduler(self._line, self._contexts, limits, _now())
+        self._seat = Seat(self._contexts, _now())
+        self._scheduler = Scheduler(TurnOrder(rules, self._contexts), self._seat, limits)
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
         self._entries: dict[str, Entry] = {}
         self._attempts = Attempts(settings, self.catalog)
@@ -115,8 +115,8 @@ class Dispatcher:
         """None if a job that came now could be served; else why not."""
         if self._draining:
             return "the service is shutting down"
-        if self._scheduler.outage is not None:
-            return f"{self.upstream.name} at {self.upstream.url} is not there: {self._scheduler.outage.reason}"
+        if self._seat.outage is not None:
+            return f"{self.upstream.name} at {self.upstream.url} is not there: {self._seat.outage.reason}"
         return None
 
     def find(self, job_id: str) -> dict[str, Any] | None:
@@ -131,7 +131,7 @@ class Dispatcher:
 
     def status(self) -> dict[str, Any]:
         """The line as a whole; ``jobs`` has the first of those that live, in about the order of their turns."""
-        scheduler, counts, slot = self._scheduler, self._scheduler.counts, self._scheduler.slot
+        scheduler, counts, slot, hold = self._scheduler, self._scheduler.counts, self._seat.slot, self._seat.hold
         waiting = {lane.label: 0 for lane in Lane}
         for job in scheduler.waiting_jobs():
             waiting[job.lane.label] += 1
@@ -143,8 +143,8 @@ class Dispatcher:
             "slot": None
             if slot is None
             else {"job": slot.job.id, "phase": "loading" if slot.loading else "running", "client": slot.job.client},
-            "held": scheduler.held_until is not None,
-            "held_for": scheduler.held_for,
+            "held": hold is not None,
+            "held_for": hold.client if hold is not None else None,
             "jobs": self._jobs(),
             "ended": {state.value: number for state, number in counts.ended.items()},
             "loads": counts.loads,
@@ -155,8 +155,8 @@ class Dispatcher:
             "retries": counts.retries,
             "outages": counts.outages,
             "unknown_lanes": self._unknown_lanes,
-            "holds": self._line.holds,
-            "held_seconds": round(self._line.held_seconds, 3),
+            "holds": self._seat.turn.holds,
+            "held_seconds": round(self._seat.turn.held_seconds, 3),
         }
 
     def rejected(self, error: QueueError, client: str) -> None:
@@ -230,7 +230,7 @@ class Dispatcher:
                 submission = self._entries[job.id].submission
                 self._observe(lambda observer: observer.queued(job, submission))
             case LoadEnded(job, _, error):
-                slot = self._scheduler.slot
+                slot = self._seat.slot
                 assert slot is not None
                 key, seconds = slot.key, now - slot.since
                 self._observe(lambda observer: observer.load_ended(job, key, error, seconds))
@@ -285,7 +285,7 @@ class Dispatcher:
     def _refuse(self, submission: Submission) -> None:
         if self._draining:
             raise Draining(retry_after=5)
-        outage = self._scheduler.outage
+        outage = self._seat.outage
         if outage is not None and outage.given_up:
             raise UpstreamUnreachable(outage.reason)
         waiting = self._scheduler.waiting + self._entering
@@ -304,7 +304,7 @@ class Dispatcher:
         return max(1, min(60, math.ceil(jobs * self._usual_run)))
 
     def _place(self, job: Job) -> Place:
-        now, slot = _now(), self._scheduler.slot
+        now, slot = _now(), self._seat.slot
         if slot is not None and slot.job is job:
             return Place(0, None, loading=slot.loading)
         if now >= self._places[0] + PLACES_KEPT:
@@ -314,7 +314,7 @@ class Dispatcher:
 
     def _in_order(self) -> list[Job]:
         """Who waits, about as they will go: by lane, those that need no load first, the clients in turn, by arrival."""
-        slot, resident = self._scheduler.slot, self._line.resident
+        slot, resident = self._seat.slot, self._seat.resident
         waiting = [job for job in self._scheduler.waiting_jobs() if slot is None or job is not slot.job]
         waiting.sort(key=attrgetter("arrival"))
         had = Counter([(slot.job.lane, slot.job.client)] if slot is not None else [])
@@ -325,13 +325,13 @@ class Dispatcher:
         return sorted(waiting, key=lambda job: ranks[job.id])
 
     def _jobs(self) -> list[dict[str, Any]]:
-        slot = self._scheduler.slot
+        slot = self._seat.slot
         first = [] if slot is None else [slot.job]
         shown = enumerate([*first, *self._in_order()][:JOBS_SHOWN], start=1 - len(first))
         return [self._job_status(job, place) for place, job in shown if job.id in self._entries]
 
     def _job_status(self, job: Job, place: int) -> dict[str, Any]:
-        slot, submission = self._scheduler.slot, self._entries[job.id].submission
+        slot, submission = self._seat.slot, self._entries[job.id].submission
         state, waited_until = job.state.value, _now()
         if slot is not None and slot.job is job:
             state = "loading" if slot.loading else "running"
@@ -342,14 +342,14 @@ class Dispatcher:
             "lane": job.lane.label,
             "model": submission.model.name if submission.model else submission.request.model,
             "num_ctx": job.key.num_ctx if job.key else None,
-            "resident": job.key in self._line.resident,
+            "resident": job.key in self._seat.resident,
             "state": state,
             "place": place,
             "waited_s": round(max(0.0, waited_until - job.submitted_at - job.run_seconds), 3),
         }
 
     def _note_upstream(self) -> None:
-        outage = self._scheduler.outage
+        outage = self._seat.outage
         if outage is not None and not outage.failed_probes:
             return  # nobody knows yet
         there = outage is None

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Hold, Order
+from llm_queue.core.order import Order
+from llm_queue.core.turn import Hold, Turn
 
 
 class Simple:
@@ -18,7 +19,6 @@ class Simple:
     """
 
     def __init__(self, contexts: ContextSizes, *, lanes: bool, grouping: bool) -> None:
-        self.resident: frozenset[RunnerKey] = frozenset()
         self._contexts = contexts
         self._lanes = lanes
         self._grouping = grouping
@@ -35,18 +35,19 @@ class Simple:
     def remove(self, job: Job) -> None:
         del self._waiting[job.id]
 
-    def choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
-        return min(self._waiting.values(), key=self._rank, default=None)
+    def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
+        def rank(job: Job) -> tuple[int, bool, int]:
+            return (job.lane if self._lanes else 0, self._grouping and job.key not in turn.resident, job.arrival)
 
-    def _rank(self, job: Job) -> tuple[int, bool, int]:
-        return (job.lane if self._lanes else 0, self._grouping and job.key not in self.resident, job.arrival)
+        return min(self._waiting.values(), key=rank, default=None)
 
-    def serve(self, job: Job) -> None:
+    def serve(self, turn: Turn, job: Job) -> None:
         self.remove(job)
 
-    def bill(self, job: Job, seconds: float) -> None: ...
-    def load_ended(self, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool) -> None: ...
-    def unbind(self) -> None: ...
+    def bill(self, turn: Turn, job: Job, seconds: float) -> None: ...
+    def load_ended(
+        self, turn: Turn, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool
+    ) -> None: ...
     def arrives(self, job: Job, now: float) -> None: ...
     def leaves(self, job: Job, now: float, *, answered: bool) -> None: ...
 

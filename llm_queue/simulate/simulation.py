@@ -20,8 +20,8 @@ from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, 
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order, OrderRules, TurnOrder
-from llm_queue.core.records import RetryLimits
-from llm_queue.core.scheduler import Scheduler
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
 
 Seconds = Callable[[random.Random], float]
 """Draws one duration."""
@@ -123,8 +123,9 @@ class Simulation:
         self._seconds = seconds
         self._draw = random.Random(seed)  # noqa: S311 - made-up durations, and the same ones every time
         contexts = ContextSizes(1, 1 << 30)
-        self._order = order(contexts) if order else TurnOrder(rules or OrderRules(), contexts)
-        self._scheduler = Scheduler(self._order, contexts, RetryLimits(), now=0.0)
+        ours = order(contexts) if order else TurnOrder(rules or OrderRules(), contexts)
+        self._seat = Seat(contexts, now=0.0)
+        self._scheduler = Scheduler(ours, self._seat, RetryLimits())
         self._now = 0.0
         self._serial = itertools.count()
         self._events: list[tuple[float, int, Callable[[], list[Action]]]] = []
@@ -148,8 +149,7 @@ class Simulation:
         result.loads = self._scheduler.counts.loads
         result.bound += len(self._keys) * self._load(self._draw)
         result.useful /= min(self._seconds, max(result.finished_at, 1e-9))
-        if isinstance(self._order, TurnOrder):
-            result.holds, result.held_seconds = self._order.holds, self._order.held_seconds
+        result.holds, result.held_seconds = self._seat.turn.holds, self._seat.turn.held_seconds
         return result
 
     # --- what happens ---
@@ -204,7 +204,7 @@ class Simulation:
                 case Probe():
                     self._at(self._now, partial(self._scheduler.handle, ProbeEnded(None), self._now))
                 case AskResident():
-                    reported = ResidentReported(self._order.resident)
+                    reported = ResidentReported(self._seat.resident)
                     self._at(self._now, partial(self._scheduler.handle, reported, self._now))
                 case Abort() | Requeued():
                     raise AssertionError("nobody leaves and nothing breaks in a simulation")

@@ -22,8 +22,8 @@ from llm_queue.core.events import AttemptEnded, Left, Outcome, ProbeEnded, Submi
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.records import RetryLimits
-from llm_queue.core.scheduler import Scheduler
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
 from llm_queue.errors import Cancelled
 from tests.e2e.conftest import Ollama, Service
 
@@ -40,7 +40,7 @@ class Core:
         self._serial = 0
         self.now = 0.0
         contexts = ContextSizes(8192, 65536)
-        self.scheduler = Scheduler(TurnOrder(OrderRules(), contexts), contexts, RetryLimits(), self.now)
+        self.scheduler = Scheduler(TurnOrder(OrderRules(), contexts), Seat(contexts, self.now), RetryLimits())
         self.scheduler.tick(self.now)
         resident = frozenset({RunnerKey("m0", 8192), RunnerKey("m1", 8192)})
         self.scheduler.handle(ProbeEnded(None, resident), self.now)
@@ -77,8 +77,9 @@ class Core:
     def pick(self) -> None:
         """The one that runs has its answer, and the next one starts."""
         self.now += 0.01
-        assert self.scheduler.slot is not None
-        actions = self.scheduler.handle(AttemptEnded(self.scheduler.slot.job, Outcome.SUCCEEDED), self.now)
+        slot = self.scheduler.seat.slot
+        assert slot is not None
+        actions = self.scheduler.handle(AttemptEnded(slot.job, Outcome.SUCCEEDED), self.now)
         assert any(isinstance(action, StartAttempt | StartLoad) for action in actions)
 
 

@@ -22,8 +22,8 @@ from llm_queue.core.events import (
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.records import RetryLimits
-from llm_queue.core.scheduler import Scheduler
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
 from llm_queue.errors import Cancelled, QueueError, UpstreamUnreachable
 
 FLOOR = 8192
@@ -55,7 +55,9 @@ class Driver:
         self.now = 1000.0
         self.contexts = ContextSizes(FLOOR, CEILING)
         self.line = TurnOrder(rules or OrderRules(), self.contexts)
-        self.scheduler = Scheduler(self.line, self.contexts, limits or RetryLimits(), self.now)
+        self.seat = Seat(self.contexts, self.now)
+        self.turn = self.seat.turn
+        self.scheduler = Scheduler(self.line, self.seat, limits or RetryLimits())
         self.room = room
         self.reported: list[RunnerKey] = list(resident)
         self.log: list[Action] = []
@@ -119,13 +121,14 @@ class Driver:
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:
         """Do all that is to be done, holds included."""
-        while self.loading or self.running or self.scheduler.held_until is not None:
+        while self.loading or self.running or self.holding:
             if self.loading:
                 self.load(load)
             elif self.running:
                 self.run(run)
             else:
-                self.wait(self.scheduler.held_until - self.now if self.scheduler.held_until else 0.0)
+                assert self.seat.hold is not None
+                self.wait(self.seat.hold.until - self.now)
 
     def wait(self, seconds: float) -> None:
         """Time passes; whatever is due on the way happens."""
@@ -162,7 +165,13 @@ class Driver:
 
     @property
     def holding(self) -> bool:
-        return self.scheduler.held_until is not None
+        return self.seat.hold is not None
+
+    def switch_cost(self) -> float:
+        return self.line.switch_cost(self.turn)
+
+    def turn_length(self) -> float:
+        return self.line.turn_length(self.turn)
 
     def error(self, job: Job) -> QueueError | None:
         (error,) = self.settled[job.id]

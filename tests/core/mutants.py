@@ -39,12 +39,12 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
-    Mutant("a turn never ends", "core/order.py", "over = self.turn_used >= self.turn_length()", "over = False"),
+    Mutant("a turn never ends", "core/order.py", "over = turn.used >= self.turn_length(turn)", "over = False"),
     Mutant(
         "a load does not begin a new turn",
-        "core/order.py",
-        "            self._cold = key\n            self.turn_used = 0.0\n",
-        "            self._cold = key\n",
+        "core/turn.py",
+        "        self.used = 0.0\n",
+        "",
     ),
     Mutant(
         "a turn is capped by the wait alone",
@@ -67,8 +67,8 @@ MUTANTS = [
     Mutant(
         "the turn's end asks only keys that need a load",
         "core/order.py",
-        "here = [] if over else [key for key in wanted if key in self.resident]",
-        "here = [key for key in wanted if (key in self.resident) is not over]",
+        "here = [] if over else [key for key in wanted if key in turn.resident]",
+        "here = [key for key in wanted if (key in turn.resident) is not over]",
     ),
     Mutant(
         "a hold has no bound",
@@ -84,18 +84,18 @@ MUTANTS = [
     ),
     Mutant("held for who thinks long", "core/order.py", "if habit.worth_holding(cost):", "if habit.thinks:"),
     Mutant("held while a higher lane waits", "core/order.py", " or habit.lane > chosen.lane:", ":"),
-    Mutant("a cold start costs nothing", "core/order.py", "min(self._lost) if", "0.0 if"),
-    Mutant("a long job is a cold start", "core/order.py", "min(self._lost) if", "max(self._lost) if"),
+    Mutant("a cold start costs nothing", "core/costs.py", "min(self.losses) if", "0.0 if"),
+    Mutant("a long job is a cold start", "core/costs.py", "min(self.losses) if", "max(self.losses) if"),
     Mutant(
-        "a cold start costs more than its load", "core/order.py", "min(max(0.0, lost), self.load)", "max(0.0, lost)"
+        "a cold start costs more than its load", "core/costs.py", "min(max(0.0, loss), self.load)", "max(0.0, loss)"
     ),
     Mutant("held for a larger context", "core/order.py", "if model == chosen.model or ", "if "),
     Mutant("held while draining", "core/scheduler.py", "may_hold=not self.draining", "may_hold=True"),
-    Mutant("held time is not counted to the turn", "core/order.py", "            self.turn_used += seconds\n", ""),
+    Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(
-        "an outage is held time", "core/order.py", "min(now, before.until) - self._held_since", "now - self._held_since"
+        "an outage is held time", "core/turn.py", "min(now, before.until) - self.held_since", "now - self.held_since"
     ),
-    Mutant("a load is not bound", "core/order.py", "self._bound = job if job_waits else None", "self._bound = None"),
+    Mutant("a load is not bound", "core/turn.py", "        self.bound = bound\n", "        self.bound = None\n"),
     Mutant("the bound job waits for ever", "core/order.py", "passed_over < self.rules.lane_burst", "passed_over >= 0"),
     Mutant(
         "the burst count is not reset by a pick",
@@ -158,8 +158,8 @@ MUTANTS = [
     Mutant(
         "the slot is free when the abort is sent",
         "core/scheduler.py",
-        "            self._actions.append(Abort(job, error))",
-        "            self._actions.append(Abort(job, error))\n            self.slot = None",
+        "            self._actions.append(Abort(job, error, self.seat.id))",
+        "            self._actions.append(Abort(job, error, self.seat.id))\n            self.seat.slot = None",
     ),
     Mutant(
         "repeated after the caller saw a part",
@@ -180,10 +180,12 @@ MUTANTS = [
         "job.cancel_requested or outcome is Outcome.CANCELLED",
         "outcome is Outcome.CANCELLED",
     ),
-    Mutant("repeated once too often", "core/scheduler.py", "job.attempts < self.limits", "job.attempts <= self.limits"),
+    Mutant(
+        "repeated once too often", "core/scheduler.py", "job.attempts < max_attempts", "job.attempts <= max_attempts"
+    ),
     Mutant(
         "a failed load is tried again at once",
-        "core/scheduler.py",
+        "core/seat.py",
         "self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)",
         "pass",
     ),
@@ -200,7 +202,7 @@ MUTANTS = [
         "an outage never ends for who comes late",
         "core/scheduler.py",
         "if outage.given_up and self.waiting:",
-        "if outage.given_up and self.waiting and not self.seen_upstream:",
+        "if outage.given_up and self.waiting and not self.seat.seen:",
     ),
     Mutant(
         "max wait is looked at only at the pick",
@@ -214,12 +216,17 @@ MUTANTS = [
         "        self._stop_patience(job)\n        self.counts",
         "        self.counts",
     ),
-    Mutant("max wait goes on after the pick", "core/scheduler.py", "        self._set_picked(job)\n", ""),
+    Mutant(
+        "max wait goes on after the pick",
+        "core/scheduler.py",
+        "        job.picked = True\n        self._stop_patience(job)\n",
+        "",
+    ),
     Mutant(
         "a busy upstream is asked without a pause",
-        "core/scheduler.py",
-        "self._busy_until = now + self._busy_delay",
-        "self._busy_until = now",
+        "core/seat.py",
+        "self.busy_until = now + self._busy_delay",
+        "self.busy_until = now",
     ),
     Mutant(
         "a stop leaves the line as it is",

@@ -11,7 +11,7 @@ from llm_queue.core.actions import Action, Settle, StartAttempt, StartLoad
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules
-from llm_queue.core.records import RetryLimits
+from llm_queue.core.scheduler import RetryLimits
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 
@@ -38,12 +38,12 @@ class Watched(Driver):
                 assert action.job.state.ended
                 assert action.job.id not in self.settled, "settled twice"
             if isinstance(action, StartAttempt | StartLoad):
-                assert not self.probing or self.scheduler.outage is None
+                assert not self.probing or self.seat.outage is None
                 assert not self.asking, "started while it was unknown what is resident"
         super().act(actions)
 
     def _count(self, picked: Job) -> None:
-        ready = {job.lane for job in self.line.waiting() if job.key in self.line.resident}
+        ready = {job.lane for job in self.line.waiting() if job.key in self.turn.resident}
         present = {job.lane for job in self.line.waiting()}
         for lane in Lane:
             if lane is picked.lane or lane not in present:
@@ -211,7 +211,7 @@ class TheLine(RuleBasedStateMachine):
 
     @property
     def outage_given_up(self) -> bool:
-        outage = self.driver.scheduler.outage
+        outage = self.driver.seat.outage
         return outage is not None and outage.given_up
 
     @invariant()
@@ -238,7 +238,7 @@ class TheLine(RuleBasedStateMachine):
 
     @invariant()
     def the_slot_holds_what_is_in_flight_and_nothing_else(self) -> None:
-        slot, driver = self.driver.scheduler.slot, self.driver
+        slot, driver = self.driver.seat.slot, self.driver
         assert (slot is None) is driver.free
         if slot is not None:
             action = driver.loading if slot.loading else driver.running
@@ -250,27 +250,27 @@ class TheLine(RuleBasedStateMachine):
         driver, scheduler = self.driver, self.driver.scheduler
         if not driver.free or not scheduler.waiting or driver.asking:
             return
-        if scheduler.outage is not None:
+        if driver.seat.outage is not None:
             assert driver.probing or scheduler.wake_at() is not None
-            assert not scheduler.outage.given_up, "it waits for nothing"
+            assert not driver.seat.outage.given_up, "it waits for nothing"
             return
         wake_at = scheduler.wake_at()
         assert wake_at is not None, "it sleeps for ever"
-        assert scheduler._busy_until is not None or driver.holding
+        assert driver.seat.busy_until is not None or driver.holding
         if driver.holding:
-            hold = driver.line._hold
+            hold = driver.turn.hold
             assert hold is not None
             assert not scheduler.draining
-            assert hold.key in driver.line.resident
-            assert driver.now < hold.until <= driver.now + driver.line.switch_cost() / 2 + 1e-6
+            assert hold.key in driver.turn.resident
+            assert driver.now < hold.until <= driver.now + driver.switch_cost() / 2 + 1e-6
             left_at = driver.line._habits._habits[hold.client, hold.key.model].left_at
             assert left_at is not None
-            assert hold.until <= left_at + driver.line.switch_cost() / 2 + 1e-6
-            left = driver.line.turn_length() - driver.line.turn_used - (hold.until - driver.line._held_since)
+            assert hold.until <= left_at + driver.switch_cost() / 2 + 1e-6
+            left = driver.turn_length() - driver.turn.used - (hold.until - driver.turn.held_since)
             assert left >= -1e-6, "held beyond the turn"
             assert min(job.lane for job in driver.line.waiting()) >= hold.lane
             highest = [job for job in driver.line.waiting() if job.lane == min(j.lane for j in driver.line.waiting())]
-            assert not any(job.key in driver.line.resident for job in highest), "held while somebody could go"
+            assert not any(job.key in driver.turn.resident for job in highest), "held while somebody could go"
 
     @invariant()
     def it_wants_to_be_woken_later_and_not_now(self) -> None:
@@ -306,7 +306,7 @@ class TheLine(RuleBasedStateMachine):
                 driver.load(0.1)
             elif driver.running:
                 driver.run(0.1)
-            elif scheduler.waiting or scheduler.outage is not None:
+            elif scheduler.waiting or driver.seat.outage is not None:
                 wake_at = scheduler.wake_at()
                 assert wake_at is not None, "the drain never ends"
                 driver.wait(wake_at - driver.now)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_queue.core.costs import FIRST_GUESS
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import FIRST_GUESS, OrderRules
+from llm_queue.core.order import OrderRules
 from tests.core.driver import FLOOR, Driver, key
 
 INTERACTIVE, NORMAL, BACKGROUND = Lane
@@ -121,7 +122,7 @@ def test_an_overdue_lane_waits_for_the_end_of_the_turn_only_if_it_needs_a_load()
     for _ in range(20):
         driver.submit("i", lane=INTERACTIVE)
     driver.submit("n", "other")
-    turn = driver.line.turn_length()
+    turn = driver.turn_length()
     driver.work(run=1.0)
     assert turn == 2 * FIRST_GUESS
     assert turns(driver.ran)[:2] == [("i", 6), ("n", 1)]
@@ -200,20 +201,20 @@ def test_a_turn_is_as_long_as_its_rule_says(cost: float, factor: float, switch_w
     driver = Driver(rules=OrderRules(turn_factor=factor, switch_wait=switch_wait))
     driver.submit("a", "a")
     driver.load(cost)
-    assert driver.line.turn_length() == turn
+    assert driver.turn_length() == turn
 
 
 def test_the_largest_cost_among_the_wanted_counts_and_a_guess_before_one_was_measured() -> None:
     driver = Driver()
     driver.submit("a", "a")
-    assert driver.line.switch_cost() == FIRST_GUESS
+    assert driver.switch_cost() == FIRST_GUESS
     driver.load(0.5)
-    assert driver.line.switch_cost() == 0.5
+    assert driver.switch_cost() == 0.5
     driver.submit("b", "b")
-    assert driver.line.switch_cost() == FIRST_GUESS
+    assert driver.switch_cost() == FIRST_GUESS
     driver.run()
     driver.load(7.0)
-    assert driver.line.switch_cost() == 7.0
+    assert driver.switch_cost() == 7.0
 
 
 def test_after_a_turn_the_key_that_waited_longest_is_next() -> None:
@@ -281,7 +282,7 @@ def test_a_raise_does_not_put_a_model_behind_one_that_has_waited_for_less_time()
     driver.submit("z", "z")
     driver.submit("a", "a")
     late = driver.submit("c", "c")
-    driver.line.resident = frozenset([key("z")])
+    driver.turn.resident = frozenset([key("z")])
     driver.contexts.adopt([key("a", 16384)])
     driver.line.rekey("a")
     driver.run(30.0)
@@ -312,8 +313,8 @@ def test_the_slot_is_kept_for_a_program_that_is_about_to_ask_again() -> None:
     assert not driver.holding
     assert driver.running is not None
     assert driver.running.job.client == "x"
-    assert driver.line.holds == 1
-    assert driver.line.held_seconds == pytest.approx(0.1)
+    assert driver.turn.holds == 1
+    assert driver.turn.held_seconds == pytest.approx(0.1)
 
 
 def test_a_hold_ends_after_half_a_switch() -> None:
@@ -330,7 +331,7 @@ def test_a_hold_ends_after_half_a_switch() -> None:
 def test_a_hold_never_lasts_longer_than_the_turn() -> None:
     driver = Driver(rules=OrderRules(turn_factor=1.0))
     looping(driver, "x", "a", run=0.7, think=0.1, times=3)
-    left = driver.line.turn_length() - driver.line.turn_used
+    left = driver.turn_length() - driver.turn.used
     assert 0 < left < 0.5
     driver.submit("y", "b")
     assert driver.holding
@@ -348,11 +349,11 @@ def test_there_is_no_hold_after_the_turn() -> None:
 def test_held_time_counts_to_the_turn() -> None:
     driver = Driver()
     looping(driver, "x", "a")
-    used = driver.line.turn_used
+    used = driver.turn.used
     driver.submit("y", "b")
     driver.wait(0.5)
     driver.submit("x", "a")
-    assert driver.line.turn_used == pytest.approx(used + 0.5)
+    assert driver.turn.used == pytest.approx(used + 0.5)
 
 
 def test_held_time_is_billed_to_the_client_that_was_waited_for() -> None:
@@ -425,7 +426,7 @@ def test_an_outage_that_comes_into_a_hold_is_not_counted_as_held() -> None:
     driver.wait(30.0)
     driver.probe(resolved={new.id: Resolved("b", FLOOR)})
     assert driver.loading is not None
-    assert 0 < driver.line.held_seconds <= 1.5
+    assert 0 < driver.turn.held_seconds <= 1.5
 
 
 def test_a_job_for_the_resident_key_ends_a_hold_whoever_sent_it() -> None:
@@ -535,8 +536,8 @@ def test_the_line_forgets_whoever_is_gone() -> None:
     line = driver.line
     assert len(line) == 0
     assert [lane.queues for lane in line._lanes.values()] == [{}, {}, {}]
-    assert len(line._costs) == 7
-    assert line._bound is None
+    assert len(driver.turn.costs) == 7
+    assert driver.turn.bound is None
 
 
 def test_a_job_with_an_own_size_each_leaves_nothing_behind() -> None:
@@ -544,7 +545,7 @@ def test_a_job_with_an_own_size_each_leaves_nothing_behind() -> None:
     for size in range(8192, 8392):
         driver.submit("x", "a", wanted_ctx=size)
         driver.work(load=0.1, run=0.1)
-    assert len(driver.line._costs) == 1
+    assert len(driver.turn.costs) == 1
     assert driver.line._lanes[NORMAL].queues == {}
 
 
@@ -562,14 +563,14 @@ def switching(*first_runs: float) -> Driver:
 
 
 def test_what_every_first_run_after_a_load_loses_belongs_to_the_cost_of_the_switch() -> None:
-    line = switching(1.4, 1.4, 1.4, 1.4, 1.4).line
-    assert line.switch_cost() == pytest.approx(1.9)
-    assert line.turn_length() == pytest.approx(9 * 1.9)
+    driver = switching(1.4, 1.4, 1.4, 1.4, 1.4)
+    assert driver.switch_cost() == pytest.approx(1.9)
+    assert driver.turn_length() == pytest.approx(9 * 1.9)
 
 
 def test_a_long_job_is_no_cold_start() -> None:
-    assert switching(0.5, 0.5, 30.0, 0.5, 30.0).line.switch_cost() == pytest.approx(1.0)
+    assert switching(0.5, 0.5, 30.0, 0.5, 30.0).switch_cost() == pytest.approx(1.0)
 
 
 def test_a_cold_start_counts_no_more_than_its_load() -> None:
-    assert switching(0.5, 30.0, 30.0, 30.0).line.switch_cost() == pytest.approx(2.0)
+    assert switching(0.5, 30.0, 30.0, 30.0).switch_cost() == pytest.approx(2.0)

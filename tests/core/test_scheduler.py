@@ -9,7 +9,7 @@ import pytest
 from llm_queue.core.actions import Abort, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.events import Outcome, ResidentReported, Resolved
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.records import RetryLimits
+from llm_queue.core.scheduler import RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -249,7 +249,7 @@ def test_an_upstream_that_goes_away_during_a_load_is_an_outage_and_fails_nobody(
     driver = Driver()
     jobs = [driver.submit() for _ in range(20)]
     driver.load(1.0, Outcome.BROKEN, error=ConnectionLost())
-    assert driver.scheduler.outage is not None
+    assert driver.seat.outage is not None
     driver.probe()
     driver.load()
     for _ in jobs:
@@ -690,8 +690,9 @@ def test_a_hold_is_no_longer_for_somebody_who_could_not_wait_for_it() -> None:
     driver.submit("loop", "a")
     driver.run(1.0)
     driver.submit("w", "b")  # a load of it took 1 s, so the loop is waited for at most half a second
-    held_until = driver.scheduler.held_until
-    assert held_until == pytest.approx(driver.now + 0.5)
+    hold = driver.seat.hold
+    assert hold is not None
+    assert hold.until == pytest.approx(driver.now + 0.5)
     hasty = driver.submit("w", "c", max_wait=0.0)  # a load of this one is taken to cost 3 s
     assert hasty.state is State.EXPIRED
-    assert driver.scheduler.held_until == held_until
+    assert driver.seat.hold == hold
