@@ -76,6 +76,13 @@ class BodyTooLarge(QueueError):
     status = 413
 
 
+class UnsupportedEncoding(QueueError):
+    """The body's Content-Encoding is not read here. Send it as it is, or with `gzip` or `deflate`."""
+
+    code = "unsupported_encoding"
+    status = 415
+
+
 class Forbidden(QueueError):
     """This Host or Origin may not use the line."""
 

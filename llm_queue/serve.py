@@ -70,7 +70,13 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
-            serving = partial(serve_http, create_app(settings, dispatcher), listeners, shutdown=shutdown)
+            serving = partial(
+                serve_http,
+                create_app(settings, dispatcher),
+                listeners,
+                shutdown=shutdown,
+                stall_limit=settings.stall_limit,
+            )
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
             urls = [_url(listener) for listener in listeners]
             _say_hello(settings, engine, urls, warning)

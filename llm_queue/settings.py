@@ -190,6 +190,9 @@ class Settings:
     max_wait: float | None = _setting(
         None, _optional_seconds, "longest wait in line; callers may set their own", unit="s"
     )
+    stall_limit: float = _setting(
+        15.0, _number(0.1, 86400), "how long a caller may take nothing of its answer while some of it waits", unit="s"
+    )
     outage_wait: float = _setting(
         60.0, _number(0, 86400), "how long jobs wait for an upstream that went away", unit="s"
     )

@@ -46,9 +46,11 @@ HOUSE = {
     ),
     "web": room(
         "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
-        others="msgspec outcome psutil quart quart_trio trio werkzeug",
+        others="msgspec outcome psutil quart quart_trio structlog trio werkzeug",
     ),
-    "web.listener": room("errors wire.callers.openai", others="h11 hypercorn trio"),
+    "web.backlog": room(others="trio"),
+    "web.http1": room("errors wire.callers.openai", others="h11 hypercorn"),
+    "web.listener": room("web.backlog web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "serve": room("settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
     "demo": room("settings core.jobs simulate launch", others="httpx rich trio"),
@@ -61,7 +63,7 @@ HOUSE = {
 
 ONLY_IN = {
     "httpx": {"upstream", "demo", "service", "cli"},  # the last three ask a running service, as any program does
-    "hypercorn": {"web.listener"},
+    "hypercorn": {"web.http1", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
     "platformdirs": {"upstream"},

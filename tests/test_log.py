@@ -12,9 +12,9 @@ import pytest
 import structlog
 
 from llm_queue import log
-from llm_queue.dispatch.moments import RequestRejected, UpstreamChanged
+from llm_queue.dispatch.moments import UpstreamChanged
 from llm_queue.dispatch.observe import JobLog
-from llm_queue.errors import LineFull, LoadFailed, UpstreamBroke
+from llm_queue.errors import LoadFailed, UpstreamBroke
 from llm_queue.testing import Break, Say, ScriptedUpstream
 from tests.harness import MODEL, line
 
@@ -169,13 +169,11 @@ async def test_a_load_that_failed_is_a_warning_of_its_own(
     assert failed["event"] == "failed"
 
 
-def test_a_refusal_and_an_outage_are_lines_too(logging_to: Callable[..., Terminal]) -> None:
+def test_an_outage_is_two_lines(logging_to: Callable[..., Terminal]) -> None:
     terminal = logging_to("json")
     observer = JobLog("Ollama", "http://localhost:11434")
-    observer(RequestRejected(LineFull(), "cron"))
     observer(UpstreamChanged("refused"))
     observer(UpstreamChanged(None))
-    refused, away, back = terminal.events()
-    assert (refused["event"], refused["code"], refused["status"]) == ("rejected", "line_full", 429)
+    away, back = terminal.events()
     assert (away["level"], away["reason"]) == ("warning", "refused")
     assert back["event"] == "Ollama at http://localhost:11434 is there"

@@ -59,8 +59,6 @@ class JobLog:
 
     def __call__(self, moment: Moment) -> None:
         match moment:
-            case RequestRejected(error, client):
-                self._log.info("rejected", client=client, code=error.code, status=error.http_status)
             case LoadFinished(job, _, num_ctx, seconds, None):
                 self._log.info("loaded", job=job, num_ctx=num_ctx, load_s=round(seconds, 3))
             case LoadFinished(job, _, num_ctx, _, error) if error is not None:

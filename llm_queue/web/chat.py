@@ -17,6 +17,7 @@ from llm_queue.core.jobs import Job, Lane
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import PATIENCE, Peers, client_of, product_of
 from llm_queue.web.headers import job_headers
 from llm_queue.web.service import Service
@@ -134,6 +135,7 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
 
     ``arrive`` is told of each piece's size, and may refuse it.
     """
+    encoding = known_encoding(request.headers.get("Content-Encoding"))
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     chunks = bytearray()
@@ -145,7 +147,7 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
                 arrive(len(chunk))
                 chunks += chunk
             except StopAsyncIteration:
-                return bytes(chunks)
+                return await decoded(bytes(chunks), encoding, limit, arrive) if encoding else bytes(chunks)
             except BaseException:
                 chunks.clear()  # its traceback would keep them until the garbage collector comes round
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from llm_queue.core.jobs import Job
-from llm_queue.errors import QueueError
+from llm_queue.errors import QueueError, UnsupportedEncoding
 
 
 def error_headers(error: QueueError) -> list[tuple[bytes, bytes]]:
@@ -13,6 +13,8 @@ def error_headers(error: QueueError) -> list[tuple[bytes, bytes]]:
     headers = []
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
+    if isinstance(error, UnsupportedEncoding):
+        headers.append((b"accept-encoding", b"gzip, deflate"))  # RFC 9110 15.5.16
     status = error.http_status
     if not error.retryable and (status in (409, 429) or status >= 500):
         headers.append((b"x-should-retry", b"false"))

@@ -29,9 +29,10 @@ class Visit:
     ticket: Ticket | None = None
 
 
-def begin_visit(scope: Any, visit: Visit) -> None:
-    """Keep ``visit`` in the request's ASGI scope."""
+def begin_visit(scope: Any, visit: Visit) -> Visit:
+    """Keep ``visit`` in the request's ASGI scope, and return it."""
     scope[_KEY] = visit
+    return visit
 
 
 def visit_of(scope: Any) -> Visit:

@@ -61,6 +61,7 @@ class FakeLine:
         self.where = Place(3, 40.2)
         self.tickets: list[Ticket] = []
         self.left: list[str] = []
+        self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
         self.busy = False
         self.submitted = trio.Event()
@@ -71,14 +72,15 @@ class FakeLine:
         if self.error:
             raise self.error
         job = Job(f"job_{len(self.tickets)}", submission.lane, submission.client, "sha", 8192, 0, 10.0)
-        ticket = Ticket(job, submission, leave=lambda _: self.leave(job.id), place=lambda: self.where)
+        ticket = Ticket(job, submission, leave=lambda error: self.leave(job.id, error), place=lambda: self.where)
         self.tickets.append(ticket)
         self.submitted.set()
         self.script(ticket)
         return ticket
 
-    def leave(self, job_id: str) -> None:
+    def leave(self, job_id: str, error: QueueError) -> None:
         self.left.append(job_id)
+        self.leaving.append(error.code)
         self.gone.set()
 
     def readiness(self) -> str | None:
@@ -114,8 +116,9 @@ def line() -> FakeLine:
 class Caller:
     """Connections to the served app."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, shutdown: trio.Event) -> None:
         self.port = port
+        self.shutdown = shutdown
 
     async def connect(self, data: bytes) -> trio.SocketStream:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -135,7 +138,7 @@ def serving(line: FakeLine) -> Callable[[], AbstractAsyncContextManager[Caller]]
         async with trio.open_nursery() as nursery:
             app = create_app(Settings(model="small", max_body=1000), line)
             await nursery.start(partial(serve_http, app, listeners, shutdown=shutdown))
-            yield Caller(port)
+            yield Caller(port, shutdown)
             shutdown.set()
 
     return serve

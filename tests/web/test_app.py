@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 from werkzeug.datastructures import Headers
 
 from llm_queue.core.jobs import Lane, State
@@ -201,11 +202,12 @@ async def test_a_body_that_stops_arriving_is_refused(line: Any, autojump_clock: 
     assert trio.current_time() == pytest.approx(30, abs=1)
 
 
-async def test_a_bug_is_a_500_in_json(line: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_a_500_in_json(line: Any) -> None:
     line.script = lambda ticket: 1 / 0
-    response = await ask(line)
+    with capture_logs() as logs:
+        response = await ask(line)
     assert (response.status_code, response.parsed["error"]["code"]) == (500, "internal_error")
-    assert "ZeroDivisionError" in caplog.text
+    assert [type(one["exc_info"]) for one in logs if one["log_level"] == "error"] == [ZeroDivisionError]
 
 
 async def get(line: Any, path: str, method: str = "GET") -> tuple[int, Any, Headers]:
