@@ -44,6 +44,12 @@ class SwitchCosts:
     def __init__(self) -> None:
         self._costs: dict[str, SwitchCost] = {}
 
+    def copy(self) -> SwitchCosts:
+        """Other costs, the same so far."""
+        twin = SwitchCosts()
+        twin._costs = {model: SwitchCost(cost.load, cost.losses.copy()) for model, cost in self._costs.items()}
+        return twin
+
     def __len__(self) -> int:
         return len(self._costs)
 

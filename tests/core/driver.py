@@ -132,7 +132,9 @@ class Driver:
 
     def wait(self, seconds: float) -> None:
         """Time passes; whatever is due on the way happens."""
-        end = self.now + seconds
+        self.wait_until(self.now + seconds)
+
+    def wait_until(self, end: float) -> None:
         spins = 0
         while (wake_at := self.scheduler.wake_at()) is not None and wake_at <= end:
             spins = spins + 1 if wake_at <= self.now else 0

@@ -87,7 +87,12 @@ MUTANTS = [
         "a cold start costs more than its load", "core/costs.py", "min(max(0.0, loss), self.load)", "max(0.0, loss)"
     ),
     Mutant("held for a larger context", "core/order.py", "if model == chosen.model or ", "if "),
-    Mutant("held while draining", "core/scheduler.py", "may_hold=not self.draining", "may_hold=True"),
+    Mutant(
+        "held while draining",
+        "core/scheduler.py",
+        "now, may_hold=not self.draining)\n        if job",
+        "now, may_hold=True)\n        if job",
+    ),
     Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(
         "an outage is held time", "core/turn.py", "min(now, before.until) - self.held_since", "now - self.held_since"
@@ -116,8 +121,8 @@ MUTANTS = [
     Mutant(
         "no fair share",
         "core/fairness.py",
-        "self._order.push((client.tag, self._placed), client)",
-        "self._order.push((0.0, self._placed), client)",
+        "self._order.push((client.tag, self._placed), client.name)",
+        "self._order.push((0.0, self._placed), client.name)",
     ),
     Mutant(
         "a newcomer has credit",
@@ -143,8 +148,36 @@ MUTANTS = [
         "            queue.bill(job.client, seconds, served=False)\n        if succeeded",
         "            pass\n        if succeeded",
     ),
+    Mutant("a removed job comes up again", "core/fairness.py", "if self._entries.get(entry[2]) is entry:", "if True:"),
     Mutant(
-        "a removed job comes up again", "core/fairness.py", "if self._entries.get(id(entry[2])) is entry:", "if True:"
+        "a forecast changes the line",
+        "core/fairness.py",
+        "            self._clients[name] = self._clients[name].copy()\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a forecast changes the keys of jobs",
+        "core/order.py",
+        "        self._keys[job] = key\n",
+        "        job.key = key\n",
+    ),
+    Mutant(
+        "a forecast changes what switches cost",
+        "core/turn.py",
+        "replace(self, costs=self.costs.copy())",
+        "replace(self)",
+    ),
+    Mutant(
+        "a forecast forgets how long a run has lasted",
+        "core/forecast.py",
+        "max(self.at, since + expected)",
+        "self.at + expected",
+    ),
+    Mutant(
+        "a forecast knows no loads",
+        "core/forecast.py",
+        "self._pass(self.turn.costs.load(key.model), since)",
+        "self._pass(0.0, since)",
     ),
     Mutant(
         "a cancelled job is forgotten in the line",
@@ -189,7 +222,7 @@ MUTANTS = [
     Mutant(
         "a failed load fails its own job only",
         "core/scheduler.py",
-        "other is job or other.key == key or too_large",
+        "other is job or self._order.key_of(other) == key or too_large",
         "other is job",
     ),
     Mutant("a failed raise spares those who want more", "core/scheduler.py", " or too_large:", ":"),
