@@ -185,9 +185,9 @@ class TurnOrder:
         if not lanes:
             return None
         over = turn.used >= self.turn_length(turn)
-        chosen = self._choose_in(lanes[0], turn, over)
+        chosen = self._choose_in(lanes[0], turn, now, over)
         for late in self._overdue(lanes):
-            job = self._choose_in(late, turn, over)
+            job = self._choose_in(late, turn, now, over)
             if self.key_of(job) in turn.resident or over or self.key_of(chosen) not in turn.resident:
                 return job
         if may_hold and not over and self.key_of(chosen) not in turn.resident:
@@ -207,12 +207,14 @@ class TurnOrder:
         late = [lane for lane in lanes[1:] if self._lanes[lane].passed_over >= self.rules.lane_burst]
         return sorted(late, key=lambda lane: -self._lanes[lane].passed_over)
 
-    def _choose_in(self, lane: Lane, turn: Turn, over: bool) -> Job:
+    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool) -> Job:
         queues = self._lanes[lane].queues
         wanted = self._lanes[lane].wanted()
         # Going from one resident key to another is free, so those just alternate; the turn is theirs together. When it
         # is over all keys are asked: a resident one may have spent it on another lane's jobs and have had nothing here.
         here = [] if over else [key for key in wanted if key in turn.resident]
+        if here and turn.used_at(now) >= self._first_turn_length(turn):
+            here = [key for key in wanted if self._is_untried(turn, key)] or here
         return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
 
     def _worth_waiting_for(self, turn: Turn, chosen: Job, now: float) -> Hold | None:
@@ -223,9 +225,9 @@ class TurnOrder:
         if not self.rules.hold:
             return None
         cost = self.switch_cost(turn)
-        turn_ends = now + self.turn_length(turn) - turn.used
-        if turn.hold is not None:
-            turn_ends -= now - turn.held_since
+        untried = self._is_untried(turn, self.key_of(chosen))
+        length = min(self._first_turn_length(turn), self.turn_length(turn)) if untried else self.turn_length(turn)
+        turn_ends = now + length - turn.used_at(now)
         for (client, model), habit in self._habits.away_since(now - cost / 2):
             if model == chosen.model or habit.lane > chosen.lane:
                 continue
@@ -255,6 +257,16 @@ class TurnOrder:
         cost = self.switch_cost(turn)
         return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))
 
+    def _first_turn_length(self, turn: Turn) -> float:
+        """Seconds of slot time after which a key of which no load was tried goes before the resident ones.
+
+        Once a load of it was tried, its cost is no guess any more.
+        """
+        return turn.costs.largest_load(turn.resident)
+
+    def _is_untried(self, turn: Turn, key: RunnerKey) -> bool:
+        return key not in turn.resident and not turn.costs.tried(key.model)
+
     def serve(self, turn: Turn, job: Job) -> None:
         lane = self._lanes[job.lane]
         for lower in Lane:
@@ -283,6 +295,7 @@ class TurnOrder:
         queue = self._lanes[job.lane].queues.get(key)
         if queue is not None:
             queue.bill(job.client, seconds, served=False)
+        turn.costs.load_ended(key.model)
         if succeeded:
             turn.costs.loaded(key.model, seconds)
             turn.begin(key, job if job_waits else None)

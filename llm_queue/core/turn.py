@@ -42,6 +42,10 @@ class Turn:
         """Another turn, the same so far."""
         return replace(self, costs=self.costs.copy())
 
+    def used_at(self, now: float) -> float:
+        """Seconds used, with those of the hold that lasts."""
+        return self.used + (min(now, self.hold.until) - self.held_since if self.hold is not None else 0.0)
+
     def begin(self, key: RunnerKey, bound: Job | None) -> None:
         """A load of ``key`` succeeded; ``bound`` is the job that caused it, if it still waits."""
         self.used = 0.0

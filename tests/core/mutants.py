@@ -44,6 +44,32 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "a new model waits for the whole turn",
+        "core/order.py",
+        "if here and turn.used_at(now) >= self._first_turn_length(turn):",
+        "if here and False:",
+    ),
+    Mutant("a new model goes at once", "core/order.py", "turn.used_at(now) >= self._first_turn_length(turn)", "True"),
+    Mutant("a model is new for ever", "core/costs.py", "self._tried.add(model)", "pass"),
+    Mutant(
+        "a model is new until a load of it succeeds",
+        "core/order.py",
+        "        turn.costs.load_ended(key.model)\n        if succeeded:\n",
+        "        if succeeded:\n            turn.costs.load_ended(key.model)\n",
+    ),
+    Mutant(
+        "a hold keeps a new model waiting",
+        "core/order.py",
+        "if untried else self.turn_length(turn)",
+        "if False else self.turn_length(turn)",
+    ),
+    Mutant(
+        "held time brings a new model no nearer",
+        "core/order.py",
+        "turn.used_at(now) >= self._first",
+        "turn.used >= self._first",
+    ),
+    Mutant(
         "a turn is capped by the wait alone",
         "core/order.py",
         "return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))",
@@ -145,8 +171,8 @@ MUTANTS = [
     Mutant(
         "loads are not billed",
         "core/order.py",
-        "            queue.bill(job.client, seconds, served=False)\n        if succeeded",
-        "            pass\n        if succeeded",
+        "            queue.bill(job.client, seconds, served=False)\n        turn.costs.load_ended",
+        "            pass\n        turn.costs.load_ended",
     ),
     Mutant("a removed job comes up again", "core/fairness.py", "if self._entries.get(entry[2]) is entry:", "if True:"),
     Mutant(

@@ -206,15 +206,15 @@ def test_a_busy_upstream_starts_nothing_before_it_is_tried_again() -> None:
 
 def test_a_hold_is_time_that_passes() -> None:
     driver = Driver()
-    for _ in range(3):
+    driver.submit("y", "b")
+    driver.work()
+    for _ in range(4):
+        driver.wait(0.125)
         driver.submit("x")
         driver.work()
-        driver.wait(0.125)
-    driver.submit("x")
-    driver.run(1.0)
     driver.submit("y", "b")
     assert driver.holding
-    assert shown(driver) == [("y5", 1.5 + FIRST_GUESS, True)]
+    assert shown(driver) == [("y6", 1.5 + 3.0, True)]
 
 
 def test_fifty_of_ten_thousand_are_picked_without_looking_at_the_rest() -> None:
