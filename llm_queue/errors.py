@@ -176,6 +176,29 @@ class UpstreamRefused(UpstreamError):
         return self.upstream_status
 
 
+class EngineDied(UpstreamError):
+    """The engine's process ended while it worked on this request. It is not tried again: it would end the next one."""
+
+    code = "engine_died"
+
+
+class EngineOutOfMemory(EngineDied):
+    """The engine took more memory for this request than --engine-memory allows, and was ended. Ask for less, or raise
+    it.
+    """
+
+    code = "engine_out_of_memory"
+
+
+class EngineStuck(EngineDied):
+    """No answer within the limit of an attempt, and the engine could not be stopped, so it was killed. The request is
+    not tried again: it would do the same. Ask for less, or with a simpler JSON schema.
+    """
+
+    code = "engine_stuck"
+    status = 504
+
+
 class LoadFailed(UpstreamError):
     """The upstream could not load the model. Its own log says why."""
 

@@ -39,7 +39,7 @@ HOUSE = {
     "core": room("errors", pure=True),
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
-    "upstream": room("errors core.keys wire", others="h11 httpx msgspec trio xllamacpp"),
+    "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
     "upstream.choose": room("errors settings upstream"),
     "dispatch": room("errors settings core wire.shapes upstream.protocol upstream.catalog", others="structlog trio"),
     "web": room(
@@ -62,7 +62,8 @@ ONLY_IN = {
     "hypercorn": {"web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
-    "psutil": {"web"},
+    "platformdirs": {"upstream"},
+    "psutil": {"upstream", "web"},
     "rich": {"demo"},
     "xllamacpp": {"upstream"},
 }

@@ -19,6 +19,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
     AttemptTimedOut,
+    EngineDied,
     LoadFailed,
     LoadTimedOut,
     ModelNotFound,
@@ -106,7 +107,7 @@ class Attempts:
                 _log.exception("an attempt failed in a way that it should not: please report this")
                 outcome, error = Outcome.REFUSED, QueueError()
         entry.scope = None
-        if outcome is Outcome.TIMED_OUT and entry.abort_error is not None:
+        if entry.abort_error is not None and (outcome is Outcome.TIMED_OUT or isinstance(error, EngineDied)):
             outcome, error = Outcome.CANCELLED, entry.abort_error
         elif outcome is Outcome.TIMED_OUT:
             error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
@@ -190,6 +191,7 @@ _OUTCOMES: Final[tuple[tuple[type[QueueError], Outcome], ...]] = (
     (UpstreamRefused, Outcome.REFUSED),
     (ModelNotFound, Outcome.REFUSED),
     (LoadFailed, Outcome.REFUSED),
+    (EngineDied, Outcome.REFUSED),
     (UpstreamBusy, Outcome.BUSY),
     (UpstreamUnreachable, Outcome.UNREACHABLE),
     (ReaderTooSlow, Outcome.CANCELLED),

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.upstream.http import HttpApi
+from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire.shapes import ChatRequest, Completion, Delta
@@ -33,9 +33,13 @@ class OpenAIServer:
         *,
         name: str = "OpenAI-compatible server",
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
+        caller_at_fault: CallerAtFault = status_4xx,
         connect: Connect = open_stream,
     ) -> None:
-        """``url`` may end in ``/v1`` or not. ``unreachable`` tells people what to do when it cannot be used."""
+        """``url`` may end in ``/v1`` or not. ``unreachable`` tells people what to do when it cannot be used.
+
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
+        """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
         # llama-server closes a connection after a streamed answer without a word of warning, so each has one request.
@@ -43,7 +47,13 @@ class OpenAIServer:
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
         self._api = HttpApi(
-            name, self.url, error_text=wire.error_text, unreachable=unreachable, headers=headers, connect=connect
+            name,
+            self.url,
+            error_text=wire.error_text,
+            unreachable=unreachable,
+            headers=headers,
+            caller_at_fault=caller_at_fault,
+            connect=connect,
         )
 
     async def models(self) -> list[Model]:

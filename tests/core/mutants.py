@@ -16,6 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import llm_queue
+
+PACKAGE = Path(llm_queue.__file__).parent
 ROOT = Path(__file__).parents[2]
 TESTS = ["tests/core", "tests/simulate"]
 
@@ -31,7 +34,7 @@ class Mutant(NamedTuple):
     @property
     def occurrences(self) -> int:
         """How often ``old`` is in the file: 1, or the mutant is stale."""
-        path = ROOT / "llm_queue" / self.file
+        path = PACKAGE / self.file
         return path.read_text(encoding="utf-8").count(self.old) if path.is_file() else 0
 
 
@@ -298,13 +301,14 @@ def survives(mutant: Mutant) -> bool:
         copy = Path(folder)
         # test_mutants.py would notice each mutant by its text alone
         unwanted = shutil.ignore_patterns("__pycache__", "test_mutants.py")
-        for part in ("llm_queue", "tests/core", "tests/simulate"):
+        shutil.copytree(PACKAGE, copy / "llm_queue", ignore=unwanted)
+        for part in TESTS:
             shutil.copytree(ROOT / part, copy / part, ignore=unwanted)
         for part in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
             shutil.copy(ROOT / part, copy / part)
         path = copy / "llm_queue" / mutant.file
         path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", *TESTS, "-x", "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *TESTS, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
         environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=60, check=False)
