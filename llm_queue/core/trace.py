@@ -47,14 +47,19 @@ class WrongTrace(ValueError):
 class RecordedScheduler(Scheduler):
     """A scheduler that writes down what it hears and what it answers."""
 
-    def __init__(
-        self, order: TurnOrder, seat: Seat, limits: RetryLimits, now: float, write: Callable[[str], object]
-    ) -> None:
-        """``now`` is when the seat was made. ``write`` gets each line with its end, and must not block for long."""
+    def __init__(self, order: TurnOrder, seat: Seat, limits: RetryLimits, write: Callable[[str], object]) -> None:
+        """``order`` and ``seat`` are new. ``write`` gets each line with its end, and must not block for long."""
         super().__init__(order, seat, limits)
         self._write = write
+        assert seat.outage is not None
         sizes = {"floor": seat.contexts.floor, "ceiling": seat.contexts.ceiling}
-        first = {"trace": FORMAT, "at": now, "rules": asdict(order.rules), "limits": asdict(limits), "sizes": sizes}
+        first = {
+            "trace": FORMAT,
+            "at": seat.outage.since,
+            "rules": asdict(order.rules),
+            "limits": asdict(limits),
+            "sizes": sizes,
+        }
         write(json.dumps(first) + "\n")
 
     def handle(self, event: Event, now: float) -> list[Action]:

@@ -63,7 +63,7 @@ class Driver:
         self.scheduler = (
             Scheduler(self.line, self.seat, limits)
             if trace is None
-            else RecordedScheduler(self.line, self.seat, limits, self.now, trace.append)
+            else RecordedScheduler(self.line, self.seat, limits, trace.append)
         )
         self.room = room
         self.reported: list[RunnerKey] = list(resident)
