@@ -218,6 +218,11 @@ class Settings:
     # the log
     log_format: str = _setting("auto", _one_of("auto", "text", "json"), "auto is text on a terminal, json elsewhere")
 
+    trace: str | None = _setting(
+        None, _text, "file to record every event of the line in, for llm-queue simulate; overwritten at each start. No "
+        "prompts are in it, but client names are",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         if self.engine == "openai" and self.upstream_url is None:
             raise WrongSetting("--engine openai needs --upstream-url (LLM_QUEUE_UPSTREAM_URL): where that server is")

@@ -55,7 +55,7 @@ HOUSE = {
     "serve": room("settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
     "demo": room("settings core.jobs simulate launch", others="httpx rich trio"),
     "service": room("settings launch", others="httpx"),
-    "cli": room("settings log core.order simulate upstream.choose serve demo service", others="trio"),
+    "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
     "__main__": room("cli"),
     "__init__": room(),
 }

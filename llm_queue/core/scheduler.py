@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
@@ -27,6 +28,7 @@ from llm_queue.core.events import (
     Submitted,
 )
 from llm_queue.core.fairness import RemovableHeap
+from llm_queue.core.forecast import Forecast, forecast
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
@@ -91,6 +93,15 @@ class Scheduler:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
         yield from self._order.waiting()
+
+    def forecast(self, now: float, limit: int) -> list[Forecast]:
+        """The first ``limit`` jobs that have not ended, in the order in which they will run: see :mod:`.forecast`.
+
+        Those whose model is not known yet come last.
+        """
+        found = forecast(self._order, self.seat, now, limit, may_hold=not self.draining)
+        unresolved = islice(self._unresolved.values(), limit - len(found))
+        return found + [Forecast(job, None, load=False) for job in unresolved]
 
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due if nothing else happens before; None: never."""
@@ -262,8 +273,7 @@ class Scheduler:
         job = self._order.choose(seat.turn, now, may_hold=not self.draining)
         if job is None or isinstance(job, Hold):
             return
-        key = job.key
-        assert key is not None
+        key = self._order.key_of(job)
         job.picked = True
         job.busy_since = now
         self._stop_patience(job)
@@ -324,7 +334,7 @@ class Scheduler:
         for other in list(self._order.waiting()):
             # A job that wants more still would fail as well, and evict the good model once more.
             too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
-            if other is job or other.key == key or too_large:
+            if other is job or self._order.key_of(other) == key or too_large:
                 self._drop(other)
                 self._end(other, state, error, now)
 

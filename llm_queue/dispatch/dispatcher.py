@@ -23,6 +23,7 @@ from llm_queue.core.jobs import Job, State
 from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
+from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.moments import (
     AttemptFinished,
@@ -60,7 +61,15 @@ class DispatcherDied(Exception):
 class Dispatcher:
     """One line in front of one upstream. ``run`` it in a nursery that everything else depends on."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, observers: Iterable[Observer] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        observers: Iterable[Observer] = (),
+        *,
+        trace: Callable[[str], object] | None = None,
+    ) -> None:
+        """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded."""
         self.settings = settings
         self.upstream = upstream
         self.catalog = Catalog(upstream)
@@ -74,7 +83,8 @@ class Dispatcher:
         rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
         limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
         self._seat = Seat(self._contexts, _now())
-        self._scheduler = Scheduler(TurnOrder(rules, self._contexts), self._seat, limits)
+        made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
+        self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
         self._entries: dict[str, Entry] = {}
         self._attempts = Attempts(settings, self.catalog)

@@ -12,6 +12,7 @@ from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules
 from llm_queue.core.scheduler import RetryLimits
+from llm_queue.core.trace import replay
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 
@@ -26,9 +27,10 @@ mostly_good = [Outcome.SUCCEEDED] * 6
 class Watched(Driver):
     """A driver that counts, at each start, which lower lanes had to let it pass although they could have gone."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, *, trace: list[str], **how: Any) -> None:
+        self.trace = trace
         self.passed = dict.fromkeys(Lane, 0)
-        super().__init__(**how)
+        super().__init__(trace=trace, **how)
 
     def act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -71,6 +73,7 @@ class TheLine(RuleBasedStateMachine):
             room=room,
             resident=(key("a"),) if resident else (),
             up=up,
+            trace=[],
         )
         self.jobs: list[Job] = []
         self.stopped = False
@@ -321,6 +324,8 @@ class TheLine(RuleBasedStateMachine):
         assert not scheduler._unresolved
         driver.wait(5.0)
         assert scheduler.wake_at() is None
+        again = [type(action) for step in replay(driver.trace) for action in step.actions]
+        assert again == [type(action) for action in driver.log], "the trace tells another story"
 
 
 TestTheLine = TheLine.TestCase

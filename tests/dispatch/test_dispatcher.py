@@ -425,6 +425,7 @@ async def test_the_status_lists_no_more_jobs_than_anybody_reads(autojump_clock: 
 async def test_the_status_says_for_whom_the_slot_is_held(autojump_clock: MockClock) -> None:
     async with line(switch_wait=60) as held:
         held.upstream.default = Say(first_after=0.5)
+        await held.ask(model=OTHER)  # one that was never loaded would end the turn after one load's time
         for _ in range(9):
             await held.ask(client="loop")
         other = held.submit(model=OTHER, client="other")
