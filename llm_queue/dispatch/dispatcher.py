@@ -88,7 +88,7 @@ class Dispatcher:
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
         self._entries: dict[str, Entry] = {}
         self._attempts = Attempts(settings, self.catalog)
-        self._places = Places(self._scheduler, self._seat)
+        self._places = Places(self._scheduler)
         self._repeats = Repeats()
         self._entering = 0
         self._bytes = 0
@@ -174,7 +174,9 @@ class Dispatcher:
             self._scheduler.counts,
             away=self.readiness(),
             waiting=lambda: Counter(job.lane for job in self._scheduler.waiting_jobs()),
-            jobs=tuple(self._job_status(one) for one in self._places.first(limit) if one.job.id in self._entries),
+            jobs=tuple(
+                self._job_status(one) for one in self._places.first(limit, _now()) if one.job.id in self._entries
+            ),
             rejected=self._tally.rejected,
             unknown_lanes=self._tally.unknown_lanes,
         )

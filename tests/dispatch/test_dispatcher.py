@@ -389,6 +389,7 @@ async def test_the_status_lists_who_is_served_and_who_waits_in_order_and_for_how
     autojump_clock: MockClock,
 ) -> None:
     async with line() as held:
+        await held.ask(model=OTHER)  # a model of which no load was tried would go first
         held.upstream.default = Say(first_after=1.0)
         asked = [("cron", Lane.NORMAL), ("cron", Lane.NORMAL), ("extension", Lane.NORMAL), ("person", Lane.INTERACTIVE)]
         tickets = [held.submit(client=client, lane=lane) for client, lane in asked]

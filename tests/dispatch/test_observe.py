@@ -70,6 +70,7 @@ def test_no_moment_has_a_field_that_could_hold_what_a_caller_says(kind: Any) -> 
 
 async def test_a_hold_an_outage_and_a_drain_are_moments(autojump_clock: MockClock) -> None:
     async with line(switch_wait=60) as held:
+        await held.ask(model=OTHER)  # a model of which no load was tried would not be held up
         seen = watch(held)
         held.upstream.default = Say(first_after=0.5)
         for _ in range(9):
