@@ -30,21 +30,19 @@ from llm_queue.dispatch.moments import (
     AttemptStarted,
     DrainStarted,
     FirstPiece,
-    HoldFinished,
-    HoldStarted,
     JobAccepted,
     JobEnded,
     JobRequeued,
     LoadFinished,
     LoadStarted,
     RequestRejected,
-    UpstreamChanged,
 )
 from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
 from llm_queue.dispatch.repeats import Repeats
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
+from llm_queue.dispatch.watch import Watch
 from llm_queue.errors import Draining, LineFull, QueueError, Unfinished, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
@@ -89,6 +87,7 @@ class Dispatcher:
         self._entries: dict[str, Entry] = {}
         self._attempts = Attempts(settings, self.catalog)
         self._places = Places(self._scheduler)
+        self._watch = Watch(self._seat, self.observers)
         self._repeats = Repeats()
         self._entering = 0
         self._bytes = 0
@@ -96,10 +95,6 @@ class Dispatcher:
         self._draining = False
         self._drained = trio.Event()
         self.unfinished: list[str] = []
-        self._upstream_there: bool | None = None
-        self._ready = trio.Event()
-        self._held_for: str | None = None
-        self._held_before = 0.0
 
     # --- for the web ---
 
@@ -155,7 +150,7 @@ class Dispatcher:
 
     async def wait_ready(self) -> None:
         """Wait until the upstream is there. Returns at once if it is; after an outage it may be away again."""
-        await self._ready.wait()
+        await self._watch.ready()
 
     def find(self, job_id: str) -> JobReport | None:
         """The report of a job that lives, or has ended lately."""
@@ -238,8 +233,7 @@ class Dispatcher:
             with suppress(trio.WouldBlock):
                 while True:
                     self._take(self._inbox.receive_nowait(), nursery)
-        self._note_upstream()
-        self._note_hold()
+        self._watch.look()
         if self._draining and not self._entries:
             self._drained.set()
 
@@ -357,32 +351,6 @@ class Dispatcher:
     def _job_status(self, one: Standing) -> JobStatus:
         submission = self._entries[one.job.id].submission
         return job_status(one.job, submission, self._seat, _now(), place=one.place, starts_in=one.starts_in)
-
-    def _note_upstream(self) -> None:
-        outage = self._seat.outage
-        if outage is not None and not outage.failed_probes:
-            return  # nobody knows yet
-        there = outage is None
-        if there is self._upstream_there:
-            return
-        self._upstream_there = there
-        if there:
-            self._ready.set()
-        else:
-            self._ready = trio.Event()
-        self.observers.tell(UpstreamChanged(outage.reason if outage is not None else None))
-
-    def _note_hold(self) -> None:
-        hold, turn = self._seat.hold, self._seat.turn
-        held_for = hold.client if hold is not None else None
-        if held_for == self._held_for:
-            return
-        if self._held_for is not None:
-            self.observers.tell(HoldFinished(self._held_for, turn.held_seconds - self._held_before))
-        if held_for is not None:
-            self._held_before = turn.held_seconds
-            self.observers.tell(HoldStarted(held_for))
-        self._held_for = held_for
 
 
 def _now() -> float:

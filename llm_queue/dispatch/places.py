@@ -14,8 +14,8 @@ KEPT: Final = 1.0
 """Seconds for which a forecast is shown before another is made."""
 
 FORECAST: Final = 100
-"""Jobs that are forecast: 3 ms once a second, also with ten thousand waiting, of which a whole forecast takes a fifth of
-a second. Those behind them are told that all others go first.
+"""Jobs that are forecast: 3 ms once a second, where forecasting ten thousand takes a fifth of a second. Those behind
+them are told that all others go first.
 """
 
 SMOOTHING: Final = 8
@@ -69,6 +69,6 @@ class Places:
     def first(self, limit: int, now: float) -> list[Standing]:
         """The job that has the slot, if there is one, and those that wait: the first ``limit`` in all."""
         slot = self._scheduler.seat.slot
-        found = self._scheduler.forecast(now, limit)
+        found = [one for one in self._scheduler.forecast(now, limit) if not one.job.state.ended]
         first = 0 if slot is not None and found and found[0].job is slot.job else 1
         return [Standing(one.job, place, one.start_in) for place, one in enumerate(found, start=first)]
