@@ -44,7 +44,7 @@ HOUSE = {
     "dispatch": room("errors settings core wire.shapes upstream.protocol upstream.catalog", others="structlog trio"),
     "web": room(
         "errors settings core.jobs wire upstream.protocol dispatch.tickets",
-        others="msgspec outcome psutil quart quart_trio trio werkzeug",
+        others="msgspec psutil quart quart_trio trio werkzeug",
     ),
     "web.listener": room("errors wire.callers.openai", others="h11 hypercorn trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),

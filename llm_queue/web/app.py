@@ -48,7 +48,7 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         visit = visit_of(request.scope)
         ticket = visit.ticket
         if ticket is None:
-            line.rejected(error, client_of(request.headers, visit.key_name))
+            line.rejected(error, client_of(request.headers, visit.key_name, request.scope))
         response = error_response(error)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))

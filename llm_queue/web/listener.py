@@ -148,7 +148,7 @@ class Connection:
                         self._config,
                         self._context,
                         tasks,
-                        ConnectionState(self._state.copy()),
+                        ConnectionState({**self._state, "llm_queue.connection": {}}),  # see web/visit.py
                         False,
                         parse_socket_addr(self._socket.family, self._socket.getpeername()),
                         parse_socket_addr(self._socket.family, self._socket.getsockname()),
