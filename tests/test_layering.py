@@ -46,7 +46,7 @@ HOUSE = {
     ),
     "web": room(
         "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
-        others="msgspec outcome psutil quart quart_trio structlog trio werkzeug",
+        others="msgspec psutil quart quart_trio structlog trio werkzeug",
     ),
     "web.backlog": room(others="trio"),
     "web.http1": room("errors wire.callers.openai", others="h11 hypercorn"),

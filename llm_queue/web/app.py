@@ -53,7 +53,8 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         visit = visit_of(request.scope)
         ticket = visit.ticket
         if ticket is None:
-            tell_refusal(line, error, client_of(request.headers, visit.key_name), cast(Scope, request.scope))
+            scope = cast(Scope, request.scope)
+            tell_refusal(line, error, client_of(request.headers, visit.key_name, scope), scope)
         response = error_response(error)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))

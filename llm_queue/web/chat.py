@@ -18,7 +18,7 @@ from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.web.bodies import decoded, known_encoding
-from llm_queue.web.clients import PATIENCE, Peers, client_of, product_of
+from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
 from llm_queue.web.service import Service
 from llm_queue.web.stream import EventStream, first_items
@@ -49,7 +49,7 @@ class ChatEndpoint:
     def __init__(self, settings: Settings, line: Service) -> None:
         self._settings = settings
         self._line = line
-        self._peers = Peers()
+        self._clients = Clients()
         self._arriving = 0
         self._limits = RequestLimits(
             max_depth=settings.max_depth,
@@ -97,17 +97,6 @@ class ChatEndpoint:
             return parse_chat(body, self._limits)
         return await trio.to_thread.run_sync(parse_chat, body, self._limits, abandon_on_cancel=True)
 
-    async def _client(self, request: Request, scope: Scope) -> str:
-        """Who asks, as the headers say, or else as the system knows; it is asked only while others are here."""
-        name = client_of(request.headers, visit_of(scope).key_name)
-        if name != product_of(request.headers):
-            return name
-        peer, server = scope.get("client"), scope.get("server")
-        patience = PATIENCE if self._line.busy else 0.0
-        return (
-            await self._peers.name(peer and (peer[0], peer[1]), server[1] if server else 0, patience=patience) or name
-        )
-
     async def _submission(self, request: Request, scope: Scope, parsed: ParsedChat, size: int) -> Submission:
         name = parsed.request.model or self._settings.model
         lane, unknown_lane = lane_name(request.headers.get("X-LLM-Queue-Lane"), parsed.priority, parsed.service_tier)
@@ -120,7 +109,7 @@ class ChatEndpoint:
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
             lane=Lane[lane.upper()],
-            client=await self._client(request, scope),
+            client=await self._clients.name(request.headers, visit_of(scope).key_name, scope),
             stream=parsed.stream,
             num_ctx=parsed.num_ctx,
             max_wait=max_wait,

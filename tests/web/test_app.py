@@ -315,4 +315,4 @@ async def test_every_route_is_behind_the_gate(line: Any) -> None:
     ],
 )
 def test_the_client_is_the_program_that_asks(headers: dict[str, str], key_name: str | None, client: str) -> None:
-    assert client_of(Headers(headers), key_name) == client
+    assert client_of(Headers(headers), key_name, {}) == client
