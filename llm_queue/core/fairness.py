@@ -56,6 +56,11 @@ class RemovableHeap(Generic[Item]):
             self._heap = list(self._entries.values())
             heapq.heapify(self._heap)
 
+    def discard(self, item: Item) -> None:
+        """Take an item out if it is in it."""
+        if item in self:
+            self.remove(item)
+
     def first(self) -> Item:
         """The item that is next; it stays in."""
         while True:

@@ -72,6 +72,11 @@ class Habits:
         """The habit of this loop, if it ever ran."""
         return self._habits.get(loop)
 
+    @property
+    def present(self) -> int:
+        """Loops that have a job here."""
+        return len(self._here)
+
     def arrives(self, loop: Loop, now: float) -> None:
         """A job of this loop comes in."""
         habit = self._habits.get(loop)

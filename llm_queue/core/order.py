@@ -119,6 +119,20 @@ class TurnOrder:
     def __len__(self) -> int:
         return sum(lane.waiting for lane in self._lanes.values())
 
+    @property
+    def idle(self) -> bool:
+        """True when no job waits, runs or is loaded for, and nothing is kept for one."""
+        return not self._habits.present and not any(lane.queues for lane in self._lanes.values())
+
+    def waiting_in(self, lane: Lane) -> int:
+        """How many jobs wait in this lane."""
+        return self._lanes[lane].waiting
+
+    def last_answer(self, client: str, model: str) -> float | None:
+        """When this client had its last answer from this model; None if never, or if it has asked again."""
+        habit = self._habits.of((client, model))
+        return None if habit is None else habit.left_at
+
     # --- what waits ---
 
     def add(self, job: Job) -> None:

@@ -89,6 +89,11 @@ class Scheduler:
         """Jobs accepted while the upstream could not say which model their name stands for."""
         return self._unresolved.values()
 
+    @property
+    def with_max_wait(self) -> int:
+        """Jobs that wait and will expire."""
+        return len(self._patience)
+
     def waiting_jobs(self) -> Iterable[Job]:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
@@ -138,7 +143,7 @@ class Scheduler:
                 self.seat.know_resident(reported, now)
             case DrainBegan():
                 self.draining = True
-            case Stopped(error):
+            case Stopped(error):  # pragma: no branch - the last kind there is
                 self._stop(error, now)
         return self._proceed(now)
 
@@ -274,9 +279,9 @@ class Scheduler:
         if job is None or isinstance(job, Hold):
             return
         key = self._order.key_of(job)
-        job.picked = True
         job.busy_since = now
-        self._stop_patience(job)
+        job.picked = True
+        self._patience.discard(job)
         if key in seat.resident:
             self._order.serve(seat.turn, job)
             job.move(State.RUNNING, now)
@@ -298,26 +303,21 @@ class Scheduler:
         outage = self.seat.outage
         if outage is not None:
             outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
-            if outage.given_up and self.waiting:
-                self._give_up(outage, now)
+            for job in list(self.waiting_jobs()) if outage.given_up else ():
+                self._drop(job)
+                self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
 
     def _gives_up_at(self, outage: Outage) -> float:
         return outage.since + (self.limits.outage_wait if self.seat.seen else self.limits.first_outage_wait)
 
-    def _give_up(self, outage: Outage, now: float) -> None:
-        for job in list(self.waiting_jobs()):
-            self._drop(job)
-            self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
-
     def _begin_outage(self, now: float, reason: str) -> None:
         self.counts.outages += self.seat.begin_outage(now, reason)
 
     def _ask_resident(self) -> None:
-        if not self.seat.asking:
-            self.seat.asking = True
-            self._actions.append(AskResident(self.seat.id))
+        self.seat.asking = True
+        self._actions.append(AskResident(self.seat.id))
 
     def _cancel(self, job: Job, error: QueueError, now: float) -> None:
         if job.state is State.QUEUED:
@@ -351,13 +351,9 @@ class Scheduler:
             self._order.remove(job)
             self.seat.turn.release(job)
 
-    def _stop_patience(self, job: Job) -> None:
-        if job in self._patience:
-            self._patience.remove(job)
-
     def _end(self, job: Job, state: State, error: QueueError | None, now: float) -> None:
         job.move(state, now)
-        self._stop_patience(job)
+        self._patience.discard(job)
         self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
         if job.model is not None:
             self._order.leaves(job, now, answered=state is State.SUCCEEDED)

@@ -166,8 +166,6 @@ def _event_row(event: Event) -> dict[str, Any]:
             row["reported"] = _keys(reported_or_none)
         case Stopped(error):
             row["error"] = error.code
-        case DrainBegan():
-            pass
     return row
 
 

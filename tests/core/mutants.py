@@ -260,8 +260,8 @@ MUTANTS = [
     Mutant(
         "an outage never ends for who comes late",
         "core/scheduler.py",
-        "if outage.given_up and self.waiting:",
-        "if outage.given_up and self.waiting and not self.seat.seen:",
+        "self.waiting_jobs()) if outage.given_up else",
+        "self.waiting_jobs()) if outage.given_up and not self.seat.seen else",
     ),
     Mutant(
         "max wait is looked at only at the pick",
@@ -272,13 +272,13 @@ MUTANTS = [
     Mutant(
         "an ended job blocks all max waits",
         "core/scheduler.py",
-        "        self._stop_patience(job)\n        self.counts",
+        "        self._patience.discard(job)\n        self.counts",
         "        self.counts",
     ),
     Mutant(
         "max wait goes on after the pick",
         "core/scheduler.py",
-        "        job.busy_since = now\n        self._stop_patience(job)\n",
+        "        job.picked = True\n        self._patience.discard(job)\n",
         "",
     ),
     Mutant(

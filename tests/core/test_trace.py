@@ -52,6 +52,14 @@ def test_each_kind_of_event_is_in_the_trace_under_its_name() -> None:
     }
 
 
+def test_time_that_changes_nothing_is_not_recorded() -> None:
+    lines: list[str] = []
+    driver = Driver(trace=lines)
+    before = len(lines)
+    assert driver.scheduler.tick(driver.now) == []
+    assert len(lines) == before
+
+
 def test_no_message_of_an_error_is_in_a_trace() -> None:
     lines: list[str] = []
     driver = Driver(resident=(key("a"),), trace=lines)
