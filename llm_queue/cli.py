@@ -6,18 +6,22 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from llm_queue import log
 from llm_queue.core.order import OrderRules
+from llm_queue.core.trace import WrongTrace
 from llm_queue.demo.run import demo
 from llm_queue.serve import Exit, serve
 from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
+from llm_queue.simulate.picks import picks
 from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
 from llm_queue.upstream.choose import NoUpstream
 
@@ -75,8 +79,21 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     log.configure(settings.log_format)
+    if settings.trace is None:
+        return _run_service(settings, serve)
     try:
-        return trio.run(serve, settings)
+        with Path(settings.trace).open("w", encoding="utf-8", buffering=1) as trace:
+            return _run_service(settings, partial(serve, trace=trace.write))
+    except OSError as error:
+        if error.filename != settings.trace:
+            raise
+        print(f"llm-queue: --trace {settings.trace} cannot be written: {error.strerror}.", file=sys.stderr)
+        return Exit.BAD_SETTING
+
+
+def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exit]]) -> int:
+    try:
+        return trio.run(service, settings)
     except NoUpstream as error:
         print(f"llm-queue: {error}", file=sys.stderr)
         return Exit.BAD_SETTING
@@ -91,8 +108,23 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
 
 
 def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
+    if settings.trace is not None:
+        return _replay(settings.trace)
     rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
     print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or LOAD_COSTS), rules))
+    return 0
+
+
+def _replay(trace: str) -> int:
+    try:
+        with Path(trace).open(encoding="utf-8") as lines:
+            print(picks(lines))
+    except OSError as error:
+        print(f"llm-queue: --trace {trace} cannot be read: {error.strerror or error}.", file=sys.stderr)
+        return Exit.BAD_SETTING
+    except WrongTrace as error:
+        print(f"llm-queue: --trace {trace}: {error}", file=sys.stderr)
+        return Exit.JOBS_LOST
     return 0
 
 

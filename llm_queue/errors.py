@@ -76,6 +76,13 @@ class BodyTooLarge(QueueError):
     status = 413
 
 
+class UnsupportedEncoding(QueueError):
+    """The body's Content-Encoding is not read here. Send it as it is, or with `gzip` or `deflate`."""
+
+    code = "unsupported_encoding"
+    status = 415
+
+
 class Forbidden(QueueError):
     """This Host or Origin may not use the line."""
 
@@ -105,6 +112,14 @@ class Draining(QueueError):
     """The service is shutting down and takes no new work. Ask again in a moment."""
 
     code = "draining"
+    status = 503
+    retryable = True
+
+
+class Unfinished(QueueError):
+    """The service stopped before this answer was finished. Ask again in a moment."""
+
+    code = "unfinished"
     status = 503
     retryable = True
 
@@ -156,7 +171,7 @@ class UpstreamBusy(UpstreamError):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """The upstream cannot be reached. Start it (for Ollama: `ollama serve`), or correct OLLAMA_URL."""
+    """The upstream cannot be reached. Start it, or correct the setting that says where it is."""
 
     code = "upstream_unreachable"
 
@@ -174,6 +189,29 @@ class UpstreamRefused(UpstreamError):
     @property
     def http_status(self) -> int:
         return self.upstream_status
+
+
+class EngineDied(UpstreamError):
+    """The engine's process ended while it worked on this request. It is not tried again: it would end the next one."""
+
+    code = "engine_died"
+
+
+class EngineOutOfMemory(EngineDied):
+    """The engine took more memory for this request than --engine-memory allows, and was ended. Ask for less, or raise
+    it.
+    """
+
+    code = "engine_out_of_memory"
+
+
+class EngineStuck(EngineDied):
+    """No answer within the limit of an attempt, and the engine could not be stopped, so it was killed. The request is
+    not tried again: it would do the same. Ask for less, or with a simpler JSON schema.
+    """
+
+    code = "engine_stuck"
+    status = 504
 
 
 class LoadFailed(UpstreamError):

@@ -47,12 +47,14 @@ async def serve(
     upstream: Upstream | None = None,
     environ: Mapping[str, str] = os.environ,
     signals: AsyncIterator[int] | None = None,
+    trace: Callable[[str], object] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> Exit:
     """Serve until told to stop; ``task_status`` gets the URLs once we listen.
 
-    ``signals`` stands in for the process's own SIGINT and SIGTERM. Cancelled, it ends at once: whoever waits is closed
-    without an answer. Raises :class:`OSError` if the address is taken, and
+    ``signals`` stands in for the process's own SIGINT and SIGTERM, and ``trace`` gets a record of the line
+    (:mod:`llm_queue.core.trace`). Cancelled, it ends at once: whoever waits is closed without an answer. Raises
+    :class:`OSError` if the address is taken, and
     :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there; ``environ`` is where it
     is looked for.
     """
@@ -65,12 +67,18 @@ async def serve(
         raise
     upstream = engine.upstream
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
-    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)])
+    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)], trace=trace)
     shutdown = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
-            serving = partial(serve_http, create_app(settings, dispatcher), listeners, shutdown=shutdown)
+            serving = partial(
+                serve_http,
+                create_app(settings, dispatcher),
+                listeners,
+                shutdown=shutdown,
+                stall_limit=settings.stall_limit,
+            )
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
             urls = [_url(listener) for listener in listeners]
             _say_hello(settings, engine, urls, warning)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 
@@ -62,6 +63,25 @@ def _number(least: float, most: float) -> Callable[[str], float]:
         if not least <= value <= most:
             raise ValueError(f"takes a number from {least:g} to {most:g}")
         return value
+
+    return parse
+
+
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?) *(?:([kmgt])(i?b)?|b|bytes)?", re.IGNORECASE)
+
+
+def _size(least: int, most: int) -> Callable[[str], int]:
+    """A size in bytes, or with a unit: G and GiB are 2^30 bytes, GB is 10^9."""
+
+    def parse(raw: str) -> int:
+        match = _SIZE.fullmatch(raw.strip())
+        value = 0.0
+        if match is not None:
+            base = 1000 if (match[3] or "").lower() == "b" else 1024
+            value = float(match[1]) * base ** " kmgt".index((match[2] or " ").lower())
+        if not least <= value <= most:
+            raise ValueError(f"takes a size from {least // 2**20} MiB, such as 4GiB or 4294967296 (bytes)")
+        return int(value)
 
     return parse
 
@@ -143,6 +163,10 @@ class Settings:
     gguf: str | None = _setting(
         None, _text, "model file of the embedded engine, or a folder of them; unset: a small one, fetched once"
     )
+    engine_memory: int | None = _setting(
+        None, _size(64 * 2**20, 2**50),
+        "memory that the embedded engine may take, such as 4GiB; unset: what its model needs and 2 GiB", unit="bytes",
+    )  # fmt: skip
     upstream_url: str | None = _setting(None, _http_url, "the OpenAI-compatible server of --engine openai")
     upstream_key: str | None = _setting(None, _text, "the key that it asks for", secret=True)
     model: str = _setting(
@@ -165,6 +189,9 @@ class Settings:
     load_timeout: float = _setting(300.0, _number(0.001, 86400), "limit of loading a model", unit="s")
     max_wait: float | None = _setting(
         None, _optional_seconds, "longest wait in line; callers may set their own", unit="s"
+    )
+    stall_limit: float = _setting(
+        15.0, _number(0.1, 86400), "how long a caller may take nothing of its answer while some of it waits", unit="s"
     )
     outage_wait: float = _setting(
         60.0, _number(0, 86400), "how long jobs wait for an upstream that went away", unit="s"
@@ -190,6 +217,11 @@ class Settings:
 
     # the log
     log_format: str = _setting("auto", _one_of("auto", "text", "json"), "auto is text on a terminal, json elsewhere")
+
+    trace: str | None = _setting(
+        None, _text, "file to record every event of the line in, for llm-queue simulate; overwritten at each start. No "
+        "prompts are in it, but client names are",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.engine == "openai" and self.upstream_url is None:

@@ -39,19 +39,23 @@ HOUSE = {
     "core": room("errors", pure=True),
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
-    "upstream": room("errors core.keys wire", others="h11 httpx msgspec trio xllamacpp"),
+    "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
     "upstream.choose": room("errors settings upstream"),
-    "dispatch": room("errors settings core wire.shapes upstream.protocol upstream.catalog", others="structlog trio"),
-    "web": room(
-        "errors settings core.jobs wire upstream.protocol dispatch.tickets",
-        others="msgspec outcome psutil quart quart_trio trio werkzeug",
+    "dispatch": room(
+        "errors settings core wire.shapes upstream.protocol upstream.catalog", others="msgspec structlog trio"
     ),
-    "web.listener": room("errors wire.callers", others="h11 hypercorn trio"),
+    "web": room(
+        "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
+        others="msgspec psutil quart quart_trio structlog trio werkzeug",
+    ),
+    "web.backlog": room(others="trio"),
+    "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
+    "web.listener": room("web.backlog web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "serve": room("settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
     "demo": room("settings core.jobs simulate launch", others="httpx rich trio"),
     "service": room("settings launch", others="httpx"),
-    "cli": room("settings log core.order simulate upstream.choose serve demo service", others="trio"),
+    "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
     "__main__": room("cli"),
     "__init__": room(),
 }
@@ -59,10 +63,11 @@ HOUSE = {
 
 ONLY_IN = {
     "httpx": {"upstream", "demo", "service", "cli"},  # the last three ask a running service, as any program does
-    "hypercorn": {"web.listener"},
+    "hypercorn": {"web.http1", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
-    "psutil": {"web"},
+    "platformdirs": {"upstream"},
+    "psutil": {"upstream", "web"},
     "rich": {"demo"},
     "xllamacpp": {"upstream"},
 }

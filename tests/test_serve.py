@@ -60,7 +60,7 @@ async def test_jobs_that_were_told_off_are_exit_code_1() -> None:
             async def ask() -> None:
                 answer = await served.chat()
                 assert answer.status_code == 503
-                assert answer.json()["error"]["code"] == "draining"
+                assert answer.json()["error"]["code"] == "unfinished"
 
             nursery.start_soon(ask)
             while not (await served.client.get("/queue")).json()["slot"]:
@@ -73,7 +73,7 @@ async def test_a_bug_in_the_line_answers_500_and_ends_the_process_with_70(monkey
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Scheduler, "load_ended", bug)
+    monkeypatch.setattr(Scheduler, "_load_ended", bug)
     async with serving(ScriptedUpstream(load_seconds=0)) as served:
         answer = await served.chat()
         assert answer.status_code == 500

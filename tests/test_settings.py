@@ -17,6 +17,20 @@ WRONG = {
     "allow_open": ["maybe", "2", ""],
     "ollama_url": ["", "ftp://localhost", "http://", "http://localhost:port"],
     "num_ctx": ["0", "-1", "8k", "1e3"],
+    "engine_memory": [
+        "",
+        "0",
+        "-1",
+        "nan",
+        "1e10",
+        "4 apples",
+        "GiB",
+        "4 G i B",
+        "63MiB",
+        "2000TiB",
+        "٤GiB",
+        "9" * 5000,
+    ],
     "max_attempts": ["0", "11", "two"],
     "attempt_timeout": ["0", "-1", "nan", "inf", "soon"],
     "max_wait": ["-1", "nan", "never"],
@@ -130,6 +144,27 @@ def test_a_wrong_timeout_in_milliseconds_is_blamed_in_milliseconds(raw: str) -> 
 )
 def test_an_address_may_be_written_in_short(raw: str, url: str) -> None:
     assert load({"ollama_url": raw}, {}).ollama_url == url
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [
+        ("4GiB", 4 * 2**30),
+        ("4G", 4 * 2**30),
+        (" 4 gib ", 4 * 2**30),
+        ("4GB", 4 * 10**9),
+        ("1.5g", 3 * 2**29),
+        ("900m", 900 * 2**20),
+        ("100000k", 100_000 * 2**10),
+        ("1TiB", 2**40),
+        ("4294967296", 2**32),
+        ("4294967296 bytes", 2**32),
+        ("4294967296B", 2**32),
+    ],
+)
+def test_a_size_is_read_as_people_write_it(raw: str, size: int) -> None:
+    assert load({"engine_memory": raw}, {}).engine_memory == size
+    assert load({}, {"LLM_QUEUE_ENGINE_MEMORY": str(size)}).engine_memory == size
 
 
 @pytest.mark.parametrize(("raw", "seconds"), [("none", None), ("NONE", None), ("0", 0.0), ("2.5", 2.5)])

@@ -1,8 +1,10 @@
-"""What the scheduler tells the dispatcher to do. Whatever happens to a job is among these, in its order."""
+"""What the scheduler tells the dispatcher to do. Whatever happens to a job is among these, in its order.
+
+``seat`` is the id of the seat whose upstream is meant.
+"""
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from llm_queue.core.jobs import Job
@@ -12,26 +14,32 @@ from llm_queue.errors import QueueError
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Make the key resident, for this job; answer with ``load_ended``."""
+    """Make the key resident, for this job; answer with :class:`~llm_queue.core.events.LoadEnded`."""
 
     job: Job
     key: RunnerKey
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
-    """Run the job; answer with ``attempt_ended``."""
+    """Run the job; answer with :class:`~llm_queue.core.events.AttemptEnded`."""
 
     job: Job
     key: RunnerKey
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """End the attempt that runs, and blame the error; it still answers with ``attempt_ended``, once it has ended."""
+    """End the attempt that runs, and blame ``error``.
+
+    Its :class:`~llm_queue.core.events.AttemptEnded` still comes, once it has really ended.
+    """
 
     job: Job
     error: QueueError
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +60,19 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask whether the upstream is there, what it has loaded, and which models it has; answer with ``probe_ended``."""
+    """Ask whether the upstream is there, what it has loaded, and which models it has.
+
+    Answer with :class:`~llm_queue.core.events.ProbeEnded`.
+    """
+
+    seat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AskResident:
-    """Ask what is loaded; answer with ``resident_known``."""
+    """Ask what is loaded; answer with :class:`~llm_queue.core.events.ResidentReported`."""
+
+    seat: int = 0
 
 
 Action = StartLoad | StartAttempt | Abort | Requeued | Settle | Probe | AskResident
-
-
-class Outcome(enum.Enum):
-    """How an attempt or a load ended."""
-
-    SUCCEEDED = "succeeded"
-    REFUSED = "refused"
-    """The upstream will say the same again: 4xx, no such model, no memory for it."""
-    BROKEN = "broken"
-    """It failed in a way that may pass: 5xx, a broken stream; a load: its connection was lost."""
-    TIMED_OUT = "timed out"
-    UNREACHABLE = "unreachable"
-    """No connection was made: an outage, and not the job's fault."""
-    BUSY = "busy"
-    """The upstream serves somebody who bypasses the line: not the job's fault either."""
-    CANCELLED = "cancelled"
-    """It was aborted, or the caller could not follow."""

@@ -1,4 +1,4 @@
-"""Who goes next.
+"""Which job goes next.
 
 A pure function of what has happened so far: time comes in as an argument, nothing here waits or asks. The rules, their
 bounds and why they hold stand in docs/scheduling.md; the names are the same.
@@ -6,22 +6,16 @@ bounds and why they hold stand in docs/scheduling.md; the names are the same.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
-
-WARM_UPS: Final = 3
-"""Of so many last first runs after a load the one that lost least time counts: a long job is no cold start."""
-
-FIRST_GUESS: Final = 3.0
-"""Seconds that a load is taken to cost before one was measured: a 5 GB model from a laptop's disk."""
+from llm_queue.core.turn import Hold, Turn
 
 
 @dataclass(frozen=True)
@@ -34,40 +28,11 @@ class OrderRules:
     hold: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Nobody goes next before ``until``, unless somebody comes: ``client`` is about to ask for ``key`` again."""
-
-    until: float
-    client: str
-    key: RunnerKey
-    lane: Lane
-
-
-@dataclass(slots=True)
-class SwitchCost:
-    """What going to a model costs, in seconds: its last load, and what its first run after a load loses at least.
-
-    An engine's caches are cold after a load; that can cost as much as the load, and more does not count.
-    """
-
-    load: float = FIRST_GUESS
-    _lost: deque[float] = field(default_factory=lambda: deque(maxlen=WARM_UPS))
-
-    @property
-    def seconds(self) -> float:
-        """The sum of both, as far as they are known."""
-        return self.load + (min(self._lost) if len(self._lost) == WARM_UPS else 0.0)
-
-    def warmed_up(self, lost: float) -> None:
-        """The first run after a load took so much longer than its program's usual one."""
-        self._lost.append(min(max(0.0, lost), self.load))
-
-
 class Order(Protocol):
-    """What the scheduler asks of an order. All times are in seconds."""
+    """What the scheduler asks of an order. All times are in seconds.
 
-    resident: frozenset[RunnerKey]
+    An order knows the jobs that wait. What differs from one upstream to another, it is given as that upstream's turn.
+    """
 
     def __len__(self) -> int:
         """How many jobs wait."""
@@ -78,32 +43,49 @@ class Order(Protocol):
     def remove(self, job: Job) -> None:
         """A waiting job is over."""
 
-    def choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
-        """Who is next. It keeps waiting until :meth:`serve`, or, if it needs a load, until that is done."""
+    def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
+        """The job that goes next, a hold, or None if no job waits.
 
-    def serve(self, job: Job) -> None:
+        The job keeps waiting until :meth:`serve`; if it needs a load, until that is done.
+        """
+
+    def serve(self, turn: Turn, job: Job) -> None:
         """The chosen job gets the slot for an attempt."""
 
-    def bill(self, job: Job, seconds: float) -> None:
-        """The attempt of the job served last took so much slot time."""
+    def bill(self, turn: Turn, job: Job, seconds: float) -> None:
+        """The attempt of the job served last took ``seconds`` of slot time."""
 
-    def load_ended(self, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool) -> None:
-        """The load took so much slot time. If the job that caused it still waits, it is bound to it: see the rules."""
+    def load_ended(
+        self, turn: Turn, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool
+    ) -> None:
+        """The load of ``key`` that ``job`` caused took ``seconds`` of slot time.
 
-    def unbind(self) -> None:
-        """No waiting job is bound to the last load any more: a new load begins, or the upstream is away."""
+        If it succeeded and the job still waits, the job is bound to it: see the rules.
+        """
 
     def arrives(self, job: Job, now: float) -> None:
         """A job was accepted; its model is known."""
 
     def leaves(self, job: Job, now: float, *, answered: bool) -> None:
-        """A job that has arrived is over."""
+        """A job that has arrived is over; ``answered`` is true if it succeeded."""
 
     def rekey(self, model: str) -> None:
         """The current context size of this model has changed."""
 
     def waiting(self) -> Iterable[Job]:
         """All waiting jobs, in no order."""
+
+    def key_of(self, job: Job) -> RunnerKey:
+        """What must be resident for a waiting job to run."""
+
+    def expected_run(self, job: Job) -> float | None:
+        """How many seconds a run of this job will probably take; None if nothing is known."""
+
+    def copy(self, contexts: ContextSizes) -> Order:
+        """Another order with the same jobs, to look ahead with. It has ``contexts`` for its context sizes.
+
+        Nothing that is done to it changes a job, or this order. It is to be used only until this order changes.
+        """
 
 
 class _LaneQueue:
@@ -117,28 +99,39 @@ class _LaneQueue:
     def wanted(self) -> list[RunnerKey]:
         return [key for key, queue in self.queues.items() if queue]
 
+    def copy(self) -> _LaneQueue:
+        twin = _LaneQueue()
+        twin.queues = {key: queue.copy() for key, queue in self.queues.items()}
+        twin.passed_over, twin.waiting = self.passed_over, self.waiting
+        return twin
+
 
 class TurnOrder:
     """Lanes, turns of keys inside a lane, fair share inside a key, arrival inside a client."""
 
     def __init__(self, rules: OrderRules, contexts: ContextSizes) -> None:
         self.rules = rules
-        self.resident: frozenset[RunnerKey] = frozenset()
-        self.turn_used = 0.0
-        self.held_seconds = 0.0
-        self.holds = 0
         self._contexts = contexts
         self._lanes = {lane: _LaneQueue() for lane in Lane}
         self._habits = Habits()
-        self._costs: dict[str, SwitchCost] = {}
-        self._cold: RunnerKey | None = None
         self._clock = 0
-        self._bound: Job | None = None
-        self._hold: Hold | None = None
-        self._held_since = 0.0
 
     def __len__(self) -> int:
         return sum(lane.waiting for lane in self._lanes.values())
+
+    @property
+    def idle(self) -> bool:
+        """True when no job waits, runs or is loaded for, and nothing is kept for one."""
+        return not self._habits.present and not any(lane.queues for lane in self._lanes.values())
+
+    def waiting_in(self, lane: Lane) -> int:
+        """How many jobs wait in this lane."""
+        return self._lanes[lane].waiting
+
+    def last_answer(self, client: str, model: str) -> float | None:
+        """When this client had its last answer from this model; None if never, or if it has asked again."""
+        habit = self._habits.of((client, model))
+        return None if habit is None else habit.left_at
 
     # --- what waits ---
 
@@ -152,18 +145,17 @@ class TurnOrder:
     def _enqueue(self, job: Job) -> None:
         assert job.model is not None
         queues = self._lanes[job.lane].queues
-        job.key = self._contexts.key(job.model, job.wanted_ctx)
-        queue = queues.get(job.key)
+        key = self._contexts.key(job.model, job.wanted_ctx)
+        self._set_key(job, key)
+        queue = queues.get(key)
         if queue is None:
-            queue = queues[job.key] = FairQueue(self._tick())
+            queue = queues[key] = FairQueue(self._tick())
         queue.add(job)
 
     def remove(self, job: Job) -> None:
         self._queue(job).remove(job)
         self._lanes[job.lane].waiting -= 1
         self._forget_if_idle(job)
-        if job is self._bound:
-            self._bound = None
 
     def waiting(self) -> Iterable[Job]:
         return (job for lane in self._lanes.values() for queue in lane.queues.values() for job in queue.jobs())
@@ -177,7 +169,7 @@ class TurnOrder:
                 for job in queue.jobs():
                     queue.remove(job)
                     self._enqueue(job)
-                    merged = lane.queues[self._key(job)]
+                    merged = lane.queues[self.key_of(job)]
                     merged.wanted_since = min(merged.wanted_since, queue.wanted_since)
                 if queue.idle:
                     del lane.queues[key]
@@ -190,32 +182,37 @@ class TurnOrder:
 
     # --- who goes next ---
 
-    def choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
-        chosen = self._choose(now, may_hold=may_hold)
-        self._note_hold(chosen, now)
+    def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
+        chosen = self._choose(turn, now, may_hold=may_hold)
+        ended = turn.change_hold(chosen if isinstance(chosen, Hold) else None, now)
+        if ended is not None:
+            hold, seconds = ended
+            queue = self._lanes[hold.lane].queues.get(hold.key)
+            if queue is not None:
+                queue.bill(hold.client, seconds, served=False)
         return chosen
 
-    def _choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
-        if self._bound is not None and self._is_resident(self._bound):
-            return self._choose_with(self._bound)
+    def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
+        if turn.bound is not None and self.key_of(turn.bound) in turn.resident:
+            return self._choose_with(turn.bound)
         lanes = [lane for lane in Lane if self._lanes[lane].waiting]
         if not lanes:
             return None
-        over = self.turn_used >= self.turn_length()
-        chosen = self._choose_in(lanes[0], over)
+        over = turn.used >= self.turn_length(turn)
+        chosen = self._choose_in(lanes[0], turn, now, over)
         for late in self._overdue(lanes):
-            job = self._choose_in(late, over)
-            if self._is_resident(job) or over or not self._is_resident(chosen):
+            job = self._choose_in(late, turn, now, over)
+            if self.key_of(job) in turn.resident or over or self.key_of(chosen) not in turn.resident:
                 return job
-        if may_hold and not over and not self._is_resident(chosen):
-            return self._worth_waiting_for(chosen, now) or chosen
+        if may_hold and not over and self.key_of(chosen) not in turn.resident:
+            return self._worth_waiting_for(turn, chosen, now) or chosen
         return chosen
 
     def _choose_with(self, bound: Job) -> Job:
         """The job that caused the load, but for interactive jobs that can use it, and those within their burst."""
         interactive = self._lanes[Lane.INTERACTIVE]
         if bound.lane is not Lane.INTERACTIVE and self._lanes[bound.lane].passed_over < self.rules.lane_burst:
-            queue = interactive.queues.get(self._key(bound))
+            queue = interactive.queues.get(self.key_of(bound))
             if queue:
                 return queue.first()
         return bound
@@ -224,29 +221,31 @@ class TurnOrder:
         late = [lane for lane in lanes[1:] if self._lanes[lane].passed_over >= self.rules.lane_burst]
         return sorted(late, key=lambda lane: -self._lanes[lane].passed_over)
 
-    def _choose_in(self, lane: Lane, over: bool) -> Job:
+    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool) -> Job:
         queues = self._lanes[lane].queues
         wanted = self._lanes[lane].wanted()
         # Going from one resident key to another is free, so those just alternate; the turn is theirs together. When it
         # is over all keys are asked: a resident one may have spent it on another lane's jobs and have had nothing here.
-        here = [] if over else [key for key in wanted if key in self.resident]
+        here = [] if over else [key for key in wanted if key in turn.resident]
+        if here and turn.used_at(now) >= self._first_turn_length(turn):
+            here = [key for key in wanted if self._is_untried(turn, key)] or here
         return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
 
-    def _worth_waiting_for(self, chosen: Job, now: float) -> Hold | None:
-        """A client of a resident key that is due back, if waiting for it is likely to cost less than the switch.
+    def _worth_waiting_for(self, turn: Turn, chosen: Job, now: float) -> Hold | None:
+        """A hold for a client of a resident key, if it is likely to cost less than the switch that ``chosen`` needs.
 
         A larger context of the same model is no switch: nobody will want the smaller one back.
         """
         if not self.rules.hold:
             return None
-        cost = self.switch_cost()
-        turn_ends = now + self.turn_length() - self.turn_used
-        if self._hold is not None:
-            turn_ends -= now - self._held_since
+        cost = self.switch_cost(turn)
+        untried = self._is_untried(turn, self.key_of(chosen))
+        length = min(self._first_turn_length(turn), self.turn_length(turn)) if untried else self.turn_length(turn)
+        turn_ends = now + length - turn.used_at(now)
         for (client, model), habit in self._habits.away_since(now - cost / 2):
             if model == chosen.model or habit.lane > chosen.lane:
                 continue
-            if habit.key is None or habit.left_at is None or habit.key not in self.resident:
+            if habit.key is None or habit.left_at is None or habit.key not in turn.resident:
                 continue
             if habit.worth_holding(cost):
                 until = min(habit.left_at + cost / 2, turn_ends)
@@ -254,35 +253,35 @@ class TurnOrder:
                     return Hold(until, client, habit.key, habit.lane)
         return None
 
-    def _note_hold(self, chosen: Job | Hold | None, now: float) -> None:
-        before = self._hold
-        self._hold = chosen if isinstance(chosen, Hold) else None
-        if before is None and self._hold is not None:
-            self.holds += 1
-            self._held_since = now
-        elif before is not None and self._hold != before:
-            seconds = min(now, before.until) - self._held_since  # an outage may have come between
-            self._held_since = now
-            self.turn_used += seconds
-            self.held_seconds += seconds
-            queue = self._lanes[before.lane].queues.get(before.key)
-            if queue is not None:
-                queue.bill(before.client, seconds, served=False)
-
     # --- turns ---
 
-    def switch_cost(self) -> float:
-        """What going to another key costs: the largest among the keys wanted now and those resident; c in the docs."""
-        wanted = {key for lane in self._lanes.values() for key in lane.wanted()} | self.resident
-        costs = [self._costs[key.model].seconds if key.model in self._costs else FIRST_GUESS for key in wanted]
-        return max(costs, default=FIRST_GUESS)
+    def switch_cost(self, turn: Turn) -> float:
+        """Seconds that going to another key costs: the largest among the keys wanted now and those resident.
 
-    def turn_length(self) -> float:
-        """Slot time that the resident keys have before another key's turn: T in the documentation."""
-        cost = self.switch_cost()
+        The documentation calls it c.
+        """
+        wanted = {key for lane in self._lanes.values() for key in lane.wanted()}
+        return turn.costs.largest(wanted | turn.resident)
+
+    def turn_length(self, turn: Turn) -> float:
+        """Seconds of slot time that the resident keys have before it is another key's turn.
+
+        The documentation calls it T.
+        """
+        cost = self.switch_cost(turn)
         return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))
 
-    def serve(self, job: Job) -> None:
+    def _first_turn_length(self, turn: Turn) -> float:
+        """Seconds of slot time after which a key of which no load was tried goes before the resident ones.
+
+        Once a load of it was tried, its cost is no guess any more.
+        """
+        return turn.costs.largest_load(turn.resident)
+
+    def _is_untried(self, turn: Turn, key: RunnerKey) -> bool:
+        return key not in turn.resident and not turn.costs.tried(key.model)
+
+    def serve(self, turn: Turn, job: Job) -> None:
         lane = self._lanes[job.lane]
         for lower in Lane:
             if lower > job.lane and self._lanes[lower].waiting:
@@ -290,53 +289,76 @@ class TurnOrder:
         lane.passed_over = 0
         lane.waiting -= 1
         self._queue(job).serve(job)
-        if job is self._bound:
-            self._bound = None
+        turn.release(job)
 
-    def bill(self, job: Job, seconds: float) -> None:
-        self.turn_used += seconds
+    def bill(self, turn: Turn, job: Job, seconds: float) -> None:
+        turn.used += seconds
         queue = self._queue(job)
         queue.bill(job.client, seconds)
         queue.wanted_since = self._tick()
         usual = self._habits.usual_run(_loop(job))
-        if self._cold == job.key and usual is not None:
-            self._costs[self._key(job).model].warmed_up(seconds - usual)
-        self._cold = None
-        self._habits.ran(_loop(job), self._key(job), job.lane, seconds)
+        if turn.cold == self.key_of(job) and usual is not None:
+            turn.costs.ran_cold(self.key_of(job).model, seconds - usual)
+        turn.cold = None
+        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds)
         self._forget_if_idle(job)
 
-    def load_ended(self, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool) -> None:
+    def load_ended(
+        self, turn: Turn, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool
+    ) -> None:
         queue = self._lanes[job.lane].queues.get(key)
         if queue is not None:
             queue.bill(job.client, seconds, served=False)
+        turn.costs.load_ended(key.model)
         if succeeded:
-            self._costs.setdefault(key.model, SwitchCost()).load = seconds
-            self._cold = key
-            self.turn_used = 0.0
-            self._bound = job if job_waits else None
+            turn.costs.loaded(key.model, seconds)
+            turn.begin(key, job if job_waits else None)
 
-    def unbind(self) -> None:
-        self._bound = None
+    # --- looking ahead ---
 
-    # --- small things ---
-
-    def _is_resident(self, job: Job) -> bool:
-        return job.key in self.resident
-
-    def _key(self, job: Job) -> RunnerKey:
+    def key_of(self, job: Job) -> RunnerKey:
         assert job.key is not None
         return job.key
 
+    def _set_key(self, job: Job, key: RunnerKey) -> None:
+        job.key = key
+
+    def expected_run(self, job: Job) -> float | None:
+        return self._habits.expected_run(_loop(job))
+
+    def copy(self, contexts: ContextSizes) -> TurnOrder:
+        twin = _TurnOrderAhead(self.rules, contexts)
+        twin._lanes = {lane: queues.copy() for lane, queues in self._lanes.items()}
+        twin._habits = self._habits.copy()
+        twin._clock = self._clock
+        return twin
+
+    # --- small things ---
+
     def _queue(self, job: Job) -> FairQueue:
-        return self._lanes[job.lane].queues[self._key(job)]
+        return self._lanes[job.lane].queues[self.key_of(job)]
 
     def _forget_if_idle(self, job: Job) -> None:
         if self._queue(job).idle:
-            del self._lanes[job.lane].queues[self._key(job)]
+            del self._lanes[job.lane].queues[self.key_of(job)]
 
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+class _TurnOrderAhead(TurnOrder):
+    """A copy that keeps to itself which keys its jobs would have later."""
+
+    def __init__(self, rules: OrderRules, contexts: ContextSizes) -> None:
+        super().__init__(rules, contexts)
+        self._keys: dict[Job, RunnerKey] = {}
+
+    def key_of(self, job: Job) -> RunnerKey:
+        return self._keys[job] if job in self._keys else super().key_of(job)
+
+    def _set_key(self, job: Job, key: RunnerKey) -> None:
+        self._keys[job] = key
 
 
 def _loop(job: Job) -> Loop:

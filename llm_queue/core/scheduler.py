@@ -1,23 +1,39 @@
 """The line, the slot and the upstream's state as one machine: events in, actions out.
 
-Nothing here waits, asks or sends. Every method is an event; it returns what must be done now, in order. The owner calls
-:meth:`Scheduler.tick` no later than :meth:`Scheduler.wake_at`, and reports the end of whatever it was told to start.
-The slot is free only when that end was reported, so two requests are never in flight.
+Nothing here waits, asks or sends. :meth:`Scheduler.handle` takes an event and returns what must be done, in order. The
+owner calls :meth:`Scheduler.tick` no later than :meth:`Scheduler.wake_at`, and reports the end of all that it was told
+to start. The slot is free only once that end was reported, so two requests are never in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
-from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.counts import Counts
+from llm_queue.core.events import (
+    AttemptEnded,
+    DrainBegan,
+    Event,
+    Left,
+    LoadEnded,
+    Outcome,
+    ProbeEnded,
+    ResidentReported,
+    SeatEvent,
+    Stopped,
+    Submitted,
+)
 from llm_queue.core.fairness import RemovableHeap
+from llm_queue.core.forecast import Forecast, forecast
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Hold, Order
-from llm_queue.core.records import PROBE_DELAYS, Counts, Occupant, Outage, Resolved, RetryLimits
+from llm_queue.core.order import Order
+from llm_queue.core.seat import Occupant, Outage, Seat
+from llm_queue.core.turn import Hold
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -29,40 +45,31 @@ from llm_queue.errors import (
     WaitExpired,
 )
 
-REFUSE_AFTER_FAILED_LOAD: Final = 30.0
-"""Seconds for which a key that could not be loaded is refused: each try evicts a model that works."""
 
-STALE_AFTER: Final = 60.0
-"""Seconds without upstream work after which what is resident is asked for before it is relied on: keep-alive runs out,
-and programs that bypass the line load what they like."""
+@dataclass(frozen=True)
+class RetryLimits:
+    """How often a job is tried, and how many seconds it waits for an upstream that is away.
 
-BUSY_DELAYS: Final = (0.1, 2.0)
-"""Seconds before a busy upstream is tried again: the first, doubling up to the last."""
+    The settings of the same names say what they mean.
+    """
+
+    max_attempts: int = 2
+    outage_wait: float = 60.0
+    first_outage_wait: float = 10.0
 
 
 class Scheduler:
-    """See the module. The order of waiting jobs is the order's; the context sizes are shared with it."""
+    """See the module. The waiting jobs are the order's, all that belongs to the upstream is the seat's."""
 
-    def __init__(self, order: Order, contexts: ContextSizes, limits: RetryLimits, now: float) -> None:
+    def __init__(self, order: Order, seat: Seat, limits: RetryLimits) -> None:
+        """``order`` and ``seat`` share the context sizes, and are changed by nothing else from now on."""
+        self.seat = seat
         self.limits = limits
         self.counts = Counts()
-        self.slot: Occupant | None = None
-        self.outage: Outage | None = Outage(since=now, reason="not asked yet", probe_at=now)
         self.draining = False
-        self.seen_upstream = False
-        self.held_until: float | None = None
-        self.held_for: str | None = None
         self._order = order
-        self._contexts = contexts
         self._unresolved: dict[str, Job] = {}
         self._patience: RemovableHeap[Job] = RemovableHeap()
-        self._refused: dict[RunnerKey, tuple[float, QueueError]] = {}
-        self._probing = False
-        self._asking = False
-        self._known_at = now
-        self._busy_until: float | None = None
-        self._busy_delay = BUSY_DELAYS[0]
-        self._last_wanted: RunnerKey | None = None
         self._actions: list[Action] = []
 
     # --- what can be seen ---
@@ -75,36 +82,77 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """True when nothing waits and nothing holds the slot."""
-        return self.slot is None and not self.waiting
+        return self.seat.slot is None and not self.waiting
 
     @property
     def unresolved(self) -> Iterable[Job]:
         """Jobs accepted while the upstream could not say which model their name stands for."""
         return self._unresolved.values()
 
+    @property
+    def with_max_wait(self) -> int:
+        """Jobs that wait and will expire."""
+        return len(self._patience)
+
     def waiting_jobs(self) -> Iterable[Job]:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
         yield from self._order.waiting()
 
+    def forecast(self, now: float, limit: int) -> list[Forecast]:
+        """The first ``limit`` jobs that have not ended, in the order in which they will run: see :mod:`.forecast`.
+
+        Those whose model is not known yet come last.
+        """
+        found = forecast(self._order, self.seat, now, limit, may_hold=not self.draining)
+        unresolved = islice(self._unresolved.values(), limit - len(found))
+        return found + [Forecast(job, None, load=False) for job in unresolved]
+
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due if nothing else happens before; None: never."""
-        times = [self.held_until]
-        if self._patience and not self._asking:
+        seat = self.seat
+        times = [seat.hold.until if seat.hold is not None else None]
+        if self._patience and not seat.asking:
             times.append(self._patience.first().expires_at)
-        if self.outage is not None:
-            times.append(self.outage.probe_at)
-            if not self.outage.given_up:
-                times.append(self._gives_up_at(self.outage))
+        if seat.outage is not None:
+            times.append(seat.outage.probe_at)
+            if not seat.outage.given_up:
+                times.append(self._gives_up_at(seat.outage))
         else:
-            times.append(self._busy_until)
+            times.append(seat.busy_until)
         return min((time for time in times if time is not None), default=None)
 
     # --- events ---
 
-    def submitted(self, job: Job, now: float) -> list[Action]:
-        """A job was accepted. With a max wait of 0 it runs now or never."""
-        self._count_first_come(job)
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened at ``now``, in seconds. Returns what must be done, in order."""
+        assert not isinstance(event, SeatEvent) or event.seat == self.seat.id, "an event of a seat that there is not"
+        match event:
+            case Submitted(job):
+                self._submitted(job, now)
+            case Left(job, error):
+                self._cancel(job, error, now)
+            case LoadEnded():
+                self._load_ended(event, now)
+            case AttemptEnded():
+                self._attempt_ended(event, now)
+            case ProbeEnded():
+                self._probe_ended(event, now)
+            case ResidentReported(reported):
+                self.seat.asking = False
+                self.seat.know_resident(reported, now)
+            case DrainBegan():
+                self.draining = True
+            case Stopped(error):  # pragma: no branch - the last kind there is
+                self._stop(error, now)
+        return self._proceed(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed. Call it no later than :meth:`wake_at`; returns what must be done, in order."""
+        return self._proceed(now)
+
+    def _submitted(self, job: Job, now: float) -> None:
+        self.counts.arrived(RunnerKey(job.model or "", job.wanted_ctx))
         if job.model is None:
             self._unresolved[job.id] = job
             self._begin_outage(now, "it did not say which models it has")
@@ -112,246 +160,164 @@ class Scheduler:
             self._enter(job, now)
         if job.expires_at is not None and not job.state.ended:
             self._patience.push((job.expires_at, job.arrival), job)
-        return self._proceed(now)
 
-    def cancelled(self, job: Job, now: float, error: QueueError | None = None) -> list[Action]:
-        """The caller left, or somebody cancelled the job by hand. A load that is under way for it goes on."""
-        self._cancel(job, error or Cancelled(), now)
-        return self._proceed(now)
-
-    def load_ended(
-        self,
-        outcome: Outcome,
-        now: float,
-        *,
-        error: QueueError | None = None,
-        reported: Iterable[RunnerKey] | None = None,
-    ) -> list[Action]:
-        """The load is over, and ``reported`` is what the upstream has loaded now (None: it would not say)."""
-        assert self.slot is not None
-        assert self.slot.loading
-        occupant, self.slot = self.slot, None
-        job, key = occupant.job, occupant.key
-        seconds = now - occupant.since
+    def _load_ended(self, event: LoadEnded, now: float) -> None:
+        seat, outcome = self.seat, event.outcome
+        occupant = self._free_slot(event.job, loading=True)
+        job, key, seconds = occupant.job, occupant.key, now - occupant.since
         job.load_seconds += seconds
         self.counts.load_seconds += seconds
-        self._know_resident(reported, now)
-        waits = job.state is State.QUEUED
-        if outcome is Outcome.SUCCEEDED:
+        seat.know_resident(event.reported, now)
+        succeeded, waits = outcome is Outcome.SUCCEEDED, job.state is State.QUEUED
+        if succeeded:
             self.counts.loads += 1
-            self._order.resident = self._contexts.loaded(key, reported or ())
+            seat.loaded(key, event.reported)
             self._order.rekey(key.model)
-        self._order.load_ended(job, key, seconds, succeeded=outcome is Outcome.SUCCEEDED, job_waits=waits)
+        self._order.load_ended(seat.turn, job, key, seconds, succeeded=succeeded, job_waits=waits)
         if outcome is Outcome.BROKEN:
             job.broken_loads += 1
-        if outcome is Outcome.SUCCEEDED:
-            self._busy_delay = BUSY_DELAYS[0]
+        if succeeded:
+            seat.took_work()
         elif outcome is Outcome.BUSY:
-            self._back_off(now)
+            seat.back_off(now)
         elif outcome is Outcome.UNREACHABLE or (
             outcome is Outcome.BROKEN and job.broken_loads < self.limits.max_attempts
         ):
-            self._begin_outage(now, error.message if error else "it cannot be reached")
+            self._begin_outage(now, event.error.message if event.error else "it cannot be reached")
         else:
             self.counts.loads_failed += 1
-            self._load_failed(job, key, error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
-        return self._proceed(now)
+            self._load_failed(job, key, event.error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
 
-    def attempt_ended(
-        self, outcome: Outcome, now: float, *, error: QueueError | None = None, surprise_load: bool = False
-    ) -> list[Action]:
-        """The attempt has really ended: nothing of it runs upstream. ``surprise_load``: it had to load its model."""
-        assert self.slot is not None
-        assert not self.slot.loading
-        job, since = self.slot.job, self.slot.since
-        self.slot = None
-        self._known_at = now
-        seconds = now - since
+    def _attempt_ended(self, event: AttemptEnded, now: float) -> None:
+        seat, outcome, error = self.seat, event.outcome, event.error
+        occupant = self._free_slot(event.job, loading=False)
+        job, seconds = occupant.job, now - occupant.since
+        seat.worked(now)
         job.run_seconds += seconds
-        self._order.bill(job, seconds)
-        if surprise_load:
+        job.committed = job.committed or event.committed
+        self._order.bill(seat.turn, job, seconds)
+        if event.surprise_load:
             self.counts.surprise_loads += 1
             self._ask_resident()
-        if outcome not in (Outcome.BUSY, Outcome.UNREACHABLE):
-            self._busy_delay = BUSY_DELAYS[0]
         if outcome is Outcome.UNREACHABLE:
             self._begin_outage(now, error.message if error else "it cannot be reached")
         elif outcome is Outcome.BUSY:
-            self._back_off(now)
-
-        if outcome is Outcome.SUCCEEDED:
-            self._end(job, State.SUCCEEDED, None, now)
-        elif job.cancel_requested or outcome is Outcome.CANCELLED:
-            self._end(job, State.CANCELLED, error or Cancelled(), now)
-        elif outcome is Outcome.REFUSED or job.committed:
-            state = State.TIMED_OUT if outcome is Outcome.TIMED_OUT else State.FAILED
-            self._end(job, state, error or UpstreamRefused(), now)
-        elif outcome in (Outcome.UNREACHABLE, Outcome.BUSY):
-            job.attempts -= 1
-            self._requeue(job, error or UpstreamUnreachable(), now)
-        elif job.attempts < self.limits.max_attempts:
-            self.counts.retries += 1
-            self._requeue(job, error or UpstreamBroke(), now)
-        elif outcome is Outcome.TIMED_OUT:
-            self._end(job, State.TIMED_OUT, error or AttemptTimedOut(), now)
+            seat.back_off(now)
         else:
-            self._end(job, State.FAILED, error or UpstreamBroke(), now)
-        return self._proceed(now)
+            seat.took_work()
 
-    def resident_known(self, reported: Iterable[RunnerKey] | None, now: float) -> list[Action]:
-        """The upstream said what it has loaded (None: it would not say)."""
-        self._asking = False
-        self._know_resident(reported, now)
-        return self._proceed(now)
+        state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
+        if error is None or state is not State.QUEUED:
+            self._end(job, state, error, now)
+            return
+        if outcome in _NOT_THE_JOBS_FAULT:
+            job.attempts -= 1
+        else:
+            self.counts.retries += 1
+        job.move(State.QUEUED, now)
+        self._order.add(job)
+        self._actions.append(Requeued(job, error))
 
-    def probe_ended(
-        self,
-        now: float,
-        *,
-        failure: QueueError | None,
-        reported: Iterable[RunnerKey] = (),
-        resolved: Mapping[str, Resolved | QueueError] = MappingProxyType({}),
-    ) -> list[Action]:
-        """The upstream answered (``failure`` is None), with what it has loaded and what its catalogue says of the
-        unresolved jobs; or it did not.
-        """
-        self._probing = False
-        outage = self.outage
-        if outage is None:
-            return self._proceed(now)
-        if failure is not None:
-            outage.reason = failure.message
-            outage.failed_probes += 1
-            outage.probe_at = now + outage.delay
-            outage.delay = min(outage.delay * 2, PROBE_DELAYS[1])
-            return self._proceed(now)
-        self.seen_upstream = True
-        self._order.resident = self._contexts.adopt(reported)
-        self._known_at = now
-        for job_id, answer in resolved.items():
+    def _probe_ended(self, event: ProbeEnded, now: float) -> None:
+        if event.failure is not None:
+            self.seat.probe_failed(event.failure, now)
+            return
+        self.seat.probe_succeeded(event.reported, now)
+        for job_id, answer in event.resolved.items():
             job = self._unresolved.pop(job_id, None)
             if job is None:
                 continue
             if isinstance(answer, QueueError):
                 self._end(job, State.FAILED, answer, now)
                 continue
-            job.model, job.wanted_ctx = answer.model, answer.wanted_ctx
+            job.model = answer.model
+            job.wanted_ctx = self.seat.contexts.wanted_ctx(job.wanted_ctx, answer.trained)
             self._enter(job, now)
-        for model in {key.model for key in self._order.resident}:
+        for model in {key.model for key in self.seat.resident}:
             self._order.rekey(model)
-        self.outage = None
         if self._unresolved:  # accepted while the probe was under way
             self._begin_outage(now, "it did not say which models it has")
-        return self._proceed(now)
 
-    def drain(self, now: float) -> list[Action]:
-        """No more work is taken; what is here may finish."""
-        self.draining = True
-        return self._proceed(now)
-
-    def stop(self, now: float, error: QueueError) -> list[Action]:
-        """Nothing may finish any more: end all that waits, abort what runs."""
+    def _stop(self, error: QueueError, now: float) -> None:
         self.draining = True
         for job in list(self.waiting_jobs()):
             self._cancel(job, error, now)
-        if self.slot is not None and not self.slot.loading:
-            self._cancel(self.slot.job, error, now)
-        return self._proceed(now)
-
-    def tick(self, now: float) -> list[Action]:
-        """Time has passed."""
-        return self._proceed(now)
+        if self.seat.slot is not None and not self.seat.slot.loading:
+            self._cancel(self.seat.slot.job, error, now)
 
     # --- what follows from them ---
 
     def _proceed(self, now: float) -> list[Action]:
         self._watch_outage(now)
         self._fill_slot(now)
-        # Until the upstream has said what it has loaded, nobody knows who can start now.
-        if not self._asking and self._expire(now) and self.held_until is not None:
-            self._fill_slot(now)  # the hold may have been as long as it was for who has just gone
+        # Until the upstream has said what it has loaded, it is not known which jobs can start now.
+        if not self.seat.asking and self._expire(now) and self.seat.hold is not None:
+            self._fill_slot(now)  # without the jobs that have just expired, a hold may be shorter
         actions, self._actions = self._actions, []
         return actions
 
     def _expire(self, now: float) -> bool:
-        somebody = False
+        expired = False
         while self._patience:
             job = self._patience.first()
             if job.expires_at is None or job.expires_at > now:
                 break
             self._drop(job)
             self._end(job, State.EXPIRED, WaitExpired(), now)
-            somebody = True
-        return somebody
+            expired = True
+        return expired
 
     def _fill_slot(self, now: float) -> None:
-        self.held_until = self.held_for = None
-        if self._busy_until is not None and now >= self._busy_until:
-            self._busy_until = None
-        if self.slot is not None or self.outage is not None or self._asking or self._busy_until is not None:
+        seat = self.seat
+        seat.end_back_off(now)
+        if not seat.open:
             return
-        if len(self._order) and now - self._known_at > STALE_AFTER:
+        if len(self._order) and seat.stale(now):
             self._ask_resident()
             return
-        chosen = self._order.choose(now, may_hold=not self.draining)
-        if chosen is None:
+        job = self._order.choose(seat.turn, now, may_hold=not self.draining)
+        if job is None or isinstance(job, Hold):
             return
-        if isinstance(chosen, Hold):
-            self.held_until, self.held_for = chosen.until, chosen.client
-            return
-        job, key = chosen, chosen.key
-        assert key is not None
-        self._set_picked(job)
-        if key in self._order.resident:
-            self._order.serve(job)
+        key = self._order.key_of(job)
+        job.busy_since = now
+        job.picked = True
+        self._patience.discard(job)
+        if key in seat.resident:
+            self._order.serve(seat.turn, job)
             job.move(State.RUNNING, now)
-            self.slot = Occupant(job, key, loading=False, since=now)
-            self._actions.append(StartAttempt(job, key))
+            seat.slot = Occupant(job, key, loading=False, since=now)
+            self._actions.append(StartAttempt(job, key, seat.id))
         else:
-            self._order.unbind()
-            self.slot = Occupant(job, key, loading=True, since=now)
-            self._actions.append(StartLoad(job, key))
+            seat.turn.unbind()
+            seat.slot = Occupant(job, key, loading=True, since=now)
+            self._actions.append(StartLoad(job, key, seat.id))
+
+    def _free_slot(self, job: Job, *, loading: bool) -> Occupant:
+        occupant, self.seat.slot = self.seat.slot, None
+        assert occupant is not None
+        assert (occupant.job, occupant.loading) == (job, loading), "the slot was not its own"
+        job.busy_since = None
+        return occupant
 
     def _watch_outage(self, now: float) -> None:
-        outage = self.outage
-        if outage is None:
-            return
-        outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
-        if outage.given_up and self.waiting:
-            self._give_up(now)
-        if outage.probe_at is not None and now >= outage.probe_at:
-            outage.probe_at = None
-            if not self._probing:
-                self._probing = True
-                self._actions.append(Probe())
+        outage = self.seat.outage
+        if outage is not None:
+            outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
+            for job in list(self.waiting_jobs()) if outage.given_up else ():
+                self._drop(job)
+                self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
+        if self.seat.probe_is_due(now):
+            self._actions.append(Probe(self.seat.id))
 
     def _gives_up_at(self, outage: Outage) -> float:
-        return outage.since + (self.limits.outage_wait if self.seen_upstream else self.limits.first_outage_wait)
-
-    def _give_up(self, now: float) -> None:
-        for job in list(self.waiting_jobs()):
-            self._drop(job)
-            self._end(job, State.FAILED, UpstreamUnreachable(), now)
+        return outage.since + (self.limits.outage_wait if self.seat.seen else self.limits.first_outage_wait)
 
     def _begin_outage(self, now: float, reason: str) -> None:
-        self._order.unbind()
-        if self.outage is None:
-            self.counts.outages += self.seen_upstream
-            self.outage = Outage(since=now, reason=reason, probe_at=now)
-
-    def _back_off(self, now: float) -> None:
-        self._busy_until = now + self._busy_delay
-        self._busy_delay = min(self._busy_delay * 2, BUSY_DELAYS[1])
+        self.counts.outages += self.seat.begin_outage(now, reason)
 
     def _ask_resident(self) -> None:
-        if not self._asking:
-            self._asking = True
-            self._actions.append(AskResident())
-
-    def _know_resident(self, reported: Iterable[RunnerKey] | None, now: float) -> None:
-        self._known_at = now
-        if reported is not None:
-            self._order.resident = self._contexts.translate(reported)
+        self.seat.asking = True
+        self._actions.append(AskResident(self.seat.id))
 
     def _cancel(self, job: Job, error: QueueError, now: float) -> None:
         if job.state is State.QUEUED:
@@ -360,67 +326,57 @@ class Scheduler:
             self._end(job, State.CANCELLED, error, now)
         elif job.state is State.RUNNING and not job.cancel_requested:
             job.cancel_requested = True
-            self._actions.append(Abort(job, error))
+            self._actions.append(Abort(job, error, self.seat.id))
 
     def _load_failed(self, job: Job, key: RunnerKey, error: QueueError, now: float, *, timed_out: bool) -> None:
-        last_good = self._contexts.failed(key)
-        if last_good is not None:
-            error = error.saying(f"{error.message} (context {key.num_ctx}; {last_good} worked before: ask for no more)")
-        else:
-            self._refused = {key: entry for key, entry in self._refused.items() if now < entry[0]}
-            self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)
+        error, last_good = self.seat.load_failed(key, error, now)
         state = State.TIMED_OUT if timed_out else State.FAILED
         for other in list(self._order.waiting()):
-            # Whoever waits for still more would fail as well, and evict the good model once more.
+            # A job that wants more still would fail as well, and evict the good model once more.
             too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
-            if other is job or other.key == key or too_large:
+            if other is job or self._order.key_of(other) == key or too_large:
                 self._drop(other)
                 self._end(other, state, error, now)
 
-    def _refusal(self, job: Job, now: float) -> QueueError | None:
-        assert job.model is not None
-        limit = self._contexts.limit(job.model)
-        if limit is not None and job.wanted_ctx > limit:
-            return LoadFailed(
-                f"A context of {job.wanted_ctx} could not be loaded for this model: ask for numCtx up to {limit}."
-            )
-        until, error = self._refused.get(self._contexts.key(job.model, job.wanted_ctx), (now, None))
-        return error if now < until else None
-
     def _enter(self, job: Job, now: float) -> None:
         self._order.arrives(job, now)
-        error = self._refusal(job, now)
+        error = self.seat.refusal(job, now)
         if error is None:
             self._order.add(job)
         else:
             self._end(job, State.FAILED, error, now)
 
-    def _requeue(self, job: Job, error: QueueError, now: float) -> None:
-        job.move(State.QUEUED, now)
-        self._order.add(job)
-        self._actions.append(Requeued(job, error))
-
     def _drop(self, job: Job) -> None:
         if self._unresolved.pop(job.id, None) is None:
             self._order.remove(job)
-
-    def _set_picked(self, job: Job) -> None:
-        job.picked = True
-        self._stop_patience(job)
-
-    def _stop_patience(self, job: Job) -> None:
-        if job in self._patience:
-            self._patience.remove(job)
+            self.seat.turn.release(job)
 
     def _end(self, job: Job, state: State, error: QueueError | None, now: float) -> None:
         job.move(state, now)
-        self._stop_patience(job)
+        self._patience.discard(job)
         self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
         if job.model is not None:
             self._order.leaves(job, now, answered=state is State.SUCCEEDED)
         self._actions.append(Settle(job, error))
 
-    def _count_first_come(self, job: Job) -> None:
-        wanted_ctx = RunnerKey(job.model or "", job.wanted_ctx)
-        self.counts.loads_first_come += wanted_ctx != self._last_wanted
-        self._last_wanted = wanted_ctx
+
+_NOT_THE_JOBS_FAULT: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
+
+
+def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
+    """What an attempt's end makes of its job: the state that it goes to, queued if it is repeated, and the error."""
+    outcome, error = event.outcome, event.error
+    if outcome is Outcome.SUCCEEDED:
+        return State.SUCCEEDED, None
+    if job.cancel_requested or outcome is Outcome.CANCELLED:
+        return State.CANCELLED, error or Cancelled()
+    timed_out = outcome is Outcome.TIMED_OUT
+    if outcome is Outcome.REFUSED or job.committed:
+        return State.TIMED_OUT if timed_out else State.FAILED, error or UpstreamRefused()
+    if outcome in _NOT_THE_JOBS_FAULT:
+        return State.QUEUED, error or UpstreamUnreachable()
+    if job.attempts < max_attempts:
+        return State.QUEUED, error or UpstreamBroke()
+    if timed_out:
+        return State.TIMED_OUT, error or AttemptTimedOut()
+    return State.FAILED, error or UpstreamBroke()

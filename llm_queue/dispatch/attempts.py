@@ -1,28 +1,25 @@
 """What is done at the upstream for the line: attempts, loads, and questions.
 
-Each errand is one task, and ends in one event for the scheduler, whatever happens: that is how the slot gets free.
+Each is one task and returns one event for the scheduler, whatever happens: that is how the slot gets free.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 import trio
 
-from llm_queue.core.actions import Action, Outcome
+from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Resolved
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.records import Resolved
-from llm_queue.core.scheduler import Scheduler
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
     AttemptTimedOut,
-    Cancelled,
+    EngineDied,
     LoadFailed,
     LoadTimedOut,
     ModelNotFound,
@@ -34,8 +31,8 @@ from llm_queue.errors import (
 )
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import Completion, Piece
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.shapes import Answer, Completion, Piece, fold
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
@@ -47,24 +44,28 @@ SURPRISE_LOAD: Final = 0.2
 """Seconds of loading, by the upstream's own account, from which on a model that we took for resident was not:
 Ollama reports some hundredths for one that is."""
 
-Event = Callable[[float], list[Action]]
-"""Something that has happened, for the scheduler: given the time, it says what is to be done."""
-
 _log = structlog.get_logger("llm_queue")
 
 
 @dataclass(slots=True)
 class Entry:
-    """All that belongs to a job while it lives."""
+    """All that belongs to a job while it lives.
+
+    ``heard`` is told of the first piece of each attempt, with the seconds that it took. ``answer`` is the whole answer
+    of a job that is not streamed, and ``completion`` the end of any answer. ``failed_ago`` is how many seconds ago the
+    same request used up its attempts, if that was lately.
+    """
 
     job: Job
     ticket: Ticket
     submission: Submission
     model: Model | None
+    heard: Callable[[float], None]
     scope: trio.CancelScope | None = None
     abort_error: QueueError | None = None
-    answer: list[Piece] = field(default_factory=list)
+    answer: Answer | None = None
     completion: Completion | None = None
+    failed_ago: float | None = None
 
     def abort(self, error: QueueError) -> None:
         """End its attempt, and blame the error. The attempt is over when its event comes."""
@@ -74,45 +75,38 @@ class Entry:
 
 
 class Attempts:
-    """Runs them against one upstream; ``tell`` takes their events, ``wanted_ctx`` knows a job's context size."""
+    """Attempts, loads and questions at one upstream. Each returns the event that says how it ended, and raises nothing
+    but a cancellation.
+    """
 
-    def __init__(
-        self,
-        settings: Settings,
-        upstream: Upstream,
-        catalog: Catalog,
-        scheduler: Scheduler,
-        *,
-        entries: Mapping[str, Entry],
-        tell: Callable[[Event], None],
-        wanted_ctx: Callable[[Submission, Model | None], int],
-        load_ended: Callable[[Job, RunnerKey, QueueError | None, float], None],
-    ) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        """``settings`` has the limits in seconds; ``catalog`` knows the upstream and its models."""
         self._settings = settings
-        self._upstream = upstream
         self._catalog = catalog
-        self._scheduler = scheduler
-        self._entries = entries
-        self._post = tell
-        self._wanted_ctx = wanted_ctx
-        self._load_ended = load_ended
+        self._upstream = catalog.upstream
 
-    async def attempt(self, entry: Entry, key: RunnerKey) -> None:
-        """One run of a job. It is over when the upstream's side of the connection is closed."""
+    async def attempt(self, entry: Entry, key: RunnerKey) -> AttemptEnded:
+        """Run a job once. Returns when the upstream's side of the connection is closed."""
         limit, stream = self._settings.attempt_timeout, entry.submission.stream
         total = self._settings.stream_total if stream else math.inf
-        last_moment = trio.current_time() + total
+        began = trio.current_time()
+        last_moment = began + total
         outcome, error = Outcome.TIMED_OUT, None
-        entry.answer.clear()
+        pieces: list[Piece] = []
+        silent = True
         with trio.move_on_after(min(limit, total)) as entry.scope:
 
             def emit(piece: Piece) -> None:
+                nonlocal silent
+                if silent:
+                    silent = False
+                    entry.heard(trio.current_time() - began)
                 if stream:
                     entry.ticket.put(piece)
                     assert entry.scope is not None
                     entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 else:
-                    entry.answer.append(piece)
+                    pieces.append(piece)
 
             if entry.abort_error is not None:
                 entry.scope.cancel()
@@ -120,24 +114,25 @@ class Attempts:
             try:
                 entry.completion = await self._upstream.run(entry.model, key.num_ctx, entry.submission.request, emit)
                 outcome = Outcome.SUCCEEDED
+                if not stream:
+                    entry.answer = fold(pieces, entry.completion)
             except QueueError as failure:
                 outcome, error = _outcome_of(failure), failure
             except Exception:
                 _log.exception("an attempt failed in a way that it should not: please report this")
                 outcome, error = Outcome.REFUSED, QueueError()
         entry.scope = None
-        if outcome is Outcome.TIMED_OUT and entry.abort_error is not None:
+        if entry.abort_error is not None and (outcome is Outcome.TIMED_OUT or isinstance(error, EngineDied)):
             outcome, error = Outcome.CANCELLED, entry.abort_error
         elif outcome is Outcome.TIMED_OUT:
             error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
         elif outcome is Outcome.BROKEN:
             await self._watch_it_die()
         surprise = entry.completion is not None and (entry.completion.load_seconds or 0.0) >= SURPRISE_LOAD
-        self._post(partial(self._scheduler.attempt_ended, outcome, error=error, surprise_load=surprise))
+        return AttemptEnded(entry.job, outcome, error, surprise, committed=stream and not silent)
 
-    async def load(self, entry: Entry, key: RunnerKey) -> None:
-        """Make a model resident. It belongs to the line: whoever leaves meanwhile does not end it."""
-        started = trio.current_time()
+    async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
+        """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it."""
         outcome, error = Outcome.TIMED_OUT, None
         assert entry.model is not None
         with trio.move_on_after(self._settings.load_timeout):
@@ -151,17 +146,15 @@ class Attempts:
                 outcome, error = Outcome.REFUSED, LoadFailed()
         if outcome is Outcome.TIMED_OUT:
             error = LoadTimedOut()
-        self._load_ended(entry.job, key, error, trio.current_time() - started)
         reported = None if outcome is Outcome.UNREACHABLE else await self._reported()
-        self._post(partial(self._scheduler.load_ended, outcome, error=error, reported=reported))
+        return LoadEnded(entry.job, outcome, error, reported)
 
-    async def ask_resident(self) -> None:
-        """What is loaded?"""
-        reported = await self._reported()
-        self._post(partial(self._scheduler.resident_known, reported))
+    async def ask_resident(self) -> ResidentReported:
+        """Ask what is loaded."""
+        return ResidentReported(await self._reported())
 
-    async def probe(self) -> None:
-        """Is it there, what has it loaded, and which models are meant by the jobs that nobody could check yet?"""
+    async def probe(self, unresolved: Sequence[Entry]) -> ProbeEnded:
+        """Ask whether the upstream is there, what it has loaded, and which models the ``unresolved`` jobs mean."""
         failure: QueueError | None = UpstreamUnreachable("It accepts connections, but does not answer.")
         reported: frozenset[RunnerKey] = frozenset()
         resolved: dict[str, Resolved | QueueError] = {}
@@ -170,12 +163,12 @@ class Attempts:
                 await self._upstream.probe()
                 await self._catalog.refresh()
                 reported = await self._upstream.resident()
-                for job in list(self._scheduler.unresolved):
-                    resolved[job.id] = await self._resolve(job)
+                for entry in unresolved:
+                    resolved[entry.job.id] = await self._resolve(entry)
                 failure = None
             except QueueError as error:
                 failure = error
-        self._post(partial(self._scheduler.probe_ended, failure=failure, reported=reported, resolved=resolved))
+        return ProbeEnded(failure, reported, resolved)
 
     async def _watch_it_die(self) -> None:
         """What broke off an answer may be ending: until it is gone it takes connections, only to drop them, and the
@@ -199,23 +192,21 @@ class Attempts:
                 pass
         return None
 
-    async def _resolve(self, job: Job) -> Resolved | QueueError:
-        entry = self._entries.get(job.id)
-        if entry is None:
-            return Cancelled()
+    async def _resolve(self, entry: Entry) -> Resolved | QueueError:
         try:
             entry.model = await self._catalog.resolve(entry.submission.request.model)
         except UpstreamUnreachable:
             raise
         except QueueError as error:  # this model's fault: the others must not wait for it
             return error
-        return Resolved(entry.model.identity, self._wanted_ctx(entry.submission, entry.model))
+        return Resolved(entry.model.identity, entry.model.trained)
 
 
 _OUTCOMES: Final[tuple[tuple[type[QueueError], Outcome], ...]] = (
     (UpstreamRefused, Outcome.REFUSED),
     (ModelNotFound, Outcome.REFUSED),
     (LoadFailed, Outcome.REFUSED),
+    (EngineDied, Outcome.REFUSED),
     (UpstreamBusy, Outcome.BUSY),
     (UpstreamUnreachable, Outcome.UNREACHABLE),
     (ReaderTooSlow, Outcome.CANCELLED),

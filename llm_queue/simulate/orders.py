@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Hold, Order
+from llm_queue.core.order import Order
+from llm_queue.core.turn import Hold, Turn
 
 
 class Simple:
@@ -18,7 +19,6 @@ class Simple:
     """
 
     def __init__(self, contexts: ContextSizes, *, lanes: bool, grouping: bool) -> None:
-        self.resident: frozenset[RunnerKey] = frozenset()
         self._contexts = contexts
         self._lanes = lanes
         self._grouping = grouping
@@ -28,35 +28,48 @@ class Simple:
         return len(self._waiting)
 
     def add(self, job: Job) -> None:
-        assert job.model is not None
-        job.key = self._contexts.key(job.model, job.wanted_ctx)
+        job.key = self.key_of(job)
         self._waiting[job.id] = job
 
     def remove(self, job: Job) -> None:
         del self._waiting[job.id]
 
-    def choose(self, now: float, *, may_hold: bool) -> Job | Hold | None:
-        return min(self._waiting.values(), key=self._rank, default=None)
+    def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
+        def rank(job: Job) -> tuple[int, bool, int]:
+            return (
+                job.lane if self._lanes else 0,
+                self._grouping and self.key_of(job) not in turn.resident,
+                job.arrival,
+            )
 
-    def _rank(self, job: Job) -> tuple[int, bool, int]:
-        return (job.lane if self._lanes else 0, self._grouping and job.key not in self.resident, job.arrival)
+        return min(self._waiting.values(), key=rank, default=None)
 
-    def serve(self, job: Job) -> None:
+    def serve(self, turn: Turn, job: Job) -> None:
         self.remove(job)
 
-    def bill(self, job: Job, seconds: float) -> None: ...
-    def load_ended(self, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool) -> None: ...
-    def unbind(self) -> None: ...
+    def bill(self, turn: Turn, job: Job, seconds: float) -> None: ...
+    def load_ended(
+        self, turn: Turn, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool
+    ) -> None: ...
     def arrives(self, job: Job, now: float) -> None: ...
     def leaves(self, job: Job, now: float, *, answered: bool) -> None: ...
 
-    def rekey(self, model: str) -> None:
-        for job in self._waiting.values():
-            if job.model == model:
-                job.key = self._contexts.key(model, job.wanted_ctx)
+    def rekey(self, model: str) -> None: ...
 
     def waiting(self) -> Sequence[Job]:
         return list(self._waiting.values())
+
+    def key_of(self, job: Job) -> RunnerKey:
+        assert job.model is not None
+        return self._contexts.key(job.model, job.wanted_ctx)
+
+    def expected_run(self, job: Job) -> float | None:
+        return None
+
+    def copy(self, contexts: ContextSizes) -> Simple:
+        twin = Simple(contexts, lanes=self._lanes, grouping=self._grouping)
+        twin._waiting = self._waiting.copy()
+        return twin
 
 
 def first_come(contexts: ContextSizes) -> Order:

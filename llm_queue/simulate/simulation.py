@@ -11,15 +11,17 @@ import itertools
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Submitted
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order, OrderRules, TurnOrder
-from llm_queue.core.records import RetryLimits
-from llm_queue.core.scheduler import Scheduler
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
 
 Seconds = Callable[[random.Random], float]
 """Draws one duration."""
@@ -104,7 +106,7 @@ class Result:
 
 
 class Simulation:
-    """One run. ``load`` is how long a load takes; one key is resident at a time."""
+    """One run. ``load`` is how long a load takes; one key is resident at a time, ``resident`` at the start."""
 
     def __init__(
         self,
@@ -115,14 +117,17 @@ class Simulation:
         rules: OrderRules | None = None,
         order: Callable[[ContextSizes], Order] | None = None,
         seed: int = 1,
+        resident: RunnerKey | None = None,
     ) -> None:
         self._programs = list(programs)
         self._load = load
         self._seconds = seconds
         self._draw = random.Random(seed)  # noqa: S311 - made-up durations, and the same ones every time
         contexts = ContextSizes(1, 1 << 30)
-        self._order = order(contexts) if order else TurnOrder(rules or OrderRules(), contexts)
-        self._scheduler = Scheduler(self._order, contexts, RetryLimits(), now=0.0)
+        ours = order(contexts) if order else TurnOrder(rules or OrderRules(), contexts)
+        self._seat = Seat(contexts, now=0.0)
+        self._scheduler = Scheduler(ours, self._seat, RetryLimits())
+        self._resident = frozenset() if resident is None else frozenset({resident})
         self._now = 0.0
         self._serial = itertools.count()
         self._events: list[tuple[float, int, Callable[[], list[Action]]]] = []
@@ -146,8 +151,7 @@ class Simulation:
         result.loads = self._scheduler.counts.loads
         result.bound += len(self._keys) * self._load(self._draw)
         result.useful /= min(self._seconds, max(result.finished_at, 1e-9))
-        if isinstance(self._order, TurnOrder):
-            result.holds, result.held_seconds = self._order.holds, self._order.held_seconds
+        result.holds, result.held_seconds = self._seat.turn.holds, self._seat.turn.held_seconds
         return result
 
     # --- what happens ---
@@ -188,26 +192,28 @@ class Simulation:
         self._programs_of[job.id] = program
         if program.every is not None:
             self._arrive_later(program, self._now + program.every(self._draw))
-        return self._scheduler.submitted(job, self._now)
+        return self._scheduler.handle(Submitted(job), self._now)
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case StartLoad(_, key):
-                    self._at(self._now + self._load(self._draw), self._loaded(key))
+                case StartLoad(job, key):
+                    self._at(self._now + self._load(self._draw), self._loaded(job, key))
                 case StartAttempt(job, key):
                     self._start(job, key)
                 case Settle(job, _):
                     self._settle(job)
                 case Probe():
-                    self._at(self._now, lambda: self._scheduler.probe_ended(self._now, failure=None))
+                    self._at(self._now, partial(self._scheduler.handle, ProbeEnded(None, self._resident), self._now))
                 case AskResident():
-                    self._at(self._now, lambda: self._scheduler.resident_known(self._order.resident, self._now))
+                    reported = ResidentReported(self._seat.resident)
+                    self._at(self._now, partial(self._scheduler.handle, reported, self._now))
                 case Abort() | Requeued():
                     raise AssertionError("nobody leaves and nothing breaks in a simulation")
 
-    def _loaded(self, key: RunnerKey) -> Callable[[], list[Action]]:
-        return lambda: self._scheduler.load_ended(Outcome.SUCCEEDED, self._now, reported=[key])
+    def _loaded(self, job: Job, key: RunnerKey) -> Callable[[], list[Action]]:
+        ended = LoadEnded(job, Outcome.SUCCEEDED, reported=frozenset({key}))
+        return lambda: self._scheduler.handle(ended, self._now)
 
     def _start(self, job: Job, key: RunnerKey) -> None:
         self._keys.add(key)
@@ -219,7 +225,8 @@ class Simulation:
         self._result.useful += max(0.0, min(seconds, self._seconds - self._now))
         self._result.order.append(job.client)
         served.done_at = self._now + seconds
-        self._at(served.done_at, lambda: self._scheduler.attempt_ended(Outcome.SUCCEEDED, self._now))
+        ended = AttemptEnded(job, Outcome.SUCCEEDED)
+        self._at(served.done_at, lambda: self._scheduler.handle(ended, self._now))
 
     def _settle(self, job: Job) -> None:
         assert job.state is State.SUCCEEDED

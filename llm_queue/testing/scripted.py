@@ -323,7 +323,7 @@ class ScriptedUpstream:
 
     def _check_up(self) -> None:
         if self.down:
-            raise UpstreamUnreachable
+            raise UpstreamUnreachable(f"{self.name} cannot be reached: the script has switched it off.")
 
     async def _pass(self, seconds: float) -> None:
         """Let time pass; the engine may die meanwhile."""

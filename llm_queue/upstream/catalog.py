@@ -31,7 +31,7 @@ class Catalog:
     """
 
     def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
         self._listed: dict[str, Model] = {}
         self._described: dict[str, Model] = {}
         self._listing = _Shared[None]()
@@ -68,7 +68,7 @@ class Catalog:
 
     def check(self, request: Request) -> tuple[str, ...]:
         """What the upstream leaves out of a request: see :meth:`llm_queue.upstream.protocol.Upstream.check`."""
-        return self._upstream.check(request)
+        return self.upstream.check(request)
 
     def models(self) -> list[Model]:
         """The models of the last answer, in the upstream's order."""
@@ -78,7 +78,7 @@ class Catalog:
         return self._listed.get(canonical(name)) if name else next(iter(self._listed.values()), None)
 
     async def _list(self) -> None:
-        listed = {canonical(model.name): model for model in await self._upstream.models()}
+        listed = {canonical(model.name): model for model in await self.upstream.models()}
         identities = {model.identity for model in listed.values()}
         self._listed = listed
         for remembered in (self._described, self._describing):
@@ -90,7 +90,7 @@ class Catalog:
             return known
         question = self._describing.setdefault(listed.identity, _Shared())
         try:
-            described = await question.do(lambda: self._upstream.describe(listed))
+            described = await question.do(lambda: self.upstream.describe(listed))
         except UpstreamRefused as refusal:
             if refusal.http_status != 404:
                 raise
@@ -106,7 +106,7 @@ class Catalog:
         else:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             there = "There are: " + ", ".join(names[:MAX_NAMED]) + more
-        return ModelNotFound(f"model {name!r} not found. {there}. {self._upstream.more_models}", param="model")
+        return ModelNotFound(f"model {name!r} not found. {there}. {self.upstream.more_models}", param="model")
 
 
 def canonical(name: str) -> str:

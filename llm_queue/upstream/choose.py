@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from llm_queue.errors import UpstreamError, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.embedded import Embedded
-from llm_queue.upstream.embedded.weights import NAME, NoWeights, weights
+from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Upstream
@@ -40,7 +40,7 @@ async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
 
     ``auto`` takes what another setting points to (Ollama before the others); else an Ollama that answers or is
     installed; else the embedded engine if it is installed; else Ollama, which may come later. ``environ`` says where
-    programs and caches are. Raises :class:`NoUpstream`. May take as long as fetching a model takes.
+    programs are. Raises :class:`NoUpstream`. May take as long as fetching a model takes.
     """
     match settings.engine:
         case "ollama":
@@ -48,19 +48,19 @@ async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
         case "openai":
             return Choice(_openai(settings))
         case "embedded":
-            return await _embedded(settings, environ)
+            return await _embedded(settings)
     if settings.ollama_url is not None:
         return Choice(_ollama(settings))
     if settings.upstream_url is not None:
         return Choice(_openai(settings))
     if settings.gguf is not None:
-        return await _embedded(settings, environ)
+        return await _embedded(settings)
     ollama = _ollama(settings)
     if await _answers(ollama) or shutil.which("ollama", path=environ.get("PATH", "")):
         return Choice(ollama)
     nowhere = f"no Ollama answers at {ollama.url}"
     if _installed():
-        upstream, notes = await _embedded(settings, environ)
+        upstream, notes = await _embedded(settings)
         return Choice(upstream, (f"{nowhere}, so the embedded engine serves; --engine ollama waits for one", *notes))
     return Choice(ollama, (f"{nowhere}: {GET_OLLAMA}", f"or, to do without it: {GET_EMBEDDED}"))
 
@@ -74,21 +74,21 @@ def _openai(settings: Settings) -> OpenAIServer:
     return OpenAIServer(settings.upstream_url, settings.upstream_key)
 
 
-async def _embedded(settings: Settings, environ: Mapping[str, str]) -> Choice:
+async def _embedded(settings: Settings) -> Choice:
     if not _installed():
         raise NoUpstream(f"the embedded engine is not installed: {GET_EMBEDDED}")
     if settings.gguf is None:
         try:
-            source = await weights(environ, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+            source = await weights(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
         except NoWeights as error:
             raise NoUpstream(str(error)) from error
-        notes: tuple[str, ...] = (f"{NAME} shows that the line works; it judges nothing right: --gguf takes another",)
-    else:
-        source, notes = _from_home(settings.gguf), ()
-    engine = Embedded(source)
+        engine = Embedded(source, memory=settings.engine_memory, answer_tokens=ANSWER_TOKENS)
+        return Choice(engine, (f"{NAME} shows that the line works; it judges nothing right: --gguf takes another",))
+    source = _from_home(settings.gguf)
+    engine = Embedded(source, memory=settings.engine_memory)
     if not engine.default_model:
         raise NoUpstream(f"--gguf {source}: there is no GGUF file")
-    return Choice(engine, notes)
+    return Choice(engine)
 
 
 def _from_home(path: str) -> Path:

@@ -29,6 +29,15 @@ each have about 45 MB.
 """
 
 
+CallerAtFault = Callable[[int, str], bool]
+"""Tells by the status and the text of an error whether the request was at fault."""
+
+
+def status_4xx(status: int, _text: str) -> bool:
+    """The request was at fault if HTTP says so."""
+    return 400 <= status < 500
+
+
 class AnswerDecoder(Protocol):
     """One of the wire's decoders: bytes in, pieces of an answer out, and its end."""
 
@@ -60,13 +69,18 @@ class HttpApi:
         error_text: Callable[[bytes], str],
         unreachable: str,
         headers: Mapping[str, str] | None = None,
+        caller_at_fault: CallerAtFault = status_4xx,
         connect: Connect = open_stream,
     ) -> None:
-        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do about that."""
+        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do about that.
+
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
+        """
         self.name = name
         self.url = url.rstrip("/")
         self._error_text = error_text
         self._unreachable = unreachable
+        self._caller_at_fault = caller_at_fault
         self._headers = {"user-agent": "llm-queue"} | dict(headers or {})
         self._work = OneConnection(connect)
         self._questions = OneConnection(connect)
@@ -109,6 +123,11 @@ class HttpApi:
             emit(delta)
         return completion
 
+    @property
+    def closed_after(self) -> float:
+        """Seconds that the upstream took to close its side of the last work that was given up; infinity: it did not."""
+        return self._work.closed_after
+
     async def aclose(self) -> None:
         """Close both connections."""
         await self._work.aclose()
@@ -140,8 +159,8 @@ class HttpApi:
         text = self._error_text(body) or f"{self.name} answered with status {status}."
         if status == 401:  # a setting of ours is wrong: no caller could mend it with a key of its own
             return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
-        if 400 <= status < 500:
-            return UpstreamRefused(text, status=status)
+        if self._caller_at_fault(status, text):
+            return UpstreamRefused(text, status=status if 400 <= status < 500 else 400)
         return UpstreamBusy(text) if status == 503 else UpstreamBroke(text)
 
 

@@ -10,7 +10,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
-from llm_queue.upstream.http import HttpApi
+from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest
@@ -41,11 +41,13 @@ class OpenAIServer:
         name: str = "OpenAI-compatible server",
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
+        caller_at_fault: CallerAtFault = status_4xx,
         connect: Connect = open_stream,
     ) -> None:
         """``url`` may end in ``/v1`` or not. ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
@@ -56,7 +58,13 @@ class OpenAIServer:
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
         self._api = HttpApi(
-            name, self.url, error_text=catalog.error_text, unreachable=unreachable, headers=headers, connect=connect
+            name,
+            self.url,
+            error_text=catalog.error_text,
+            unreachable=unreachable,
+            headers=headers,
+            caller_at_fault=caller_at_fault,
+            connect=connect,
         )
 
     def check(self, request: Request) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ class Model(msgspec.Struct, frozen=True):
 class Upstream(Protocol):
     """One engine. All calls may be cancelled at any time and then leave nothing running at the engine:
     ``load`` and ``run`` return or raise only after the engine's side of the connection was seen closed
-    (or two seconds later), so that the next request never overlaps with this one.
+    (or two seconds later), so that the next request never overlaps with this one. An engine that is ours and has not
+    stopped by then is killed, and not resident any more.
 
     Every call raises :class:`~llm_queue.errors.UpstreamUnreachable` when no connection can be made.
     """
@@ -37,7 +38,7 @@ class Upstream(Protocol):
     """What people call this engine, for messages: "Ollama"."""
 
     url: str
-    """Where it is, for messages."""
+    """Where it is, for messages. Callers read these: it is no path of a file."""
 
     chooses_context: bool
     """False if there is no context size to choose: then every ``num_ctx`` of a runner key is 0, whatever was asked."""
@@ -81,8 +82,10 @@ class Upstream(Protocol):
         :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`.
         ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
         Raises :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
-        the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503), and
-        :class:`~llm_queue.errors.UpstreamBroke` (it said another 5xx, or the answer ended before its end).
+        the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503),
+        :class:`~llm_queue.errors.UpstreamBroke` (it said another 5xx, or the answer ended before its end), and
+        :class:`~llm_queue.errors.EngineDied` (an engine of ours ended or had to be killed over this request; also in
+        place of a cancellation).
         """
 
     async def aclose(self) -> None:

@@ -8,6 +8,7 @@ are cancelled: httpcore #1093.)
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,9 @@ class OneConnection(httpx.AsyncBaseTransport):
         self._connect = connect
         self._warm: _Connection | None = None
         self._busy = False
+        self.closed_after = 0.0
+        """Seconds that the upstream took to close its side of the connection, if the last request was given up before
+        the end of its answer; infinity if it had not closed it after SEEN_CLOSED_TIMEOUT; else 0."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return as soon as the response's head is there; its body is read from its stream."""
@@ -66,6 +70,7 @@ class OneConnection(httpx.AsyncBaseTransport):
                 "one request at a time: the response before this one is neither read to its end nor closed"
             )
         self._busy = True
+        self.closed_after = 0.0
         try:
             content = await request.aread()
             connection = await self._take(request.url)
@@ -73,7 +78,7 @@ class OneConnection(httpx.AsyncBaseTransport):
                 await connection.send(request, content)
                 head = await connection.receive_head()
             except BaseException:
-                await connection.see_closed()
+                await self._see_closed(connection)
                 raise
         except BaseException:
             self._busy = False
@@ -114,9 +119,15 @@ class OneConnection(httpx.AsyncBaseTransport):
             elif connection.whole:
                 await connection.close()
             else:
-                await connection.see_closed()
+                await self._see_closed(connection)
         finally:
             self._busy = False
+
+    async def _see_closed(self, connection: _Connection) -> None:
+        try:
+            await connection.see_closed()
+        finally:
+            self.closed_after = connection.closed_after
 
 
 class _Connection:
@@ -125,6 +136,7 @@ class _Connection:
     def __init__(self, stream: trio.abc.Stream, origin: tuple[str, bytes, int | None]) -> None:
         self.origin = origin
         self.whole = False
+        self.closed_after = math.inf
         self._stream = stream
         self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._http = h11.Connection(h11.CLIENT)
@@ -187,10 +199,12 @@ class _Connection:
     async def see_closed(self) -> None:
         """Say that we are gone, and wait until the peer is gone too: then it works for us no more.
 
-        Not to be cancelled, but takes at most :data:`SEEN_CLOSED_TIMEOUT` seconds.
+        Not to be cancelled, but takes at most :data:`SEEN_CLOSED_TIMEOUT` seconds. ``closed_after`` says how long it
+        took, and stays infinite if the peer did not close its side within that time.
         """
+        started = trio.current_time()
         try:
-            with trio.move_on_after(SEEN_CLOSED_TIMEOUT, shield=True):
+            with trio.move_on_after(SEEN_CLOSED_TIMEOUT, shield=True) as waiting:
                 # Under TLS too it is the end of file of TCP that counts: it needs no answer and no lock.
                 if isinstance(self._raw, trio.abc.HalfCloseableStream):
                     await self._raw.send_eof()
@@ -199,6 +213,8 @@ class _Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # a reset: it is gone
         finally:
+            if not waiting.cancelled_caught:
+                self.closed_after = trio.current_time() - started
             await self.close()
 
 

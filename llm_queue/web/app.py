@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import logging
+import socket
+from typing import cast
 
+import structlog
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from llm_queue.errors import BadRequest, BodyTooLarge, MethodNotAllowed, NotFound, QueueError
+from llm_queue.errors import BadRequest, BodyTooLarge, QueueError
 from llm_queue.settings import Settings
+from llm_queue.web.addresses import not_found, wrong_method
 from llm_queue.web.clients import UNKNOWN, client_of
 from llm_queue.web.connection import HttpConnection
 from llm_queue.web.gate import AccessRules, Gate
 from llm_queue.web.headers import error_headers, job_headers
+from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
-from llm_queue.web.visit import App, visit_of
+from llm_queue.web.visit import App, Scope, visit_of
 from llm_queue.wire.callers.routes import dialect_of
 
-logger = logging.getLogger("llm_queue.web")
+_log = structlog.get_logger("llm_queue.web")
 
 
 class WebApp(QuartTrio):
@@ -30,7 +34,8 @@ class WebApp(QuartTrio):
 
 def create_app(settings: Settings, line: Service) -> App:
     """The ASGI application: everything a caller can reach, behind the gate."""
-    return Gate(create_quart(settings, line), AccessRules.of(settings), lambda error: line.rejected(error, UNKNOWN))
+    rules = AccessRules.of(settings, socket.gethostname())
+    return Gate(create_quart(settings, line), rules, lambda error, scope: tell_refusal(line, error, UNKNOWN, scope))
 
 
 def create_quart(settings: Settings, line: Service) -> QuartTrio:
@@ -48,20 +53,27 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         visit = visit_of(request.scope)
         ticket = visit.ticket
         if ticket is None:
-            line.rejected(error, client_of(request.headers, visit.key_name))
+            scope = cast(Scope, request.scope)
+            tell_refusal(line, error, client_of(request.headers, visit.key_name, scope), scope)
         response = error_response(error, request.path, visit.request_id)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))
         return response
 
     async def refuse_http(error: HTTPException) -> Response:
-        response = await refuse(_translated(error))
-        if (allowed := getattr(error, "valid_methods", None)) is not None:
+        allowed = getattr(error, "valid_methods", None) or ()
+        path: str = request.scope["path"]  # Quart's own has lost a doubled slash
+        if error.code == 404:
+            response = await refuse(not_found(app.url_map, path))
+        elif error.code == 405:
+            response = await refuse(wrong_method(path, request.method, allowed))
             response.headers["Allow"] = ", ".join(sorted(allowed))
+        else:
+            response = await refuse(_translated(error))
         return response
 
     async def fail(error: Exception) -> Response:
-        logger.error("a request failed by an error of ours", exc_info=error)
+        _log.error("a request failed by an error of ours", exc_info=error)
         return await refuse(QueueError())
 
     app.register_error_handler(QueueError, refuse)
@@ -82,9 +94,8 @@ def error_response(error: QueueError, path: str, request_id: str) -> Response:
 
 def _translated(error: HTTPException) -> QueueError:
     """Quart's own errors as ours: its HTML pages never leave the house."""
-    classes: dict[int | None, type[QueueError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
-    if error.code in classes:
-        return classes[error.code]()
+    if error.code == 413:
+        return BodyTooLarge()
     if error.code is not None and 400 <= error.code < 500:
         return BadRequest(error.description)
     return QueueError()

@@ -8,6 +8,8 @@ import trio
 from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
+from llm_queue.errors import ReaderTooSlow
+from llm_queue.web.backlog import backlog_of
 from llm_queue.web.visit import Receive, Send, visit_of
 
 LAST_MESSAGE: Final = 2.0
@@ -27,7 +29,8 @@ class HttpConnection(TrioASGIHTTPConnection):
         finally:
             ticket = visit_of(self.scope).ticket
             if ticket is not None:
-                ticket.close()
+                backlog = backlog_of(self.scope)
+                ticket.close(_too_slow(backlog.limit) if backlog is not None and backlog.given_up else None)
 
     async def handle_messages(  # type: ignore[override]  # quart-trio's signature, which is not that of Quart
         self, nursery: trio.Nursery, request: Request, receive: Receive
@@ -44,6 +47,13 @@ class HttpConnection(TrioASGIHTTPConnection):
             return message
 
         await super().handle_messages(nursery, request, receive_until_left)
+
+
+def _too_slow(limit: float) -> ReaderTooSlow:
+    return ReaderTooSlow(
+        f"The caller took nothing of its answer for {limit:g} s (--stall-limit), so the job was cancelled. "
+        "Close a stream that is not read to its end."
+    )
 
 
 def _finishing(send: Send) -> Send:

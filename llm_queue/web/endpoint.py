@@ -14,14 +14,14 @@ from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
-from llm_queue.web.clients import PATIENCE, Peers, client_of, product_of
+from llm_queue.web.bodies import decoded, known_encoding
+from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
 from llm_queue.web.service import Service
 from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
-from llm_queue.wire.shapes import Completion, Piece, fold
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Endpoint:
     def __init__(self, settings: Settings, line: Service) -> None:
         self._settings = settings
         self._line = line
-        self._peers = Peers()
+        self._clients = Clients()
         self._arriving = 0
         self._limits = RequestLimits(
             max_depth=settings.max_depth,
@@ -88,17 +88,6 @@ class Endpoint:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
 
-    async def _client(self, request: Request, scope: Scope) -> str:
-        """Who asks, as the headers say, or else as the system knows; it is asked only while others are here."""
-        name = client_of(request.headers, visit_of(scope).key_name)
-        if name != product_of(request.headers):
-            return name
-        peer, server = scope.get("client"), scope.get("server")
-        patience = PATIENCE if self._line.busy else 0.0
-        return (
-            await self._peers.name(peer and (peer[0], peer[1]), server[1] if server else 0, patience=patience) or name
-        )
-
     async def _submission(
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
     ) -> Submission:
@@ -111,7 +100,7 @@ class Endpoint:
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
             lane=Lane[(wanted.lane or NORMAL).upper()],
-            client=await self._client(request, scope),
+            client=await self._clients.name(request.headers, visit_of(scope).key_name, scope),
             stream=parsed.stream,
             num_ctx=wanted.num_ctx,
             max_wait=self._settings.max_wait if wanted.max_wait is None else wanted.max_wait,
@@ -134,6 +123,7 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
 
     ``arrive`` is told of each piece's size, and may refuse it.
     """
+    encoding = known_encoding(request.headers.get("Content-Encoding"))
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     chunks = bytearray()
@@ -145,7 +135,7 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
                 arrive(len(chunk))
                 chunks += chunk
             except StopAsyncIteration:
-                return bytes(chunks)
+                return await decoded(bytes(chunks), encoding, limit, arrive) if encoding else bytes(chunks)
             except BaseException:
                 chunks.clear()  # its traceback would keep them until the garbage collector comes round
                 raise
@@ -160,17 +150,13 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 async def _whole(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
-    pieces: list[Piece] = []
-    while True:
-        for item in await ticket.receive():
-            if isinstance(item, Completion):
-                response = Response(encoder.whole(fold(pieces, item)), content_type=media_type)
-                response.headers.update(job_headers(ticket.job))
-                if item.truncated:
-                    response.headers["X-LLM-Queue-Truncated"] = "maybe"
-                    warn_truncated(ticket)
-                return response
-            pieces.append(item)
+    answer = await ticket.whole()
+    response = Response(encoder.whole(answer), content_type=media_type)
+    response.headers.update(job_headers(ticket.job))
+    if answer.completion.truncated:
+        response.headers["X-LLM-Queue-Truncated"] = "maybe"
+        warn_truncated(ticket)
+    return response
 
 
 async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:

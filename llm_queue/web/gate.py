@@ -11,12 +11,12 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Final
 
 from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
 from llm_queue.settings import Settings
 from llm_queue.web.headers import error_headers
+from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
 from llm_queue.web.visit import App, Receive, Scope, Send, Visit, begin_visit
 from llm_queue.wire.callers.routes import dialect_of
 
@@ -28,8 +28,6 @@ _APP_SCHEMES: Final = frozenset(
 _SINGLE: Final = (b"origin", b"authorization", b"content-length", b"transfer-encoding", b"content-type")
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
-_LABEL: Final = "[a-z0-9_-]{1,63}"
-_HOST: Final = re.compile(rf"(\[[0-9a-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::[0-9]{{1,5}})?")
 _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
 _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 
@@ -51,17 +49,15 @@ class AccessRules:
     """The settings as the gate reads them. Every method decides by its arguments alone."""
 
     hosts: frozenset[str]
-    any_address: bool  # bound to all addresses; an address, unlike a name, cannot be rebound to us
     origins: frozenset[str]
     keys: tuple[tuple[str, bytes], ...]
 
     @classmethod
-    def of(cls, settings: Settings) -> AccessRules:
-        """The rules that these settings make."""
-        bound = (settings.host or "localhost").strip("[]").lower()
+    def of(cls, settings: Settings, machine: str = "") -> AccessRules:
+        """The rules that these settings make, on a machine that calls itself ``machine``."""
+        hosts = (settings.host or "localhost", *settings.hosts)
         return cls(
-            hosts=frozenset((bound, *(host.lower().strip("[]").rstrip(".") for host in settings.hosts))),
-            any_address=_is_wildcard(bound),
+            hosts=frozenset(host.lower().strip("[]").rstrip(".") for host in hosts) | names_of(machine),
             origins=frozenset(origin.lower().rstrip("/") for origin in settings.origins),
             keys=tuple(_named_key(key) for key in settings.api_keys),
         )
@@ -80,18 +76,16 @@ class AccessRules:
             raise BadRequest("The query string must be ASCII.")
 
     def check_host(self, host: str | None) -> None:
-        """Refuse a name that is not ours: it may be a foreign one that was rebound to our address."""
+        """Refuse a name that a web site may have had rebound to our address. Raises ``Forbidden``."""
         if host is None or not self.knows_host(host):
             raise Forbidden(
                 f"Host {_shown(host)} is not a name of this service. If it should be, add it to LLM_QUEUE_HOSTS."
             )
 
     def knows_host(self, host: str) -> bool:
-        """True for loopback names and addresses, what we are bound to, and names from the settings."""
-        name = _name_in(host.lower())
-        if name is None:
-            return False
-        return _is_local(name) or name in self.hosts or (self.any_address and _is_address(name))
+        """True for what cannot be rebound, the names of this machine and service, and names from the settings."""
+        name = name_in(host.lower())
+        return name is not None and (cannot_be_rebound(name) or name in self.hosts)
 
     def check_origin(self, origin: str | None, host: str) -> None:
         """Refuse web pages of other sites, before anything of theirs is queued."""
@@ -102,7 +96,7 @@ class AccessRules:
         if origin != "null" and (
             origin in self.origins
             or (place and scheme in _APP_SCHEMES)
-            or (scheme in ("http", "https") and _is_local(_name_in(place) or ""))
+            or (scheme in ("http", "https") and is_this_machine(name_in(place) or ""))
             or origin == f"http://{host.lower()}"
         ):
             return
@@ -151,8 +145,8 @@ def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
 class Gate:
     """ASGI middleware around everything: lets through, refuses, and puts the request's id and CORS on every answer."""
 
-    def __init__(self, app: App, rules: AccessRules, refused: Callable[[QueueError], None]) -> None:
-        """``refused`` is told of every refusal, to count it."""
+    def __init__(self, app: App, rules: AccessRules, refused: Callable[[QueueError, Scope], None]) -> None:
+        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it."""
         self._app = app
         self._rules = rules
         self._refused = refused
@@ -170,39 +164,43 @@ class Gate:
         request_id = headers.get(b"x-request-id", b"")
         if not _SANE_ID.fullmatch(request_id):
             request_id = b"req_" + secrets.token_hex(12).encode()
-        extra = [(b"x-request-id", request_id), *self._rules.cors_headers(None)]
+        # Refusals carry these headers too, also for pages of other sites. A page that reads its 403 learns that this
+        # service is here, which the time to connect would tell it as well, and which setting its owner would have to
+        # change. Nothing else is behind a refusal: it is made up here, from what the page has sent.
+        extra = [(b"x-request-id", request_id), *self._rules.cors_headers(headers.get(b"origin"))]
 
         async def send_marked(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
+        visit = begin_visit(scope, Visit(request_id.decode("ascii")))
         try:
-            self._check_caller(scope, headers)
-            extra[1:] = self._rules.cors_headers(headers.get(b"origin"))
+            host = self._check_form_and_host(scope)
             if scope["method"] == "OPTIONS":
+                # Any origin's preflight passes: the request that follows has the same Origin, and is refused for it
+                # below, in words that the page can read. A failed preflight would say nothing at all.
                 await _respond(send_marked, 204, preflight_headers(headers), b"")
                 return
-            key_name = None
+            self._rules.check_origin(_text(headers.get(b"origin")), host)
             if scope["path"] != "/health":
-                key_name = self._rules.key_name(_text(headers.get(b"authorization")))
+                visit.key_name = self._rules.key_name(_text(headers.get(b"authorization")))
         except QueueError as error:
-            self._refused(error)
+            self._refused(error, scope)
             dialect = dialect_of(scope["path"])
             answer = [(b"content-type", dialect.error_type.encode()), *error_headers(error)]
             if isinstance(error, BadRequest):  # nobody knows for sure where the next request begins
                 answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
-        begin_visit(scope, Visit(request_id.decode("ascii"), key_name))
         await self._app(scope, receive, send_marked)
 
-    def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check_form_and_host(self, scope: Scope) -> str:
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
         host = _text(hosts[0]) if len(hosts) == 1 else None
         self._rules.check_host(host)
         self._rules.check_form(scope["path"], scope.get("query_string", b""), list(scope["headers"]))
-        self._rules.check_origin(_text(headers.get(b"origin")), host or "")
+        return host or ""
 
 
 async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -216,29 +214,6 @@ def _named_key(setting: str) -> tuple[str, bytes]:
     """NAME=KEY or KEY; a KEY may end in ``=``, as base64 does."""
     match = _KEY_NAME.fullmatch(setting)
     return (match[1], match[2].encode()) if match else ("", setting.encode())
-
-
-def _name_in(place: str) -> str | None:
-    """The host of a lower-case ``host[:port]``, or None if it is none."""
-    match = _HOST.fullmatch(place)
-    return match[1].strip("[]").rstrip(".") if match else None
-
-
-def _is_local(name: str) -> bool:
-    """True for what can only be this machine: browsers, too, send ``*.localhost`` nowhere else."""
-    return name == "localhost" or name.endswith(".localhost") or (_is_address(name) and ip_address(name).is_loopback)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_wildcard(name: str) -> bool:
-    return _is_address(name) and ip_address(name).is_unspecified
 
 
 def _text(value: bytes | None) -> str | None:

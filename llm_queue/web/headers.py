@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import trio
+
 from llm_queue.core.jobs import Job
-from llm_queue.errors import QueueError
+from llm_queue.errors import QueueError, UnsupportedEncoding
 
 
 def error_headers(error: QueueError) -> list[tuple[bytes, bytes]]:
@@ -11,6 +13,8 @@ def error_headers(error: QueueError) -> list[tuple[bytes, bytes]]:
     headers = []
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
+    if isinstance(error, UnsupportedEncoding):
+        headers.append((b"accept-encoding", b"gzip, deflate"))  # RFC 9110 15.5.16
     status = error.http_status
     if not error.retryable and (status in (409, 429) or status >= 500):
         headers.append((b"x-should-retry", b"false"))
@@ -21,8 +25,7 @@ def job_headers(job: Job) -> dict[str, str]:
     """What is known of the job by the time the headers leave. Waiting and loading are counted apart."""
     headers = {"X-LLM-Queue-Job": job.id, "X-LLM-Queue-Lane": job.lane.label, "X-LLM-Queue-Attempts": str(job.attempts)}
     if job.started_at is not None:
-        waited = job.started_at - job.submitted_at - job.load_seconds
-        headers["X-LLM-Queue-Wait-Ms"] = str(round(1000 * max(0.0, waited)))
+        headers["X-LLM-Queue-Wait-Ms"] = str(round(1000 * job.waited(trio.current_time())))
         headers["X-LLM-Queue-Load-Ms"] = str(round(1000 * job.load_seconds))
     if job.key is not None and job.key.num_ctx:
         headers["X-LLM-Queue-Num-Ctx"] = str(job.key.num_ctx)

@@ -12,30 +12,26 @@ import errno
 import logging
 import math
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import h11
+import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, H11SendableEvent, LifespanState
+from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from llm_queue.errors import BadRequest
-from llm_queue.wire.callers.routes import dialect_of
+from llm_queue.web.backlog import STALL, Backlog, keep_backlog
+from llm_queue.web.http1 import MAX_HEADER, Http1
 
-logger = logging.getLogger(__name__)
+_log = structlog.get_logger("llm_queue.web")
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted. With 100, a burst of 2,000 takes 12 s; with 4,096, 0.2 s."""
-
-MAX_HEADER: Final = 64 * 2**10
-"""Bytes of request line and headers: enough for any cookie jar, too little to fill memory with."""
 
 KEEP_ALIVE: Final = 75.0
 """Seconds that an idle connection stays open, as nginx has it."""
@@ -43,11 +39,15 @@ KEEP_ALIVE: Final = 75.0
 HEADER_WAIT: Final = 30.0
 """Seconds from the first byte of a request to the end of its headers."""
 
-STALL: Final = 30.0
-"""Seconds in which a client must take, or have taken from it, at least one byte."""
+FLOOD: Final = 30.0
+"""Seconds in which the protocol must take what a client has sent: it sends on while its request is served."""
 
 LINGER: Final = 2.0
-"""Seconds in which a client may read our last bytes before its own unread ones turn the close into a reset."""
+"""Seconds between two pieces of a request that is already answered. Its bytes are read and dropped, because bytes that
+nobody reads turn the close into a reset, which may overtake our answer."""
+
+LINGER_TOTAL: Final = 30.0
+"""Seconds that this may go on."""
 
 GRACE: Final = 1.0
 """Seconds that handlers get at shutdown; by then the drain has answered everybody who waited."""
@@ -57,89 +57,30 @@ READ_AHEAD: Final = 16
 """Reads that may wait for the protocol: 1 MiB of body, or of what a client sends before it has its answer."""
 
 
-class Http1(H11Protocol):
-    """HTTP/1.1 and nothing else. A response's headers leave together with the first piece of its body."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._head = b""
-        self._path = ""  # of the request that is read, as far as it could be read
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """No h2c: an ``Upgrade`` that is not taken up leaves a plain request."""
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        self._path = request.target.decode("latin-1")
-        size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
-        if size > MAX_HEADER:
-            await self._refuse(431)
-            return
-        if not request.target.isascii():
-            await self._refuse(400)
-            return
-        if not request.http_version.startswith(b"1."):
-            await self._refuse(505)
-            return
-        if any(name == b"upgrade" for name, _ in request.headers):
-            request = h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=[(name, value) for name, value in request.headers if name != b"upgrade"],
-                http_version=request.http_version,
-            )
-        await super()._create_stream(request)
-
-    async def _refuse(self, status: int) -> None:
-        await self._send_error_response(status)
-        await self.send(Closed())
-
-    async def _send_error_response(self, status_code: int) -> None:
-        text = {
-            431: f"The headers are larger than {MAX_HEADER // 1024} KiB.",
-            505: "This service speaks HTTP/1.1.",
-        }.get(status_code, "This is not a valid HTTP/1.1 request.")
-        dialect = dialect_of(self._path)
-        body = dialect.error_body(BadRequest(text), "")
-        headers = [
-            (b"content-type", dialect.error_type.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            *self.config.response_headers("h11"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-    async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        try:
-            data = self.connection.send(event)
-        except h11.LocalProtocolError:
-            if self.connection.their_state is h11.ERROR:
-                return
-            raise
-        if isinstance(event, h11.Response):
-            self._head = data
-            return
-        data, self._head = self._head + data, b""
-        if data:
-            await self.send(RawData(data=data))
-
-
 class Connection:
     """One client's connection. Its cancel scope is its life: every limit is a deadline of that scope."""
 
     def __init__(
-        self, app: AppWrapper, config: Config, context: WorkerContext, state: LifespanState, stream: trio.SocketStream
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        stream: trio.SocketStream,
+        stall_limit: float,
     ) -> None:
         self._app = app
         self._config = config
         self._context = context
-        self._state = state
         self._socket = stream.socket
+        self._backlog = Backlog(self._socket, stall_limit)
+        self._state = ConnectionState({**state, "llm_queue.connection": {}})  # see web/visit.py
+        keep_backlog(self._state, self._backlog)
         self._scope = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE)
         self._inbox_in, self._inbox = trio.open_memory_channel[bytes](READ_AHEAD)
         self._send_lock = trio.Lock()
         self._idle = True
+        self._lingers_until = math.inf
 
     async def run(self) -> None:
         """Serve requests until either side has had enough. Lets nothing out but a cancellation from outside."""
@@ -151,7 +92,7 @@ class Connection:
                         self._config,
                         self._context,
                         tasks,
-                        ConnectionState(self._state.copy()),
+                        self._state,
                         False,
                         parse_socket_addr(self._socket.family, self._socket.getpeername()),
                         parse_socket_addr(self._socket.family, self._socket.getsockname()),
@@ -164,7 +105,7 @@ class Connection:
                         self._socket.close()  # which ends even a last message that is shielded from cancellation
                         raise
         except* Exception as group:
-            logger.debug("a connection ended by an error of its own", exc_info=group)
+            _log.debug("a connection ended by an error of its own", exc_info=group)
         finally:
             self._socket.close()
 
@@ -178,11 +119,12 @@ class Connection:
         while data := await self._receive():
             if self._idle:
                 self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
-            with trio.move_on_after(STALL) as patience:
+            with trio.move_on_after(FLOOD) as patience:
                 try:
                     await self._inbox_in.send(data)
                 except trio.BrokenResourceError:
-                    continue  # all is said: what still comes is read, lest the close become a reset, and dropped
+                    self._scope.deadline = min(self._lingers_until, trio.current_time() + LINGER)
+                    continue
             if patience.cancelled_caught:
                 break
         self._scope.cancel()
@@ -211,6 +153,7 @@ class Connection:
             self._scope.deadline = trio.current_time() + KEEP_ALIVE if event.idle else math.inf
         elif isinstance(event, Closed):
             self._inbox.close()
+            self._lingers_until = trio.current_time() + LINGER_TOTAL
             self._scope.deadline = trio.current_time() + LINGER
             try:
                 self._socket.shutdown(trio.socket.SHUT_WR)
@@ -221,11 +164,18 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         """Send all of it, or end the connection: half a message is worth nothing to anybody."""
         rest = memoryview(data)
+        blocked = False
         try:
             while rest:
-                with trio.fail_after(STALL):
-                    rest = rest[await self._socket.send(rest) :]
-        except (OSError, trio.ClosedResourceError, trio.TooSlowError):
+                if self._backlog.stalled(blocked=blocked):
+                    self._backlog.given_up = True
+                    break
+                with trio.move_on_after(self._backlog.limit) as patience:
+                    size = await self._socket.send(rest)
+                    self._backlog.sent(size)
+                    rest = rest[size:]
+                blocked = patience.cancelled_caught
+        except (OSError, trio.ClosedResourceError):
             pass
         finally:
             if rest:
@@ -237,10 +187,12 @@ async def serve_http(
     listeners: list[trio.SocketListener],
     *,
     shutdown: trio.Event,
+    stall_limit: float = STALL,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` on ``listeners`` until ``shutdown`` is set; then no new connections, :data:`GRACE`, and an end.
 
+    ``stall_limit`` is the number of seconds in which a client must take at least one byte while some wait for it.
     Reports to ``task_status`` when it accepts. Cancelling it closes everything at once. Raises what the application's
     start raises, and never what a connection does.
     """
@@ -252,7 +204,7 @@ async def serve_http(
     connections: set[Connection] = set()
 
     async def serve_one(stream: trio.SocketStream) -> None:
-        connection = Connection(wrapped, config, context, state, stream)
+        connection = Connection(wrapped, config, context, state, stream, stall_limit)
         connections.add(connection)
         try:
             await connection.run()
@@ -306,7 +258,7 @@ def _config() -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = MAX_HEADER
     config.keep_alive_max_requests = 2**63
-    config.errorlog = logger
+    config.errorlog = logging.getLogger("llm_queue.web")  # hypercorn's own words
     # On a full queue, an application that answers before it has read all would wait for itself. Quart's has no bound.
     config.max_app_queue_size = 2**31
     return config

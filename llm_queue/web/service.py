@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
+from llm_queue.dispatch.status import JobReport, Status
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
 from llm_queue.upstream.protocol import Model
@@ -44,10 +45,10 @@ class Service(Protocol):
     def readiness(self) -> str | None:
         """None when it can serve, else the reason why not."""
 
-    def find(self, job_id: str) -> dict[str, Any] | None:
+    def find(self, job_id: str) -> JobReport | None:
         """The report of a job that lives, or ended not long ago."""
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """What the line is doing."""
 
     def rejected(self, error: QueueError, client: str) -> None:

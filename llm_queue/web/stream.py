@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, Self
 
+import structlog
 import trio
 from quart.wrappers.response import ResponseBody
 
@@ -16,7 +16,7 @@ from llm_queue.errors import QueueError
 from llm_queue.wire.callers.dialect import Encoder, Progress
 from llm_queue.wire.shapes import Completion, Piece
 
-logger = logging.getLogger("llm_queue.web")
+_log = structlog.get_logger("llm_queue.web")
 
 QUIET: Final = 10.0
 """Seconds without a byte after which a caller hears where it stands: proxies and SDKs give up at 30 and more."""
@@ -111,8 +111,6 @@ def progress(ticket: Ticket) -> Progress:
 def warn_truncated(ticket: Ticket) -> None:
     """Say in the log that a prompt was probably cut."""
     num_ctx = ticket.job.key.num_ctx if ticket.job.key else 0
-    logger.warning(
-        "job %s: its prompt was too long for num_ctx %d and was probably cut; ask with a larger numCtx",
-        ticket.job.id,
-        num_ctx,
+    _log.warning(
+        "a prompt was probably cut to fit its context: ask with a larger numCtx", job=ticket.job.id, num_ctx=num_ctx
     )

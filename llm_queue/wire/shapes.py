@@ -123,6 +123,17 @@ class EmbedRequest(msgspec.Struct, frozen=True):
 Request = ChatRequest | TextRequest | EmbedRequest
 
 
+def has_images(request: Request) -> bool:
+    """True if there is a picture anywhere in it."""
+    match request:
+        case ChatRequest():
+            return any(message.images for message in request.messages)
+        case TextRequest():
+            return bool(request.images)
+        case EmbedRequest():
+            return False
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "load", "unload", "other"]

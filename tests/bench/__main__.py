@@ -16,13 +16,15 @@ from collections.abc import Callable
 
 import httpx
 
-from llm_queue.core.actions import Outcome, StartAttempt, StartLoad
+from llm_queue.core.actions import StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import AttemptEnded, Left, Outcome, ProbeEnded, Submitted
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.records import RetryLimits
-from llm_queue.core.scheduler import Scheduler
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
+from llm_queue.errors import Cancelled
 from tests.e2e.conftest import Ollama, Service
 
 CLIENTS = 100
@@ -38,9 +40,10 @@ class Core:
         self._serial = 0
         self.now = 0.0
         contexts = ContextSizes(8192, 65536)
-        self.scheduler = Scheduler(TurnOrder(OrderRules(), contexts), contexts, RetryLimits(), self.now)
+        self.scheduler = Scheduler(TurnOrder(OrderRules(), contexts), Seat(contexts, self.now), RetryLimits())
         self.scheduler.tick(self.now)
-        self.scheduler.probe_ended(self.now, failure=None, reported=[RunnerKey("m0", 8192), RunnerKey("m1", 8192)])
+        resident = frozenset({RunnerKey("m0", 8192), RunnerKey("m1", 8192)})
+        self.scheduler.handle(ProbeEnded(None, resident), self.now)
         self.jobs: list[Job] = []
         for _ in range(waiting + 1):
             self.submit()
@@ -59,7 +62,7 @@ class Core:
             max_wait=self._draw.choice([None, 1e9]),
         )
         self.jobs.append(job)
-        self.scheduler.submitted(job, self.now)
+        self.scheduler.handle(Submitted(job), self.now)
 
     def cancel(self) -> None:
         """Any job that waits is over."""
@@ -68,13 +71,15 @@ class Core:
             self.jobs[place], self.jobs[-1] = self.jobs[-1], self.jobs[place]
             job = self.jobs.pop()
             if job.state is State.QUEUED:
-                self.scheduler.cancelled(job, self.now)
+                self.scheduler.handle(Left(job, Cancelled()), self.now)
                 return
 
     def pick(self) -> None:
         """The one that runs has its answer, and the next one starts."""
         self.now += 0.01
-        actions = self.scheduler.attempt_ended(Outcome.SUCCEEDED, self.now)
+        slot = self.scheduler.seat.slot
+        assert slot is not None
+        actions = self.scheduler.handle(AttemptEnded(slot.job, Outcome.SUCCEEDED), self.now)
         assert any(isinstance(action, StartAttempt | StartLoad) for action in actions)
 
 

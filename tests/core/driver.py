@@ -5,14 +5,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from llm_queue.core.actions import Abort, Action, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import (
+    AttemptEnded,
+    DrainBegan,
+    Left,
+    LoadEnded,
+    Outcome,
+    ProbeEnded,
+    ResidentReported,
+    Resolved,
+    Stopped,
+    Submitted,
+)
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.records import Resolved, RetryLimits
-from llm_queue.core.scheduler import Scheduler
-from llm_queue.errors import QueueError, UpstreamUnreachable
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
+from llm_queue.core.trace import RecordedScheduler
+from llm_queue.errors import Cancelled, QueueError, UpstreamUnreachable
 
 FLOOR = 8192
 CEILING = 65536
@@ -39,11 +52,19 @@ class Driver:
         resident: tuple[RunnerKey, ...] = (),
         room: int = 1,
         up: bool = True,
+        trace: list[str] | None = None,
     ) -> None:
         self.now = 1000.0
         self.contexts = ContextSizes(FLOOR, CEILING)
         self.line = TurnOrder(rules or OrderRules(), self.contexts)
-        self.scheduler = Scheduler(self.line, self.contexts, limits or RetryLimits(), self.now)
+        self.seat = Seat(self.contexts, self.now)
+        self.turn = self.seat.turn
+        limits = limits or RetryLimits()
+        self.scheduler = (
+            Scheduler(self.line, self.seat, limits)
+            if trace is None
+            else RecordedScheduler(self.line, self.seat, limits, trace.append)
+        )
         self.room = room
         self.reported: list[RunnerKey] = list(resident)
         self.log: list[Action] = []
@@ -74,20 +95,20 @@ class Driver:
         serial = next(self._serial)
         name = f"{client}{serial}"
         job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait=max_wait)
-        self.act(self.scheduler.submitted(job, self.now))
+        self.act(self.scheduler.handle(Submitted(job), self.now))
         return job
 
     def cancel(self, job: Job) -> None:
-        self.act(self.scheduler.cancelled(job, self.now))
+        self.act(self.scheduler.handle(Left(job, Cancelled()), self.now))
 
     def load(self, seconds: float = 3.0, outcome: Outcome = Outcome.SUCCEEDED, error: QueueError | None = None) -> None:
         assert self.loading is not None
         self.wait(seconds)
-        wanted, self.loading = self.loading.key, None
+        job, wanted, self.loading = self.loading.job, self.loading.key, None
         if outcome is Outcome.SUCCEEDED:
             others = [other for other in self.reported if other.model != wanted.model]
             self.reported = [*others, wanted][-self.room :]
-        self.act(self.scheduler.load_ended(outcome, self.now, error=error, reported=list(self.reported)))
+        self.act(self.scheduler.handle(LoadEnded(job, outcome, error, frozenset(self.reported)), self.now))
 
     def run(
         self,
@@ -102,22 +123,25 @@ class Driver:
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
         job.committed = job.committed or commit
-        self.act(self.scheduler.attempt_ended(outcome, self.now, error=error, surprise_load=surprise))
+        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise), self.now))
         return job
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:
         """Do all that is to be done, holds included."""
-        while self.loading or self.running or self.scheduler.held_until is not None:
+        while self.loading or self.running or self.holding:
             if self.loading:
                 self.load(load)
             elif self.running:
                 self.run(run)
             else:
-                self.wait(self.scheduler.held_until - self.now if self.scheduler.held_until else 0.0)
+                assert self.seat.hold is not None
+                self.wait(self.seat.hold.until - self.now)
 
     def wait(self, seconds: float) -> None:
         """Time passes; whatever is due on the way happens."""
-        end = self.now + seconds
+        self.wait_until(self.now + seconds)
+
+    def wait_until(self, end: float) -> None:
         spins = 0
         while (wake_at := self.scheduler.wake_at()) is not None and wake_at <= end:
             spins = spins + 1 if wake_at <= self.now else 0
@@ -130,9 +154,7 @@ class Driver:
         assert self.probing
         self.probing = False
         failure = None if up else UpstreamUnreachable()
-        self.act(
-            self.scheduler.probe_ended(self.now, failure=failure, reported=list(self.reported), resolved=resolved or {})
-        )
+        self.act(self.scheduler.handle(ProbeEnded(failure, frozenset(self.reported), resolved or {}), self.now))
 
     def answer(self, reported: list[RunnerKey] | None = None) -> None:
         """The upstream says what it has loaded."""
@@ -140,19 +162,25 @@ class Driver:
         self.asking = False
         if reported is not None:
             self.reported = reported
-        self.act(self.scheduler.resident_known(list(self.reported), self.now))
+        self.act(self.scheduler.handle(ResidentReported(frozenset(self.reported)), self.now))
 
     def drain(self) -> None:
-        self.act(self.scheduler.drain(self.now))
+        self.act(self.scheduler.handle(DrainBegan(), self.now))
 
     def stop(self, error: QueueError) -> None:
-        self.act(self.scheduler.stop(self.now, error))
+        self.act(self.scheduler.handle(Stopped(error), self.now))
 
     # --- what came of it ---
 
     @property
     def holding(self) -> bool:
-        return self.scheduler.held_until is not None
+        return self.seat.hold is not None
+
+    def switch_cost(self) -> float:
+        return self.line.switch_cost(self.turn)
+
+    def turn_length(self) -> float:
+        return self.line.turn_length(self.turn)
 
     def error(self, job: Job) -> QueueError | None:
         (error,) = self.settled[job.id]

@@ -1,7 +1,7 @@
 """Breaks the core on purpose, one rule at a time, and sees that the tests notice: ``python -m tests.core.mutants``.
 
-Each mutant is one change to a copy of the package. Exits 1 if one survives, or if what it would change is not there
-any more.
+Each mutant is one change to a copy of the package. Exits 1 if one survives or is stale. A stale mutant, one whose text
+is no longer in the code, fails ``test_mutants.py`` first.
 """
 
 from __future__ import annotations
@@ -16,188 +16,280 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import llm_queue
+
+PACKAGE = Path(llm_queue.__file__).parent
 ROOT = Path(__file__).parents[2]
 TESTS = ["tests/core", "tests/simulate"]
 
 
 class Mutant(NamedTuple):
+    """Replaces ``old``, which occurs once in ``file``, a path below ``llm_queue/``, by ``new``."""
+
     breaks: str
     file: str
     old: str
     new: str
 
+    @property
+    def occurrences(self) -> int:
+        """How often ``old`` is in the file: 1, or the mutant is stale."""
+        path = PACKAGE / self.file
+        return path.read_text(encoding="utf-8").count(self.old) if path.is_file() else 0
+
 
 MUTANTS = [
-    Mutant("a turn never ends", "order", "over = self.turn_used >= self.turn_length()", "over = False"),
+    Mutant("a turn never ends", "core/order.py", "over = turn.used >= self.turn_length(turn)", "over = False"),
     Mutant(
         "a load does not begin a new turn",
-        "order",
-        "self._costs[key.model] = seconds\n            self.turn_used = 0.0",
-        "self._costs[key.model] = seconds",
+        "core/turn.py",
+        "        self.used = 0.0\n",
+        "",
+    ),
+    Mutant(
+        "a new model waits for the whole turn",
+        "core/order.py",
+        "if here and turn.used_at(now) >= self._first_turn_length(turn):",
+        "if here and False:",
+    ),
+    Mutant("a new model goes at once", "core/order.py", "turn.used_at(now) >= self._first_turn_length(turn)", "True"),
+    Mutant("a model is new for ever", "core/costs.py", "self._tried.add(model)", "pass"),
+    Mutant(
+        "a model is new until a load of it succeeds",
+        "core/order.py",
+        "        turn.costs.load_ended(key.model)\n        if succeeded:\n",
+        "        if succeeded:\n            turn.costs.load_ended(key.model)\n",
+    ),
+    Mutant(
+        "a hold keeps a new model waiting",
+        "core/order.py",
+        "if untried else self.turn_length(turn)",
+        "if False else self.turn_length(turn)",
+    ),
+    Mutant(
+        "held time brings a new model no nearer",
+        "core/order.py",
+        "turn.used_at(now) >= self._first",
+        "turn.used >= self._first",
     ),
     Mutant(
         "a turn is capped by the wait alone",
-        "order",
+        "core/order.py",
         "return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))",
         "return min(self.rules.turn_factor * cost, self.rules.switch_wait)",
     ),
     Mutant(
         "keys that were never served overtake",
-        "order",
+        "core/order.py",
         "key=lambda key: queues[key].wanted_since",
         "key=lambda key: -queues[key].wanted_since",
     ),
     Mutant(
         "a merge forgets how long a key has waited",
-        "order",
+        "core/order.py",
         "min(merged.wanted_since, queue.wanted_since)",
         "self._tick()",
     ),
     Mutant(
         "the turn's end asks only keys that need a load",
-        "order",
-        "here = [] if over else [key for key in wanted if key in self.resident]",
-        "here = [key for key in wanted if (key in self.resident) is not over]",
+        "core/order.py",
+        "here = [] if over else [key for key in wanted if key in turn.resident]",
+        "here = [key for key in wanted if (key in turn.resident) is not over]",
     ),
     Mutant(
         "a hold has no bound",
-        "order",
+        "core/order.py",
         "until = min(habit.left_at + cost / 2, turn_ends)",
         "until = now + cost / 2",
     ),
-    Mutant("a hold outlasts the turn", "order", "min(habit.left_at + cost / 2, turn_ends)", "habit.left_at + cost / 2"),
-    Mutant("held for who thinks long", "order", "if habit.worth_holding(cost):", "if habit.thinks:"),
-    Mutant("held while a higher lane waits", "order", " or habit.lane > chosen.lane:", ":"),
-    Mutant("a cold start costs nothing", "order", "min(self._lost) if", "0.0 if"),
-    Mutant("a long job is a cold start", "order", "min(self._lost) if", "max(self._lost) if"),
-    Mutant("a cold start costs more than its load", "order", "min(max(0.0, lost), self.load)", "max(0.0, lost)"),
-    Mutant("held for a larger context", "order", "if model == chosen.model or ", "if "),
-    Mutant("held while draining", "scheduler", "may_hold=not self.draining", "may_hold=True"),
-    Mutant("held time is not counted to the turn", "order", "            self.turn_used += seconds\n", ""),
-    Mutant("an outage is held time", "order", "min(now, before.until) - self._held_since", "now - self._held_since"),
-    Mutant("a load is not bound", "order", "self._bound = job if job_waits else None", "self._bound = None"),
-    Mutant("the bound job waits for ever", "order", "passed_over < self.rules.lane_burst", "passed_over >= 0"),
+    Mutant(
+        "a hold outlasts the turn",
+        "core/order.py",
+        "min(habit.left_at + cost / 2, turn_ends)",
+        "habit.left_at + cost / 2",
+    ),
+    Mutant("held for who thinks long", "core/order.py", "if habit.worth_holding(cost):", "if habit.thinks:"),
+    Mutant("held while a higher lane waits", "core/order.py", " or habit.lane > chosen.lane:", ":"),
+    Mutant("a cold start costs nothing", "core/costs.py", "min(self.losses) if", "0.0 if"),
+    Mutant("a long job is a cold start", "core/costs.py", "min(self.losses) if", "max(self.losses) if"),
+    Mutant(
+        "a cold start costs more than its load", "core/costs.py", "min(max(0.0, loss), self.load)", "max(0.0, loss)"
+    ),
+    Mutant("held for a larger context", "core/order.py", "if model == chosen.model or ", "if "),
+    Mutant(
+        "held while draining",
+        "core/scheduler.py",
+        "now, may_hold=not self.draining)\n        if job",
+        "now, may_hold=True)\n        if job",
+    ),
+    Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
+    Mutant(
+        "an outage is held time", "core/turn.py", "min(now, before.until) - self.held_since", "now - self.held_since"
+    ),
+    Mutant("a load is not bound", "core/turn.py", "        self.bound = bound\n", "        self.bound = None\n"),
+    Mutant("the bound job waits for ever", "core/order.py", "passed_over < self.rules.lane_burst", "passed_over >= 0"),
     Mutant(
         "the burst count is not reset by a pick",
-        "order",
+        "core/order.py",
         "        lane.passed_over = 0\n        lane.waiting -= 1",
         "        lane.waiting -= 1",
     ),
     Mutant(
         "the burst count is reset by every arrival",
-        "order",
+        "core/order.py",
         "        if not lane.waiting:\n            lane.passed_over = 0",
         "        lane.passed_over = 0",
     ),
-    Mutant("lower lanes never age", "order", "self._lanes[lower].passed_over += 1", "pass"),
+    Mutant("lower lanes never age", "core/order.py", "self._lanes[lower].passed_over += 1", "pass"),
     Mutant(
         "one late lane blocks another",
-        "order",
+        "core/order.py",
         "for late in self._overdue(lanes):",
         "for late in self._overdue(lanes)[:1]:",
     ),
     Mutant(
         "no fair share",
-        "fairness",
-        "self._order.push((client.tag, self._placed), client)",
-        "self._order.push((0.0, self._placed), client)",
+        "core/fairness.py",
+        "self._order.push((client.tag, self._placed), client.name)",
+        "self._order.push((0.0, self._placed), client.name)",
     ),
     Mutant(
         "a newcomer has credit",
-        "fairness",
+        "core/fairness.py",
         "max(self._level, self._away.pop(job.client, 0.0))",
         "self._away.pop(job.client, 0.0)",
     ),
-    Mutant("coming back wipes out the past", "fairness", "        if tag > self._floor:\n", "        if tag < 0:\n"),
+    Mutant(
+        "coming back wipes out the past", "core/fairness.py", "        if tag > self._floor:\n", "        if tag < 0:\n"
+    ),
     Mutant(
         "who took much and left holds up newcomers",
-        "fairness",
+        "core/fairness.py",
         "max(self._floor, min(self._level, most))",
         "max(self._floor, self._level)",
     ),
-    Mutant("newcomers start at the floor", "fairness", "max(self._floor, min(self._level, most))", "self._floor"),
+    Mutant(
+        "newcomers start at the floor", "core/fairness.py", "max(self._floor, min(self._level, most))", "self._floor"
+    ),
     Mutant(
         "loads are not billed",
-        "order",
-        "            queue.bill(job.client, seconds, served=False)\n        if succeeded",
-        "            pass\n        if succeeded",
+        "core/order.py",
+        "            queue.bill(job.client, seconds, served=False)\n        turn.costs.load_ended",
+        "            pass\n        turn.costs.load_ended",
     ),
-    Mutant("a removed job comes up again", "fairness", "if self._entries.get(id(entry[2])) is entry:", "if True:"),
+    Mutant("a removed job comes up again", "core/fairness.py", "if self._entries.get(entry[2]) is entry:", "if True:"),
+    Mutant(
+        "a forecast changes the line",
+        "core/fairness.py",
+        "            self._clients[name] = self._clients[name].copy()\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a forecast changes the keys of jobs",
+        "core/order.py",
+        "        self._keys[job] = key\n",
+        "        job.key = key\n",
+    ),
+    Mutant(
+        "a forecast changes what switches cost",
+        "core/turn.py",
+        "replace(self, costs=self.costs.copy())",
+        "replace(self)",
+    ),
+    Mutant(
+        "a forecast forgets how long a run has lasted",
+        "core/forecast.py",
+        "max(self.at, since + expected)",
+        "self.at + expected",
+    ),
+    Mutant(
+        "a forecast knows no loads",
+        "core/forecast.py",
+        "self._pass(self.turn.costs.load(key.model), since)",
+        "self._pass(0.0, since)",
+    ),
     Mutant(
         "a cancelled job is forgotten in the line",
-        "scheduler",
+        "core/scheduler.py",
         "            self._drop(job)\n            self._end(job, State.CANCELLED",
         "            self._end(job, State.CANCELLED",
     ),
     Mutant(
         "the slot is free when the abort is sent",
-        "scheduler",
-        "            self._actions.append(Abort(job, error))",
-        "            self._actions.append(Abort(job, error))\n            self.slot = None",
+        "core/scheduler.py",
+        "            self._actions.append(Abort(job, error, self.seat.id))",
+        "            self._actions.append(Abort(job, error, self.seat.id))\n            self.seat.slot = None",
     ),
     Mutant(
         "repeated after the caller saw a part",
-        "scheduler",
+        "core/scheduler.py",
         "outcome is Outcome.REFUSED or job.committed",
         "outcome is Outcome.REFUSED",
     ),
     Mutant(
         "repeated though the upstream refused",
-        "scheduler",
+        "core/scheduler.py",
         "outcome is Outcome.REFUSED or job.committed",
         "job.committed",
     ),
-    Mutant("an outage counts as an attempt", "scheduler", "            job.attempts -= 1\n", ""),
+    Mutant("an outage counts as an attempt", "core/scheduler.py", "            job.attempts -= 1\n", ""),
     Mutant(
         "repeated after it was cancelled",
-        "scheduler",
+        "core/scheduler.py",
         "job.cancel_requested or outcome is Outcome.CANCELLED",
         "outcome is Outcome.CANCELLED",
     ),
-    Mutant("repeated once too often", "scheduler", "job.attempts < self.limits", "job.attempts <= self.limits"),
+    Mutant(
+        "repeated once too often", "core/scheduler.py", "job.attempts < max_attempts", "job.attempts <= max_attempts"
+    ),
     Mutant(
         "a failed load is tried again at once",
-        "scheduler",
+        "core/seat.py",
         "self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)",
         "pass",
     ),
     Mutant(
         "a failed load fails its own job only",
-        "scheduler",
-        "other is job or other.key == key or too_large",
+        "core/scheduler.py",
+        "other is job or self._order.key_of(other) == key or too_large",
         "other is job",
     ),
-    Mutant("a failed raise spares those who want more", "scheduler", " or too_large:", ":"),
-    Mutant("a failed raise is no limit", "contexts", "self._limit[key.model] = current", "pass"),
-    Mutant("nothing is adopted", "contexts", "if self.floor <= key.num_ctx <= self.ceiling:", "if False:"),
+    Mutant("a failed raise spares those who want more", "core/scheduler.py", " or too_large:", ":"),
+    Mutant("a failed raise is no limit", "core/contexts.py", "self._limit[key.model] = current", "pass"),
+    Mutant("nothing is adopted", "core/contexts.py", "if self.floor <= key.num_ctx <= self.ceiling:", "if False:"),
     Mutant(
         "an outage never ends for who comes late",
-        "scheduler",
-        "if outage.given_up and self.waiting:",
-        "if outage.given_up and self.waiting and not self.seen_upstream:",
+        "core/scheduler.py",
+        "self.waiting_jobs()) if outage.given_up else",
+        "self.waiting_jobs()) if outage.given_up and not self.seat.seen else",
     ),
     Mutant(
         "max wait is looked at only at the pick",
-        "scheduler",
+        "core/scheduler.py",
         "            times.append(self._patience.first().expires_at)",
         "            pass",
     ),
     Mutant(
         "an ended job blocks all max waits",
-        "scheduler",
-        "        self._stop_patience(job)\n        self.counts",
+        "core/scheduler.py",
+        "        self._patience.discard(job)\n        self.counts",
         "        self.counts",
     ),
-    Mutant("max wait goes on after the pick", "scheduler", "        self._set_picked(job)\n", ""),
+    Mutant(
+        "max wait goes on after the pick",
+        "core/scheduler.py",
+        "        job.picked = True\n        self._patience.discard(job)\n",
+        "",
+    ),
     Mutant(
         "a busy upstream is asked without a pause",
-        "scheduler",
-        "self._busy_until = now + self._busy_delay",
-        "self._busy_until = now",
+        "core/seat.py",
+        "self.busy_until = now + self._busy_delay",
+        "self.busy_until = now",
     ),
     Mutant(
         "a stop leaves the line as it is",
-        "scheduler",
+        "core/scheduler.py",
         "        for job in list(self.waiting_jobs()):\n            self._cancel(job, error, now)\n",
         "",
     ),
@@ -207,13 +299,16 @@ MUTANTS = [
 def survives(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for part in ("llm_queue", "tests/core", "tests/simulate"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        # test_mutants.py would notice each mutant by its text alone
+        unwanted = shutil.ignore_patterns("__pycache__", "test_mutants.py")
+        shutil.copytree(PACKAGE, copy / "llm_queue", ignore=unwanted)
+        for part in TESTS:
+            shutil.copytree(ROOT / part, copy / part, ignore=unwanted)
         for part in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
             shutil.copy(ROOT / part, copy / part)
-        path = copy / "llm_queue" / "core" / f"{mutant.file}.py"
-        path.write_text(path.read_text().replace(mutant.old, mutant.new))
-        command = [sys.executable, "-m", "pytest", *TESTS, "-x", "-q", "-p", "no:cacheprovider"]
+        path = copy / "llm_queue" / mutant.file
+        path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", *TESTS, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
         environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=60, check=False)
@@ -225,9 +320,8 @@ def survives(mutant: Mutant) -> bool:
 
 
 def verdict(mutant: Mutant) -> str:
-    source = (ROOT / "llm_queue" / "core" / f"{mutant.file}.py").read_text()
-    if source.count(mutant.old) != 1:
-        return "NOT FOUND"
+    if mutant.occurrences != 1:
+        return "STALE"
     return "SURVIVED" if survives(mutant) else "killed"
 
 
@@ -237,7 +331,7 @@ def main() -> int:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as workers:
         for mutant, found in zip(chosen, workers.map(verdict, chosen), strict=True):
             failed += found != "killed"
-            print(f"{found:10} {mutant.file:10} {mutant.breaks}", flush=True)
+            print(f"{found:10} {mutant.file:18} {mutant.breaks}", flush=True)
     print(f"{len(chosen) - failed} of {len(chosen)} killed in {time.monotonic() - started:.0f} s")
     return 1 if failed else 0
 

@@ -7,10 +7,12 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llm_queue.core.actions import Action, Outcome, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Action, Settle, StartAttempt, StartLoad
+from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules
-from llm_queue.core.records import Resolved, RetryLimits
+from llm_queue.core.scheduler import RetryLimits
+from llm_queue.core.trace import replay
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 
@@ -25,9 +27,10 @@ mostly_good = [Outcome.SUCCEEDED] * 6
 class Watched(Driver):
     """A driver that counts, at each start, which lower lanes had to let it pass although they could have gone."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, *, trace: list[str], **how: Any) -> None:
+        self.trace = trace
         self.passed = dict.fromkeys(Lane, 0)
-        super().__init__(**how)
+        super().__init__(trace=trace, **how)
 
     def act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -37,12 +40,12 @@ class Watched(Driver):
                 assert action.job.state.ended
                 assert action.job.id not in self.settled, "settled twice"
             if isinstance(action, StartAttempt | StartLoad):
-                assert not self.probing or self.scheduler.outage is None
+                assert not self.probing or self.seat.outage is None
                 assert not self.asking, "started while it was unknown what is resident"
         super().act(actions)
 
     def _count(self, picked: Job) -> None:
-        ready = {job.lane for job in self.line.waiting() if job.key in self.line.resident}
+        ready = {job.lane for job in self.line.waiting() if job.key in self.turn.resident}
         present = {job.lane for job in self.line.waiting()}
         for lane in Lane:
             if lane is picked.lane or lane not in present:
@@ -70,6 +73,7 @@ class TheLine(RuleBasedStateMachine):
             room=room,
             resident=(key("a"),) if resident else (),
             up=up,
+            trace=[],
         )
         self.jobs: list[Job] = []
         self.stopped = False
@@ -210,7 +214,7 @@ class TheLine(RuleBasedStateMachine):
 
     @property
     def outage_given_up(self) -> bool:
-        outage = self.driver.scheduler.outage
+        outage = self.driver.seat.outage
         return outage is not None and outage.given_up
 
     @invariant()
@@ -231,13 +235,11 @@ class TheLine(RuleBasedStateMachine):
         assert sum(driver.scheduler.counts.ended.values()) == len(self.jobs) - len(waiting) - len(running)
         assert running == ([driver.running.job] if driver.running else [])
         for lane in Lane:
-            assert driver.line._lanes[lane].waiting == sum(
-                job.lane is lane and job.model is not None for job in waiting
-            )
+            assert driver.line.waiting_in(lane) == sum(job.lane is lane and job.model is not None for job in waiting)
 
     @invariant()
     def the_slot_holds_what_is_in_flight_and_nothing_else(self) -> None:
-        slot, driver = self.driver.scheduler.slot, self.driver
+        slot, driver = self.driver.seat.slot, self.driver
         assert (slot is None) is driver.free
         if slot is not None:
             action = driver.loading if slot.loading else driver.running
@@ -249,27 +251,27 @@ class TheLine(RuleBasedStateMachine):
         driver, scheduler = self.driver, self.driver.scheduler
         if not driver.free or not scheduler.waiting or driver.asking:
             return
-        if scheduler.outage is not None:
+        if driver.seat.outage is not None:
             assert driver.probing or scheduler.wake_at() is not None
-            assert not scheduler.outage.given_up, "it waits for nothing"
+            assert not driver.seat.outage.given_up, "it waits for nothing"
             return
         wake_at = scheduler.wake_at()
         assert wake_at is not None, "it sleeps for ever"
-        assert scheduler._busy_until is not None or driver.holding
+        assert driver.seat.busy_until is not None or driver.holding
         if driver.holding:
-            hold = driver.line._hold
+            hold = driver.turn.hold
             assert hold is not None
             assert not scheduler.draining
-            assert hold.key in driver.line.resident
-            assert driver.now < hold.until <= driver.now + driver.line.switch_cost() / 2 + 1e-6
-            left_at = driver.line._habits._habits[hold.client, hold.key.model].left_at
+            assert hold.key in driver.turn.resident
+            assert driver.now < hold.until <= driver.now + driver.switch_cost() / 2 + 1e-6
+            left_at = driver.line.last_answer(hold.client, hold.key.model)
             assert left_at is not None
-            assert hold.until <= left_at + driver.line.switch_cost() / 2 + 1e-6
-            left = driver.line.turn_length() - driver.line.turn_used - (hold.until - driver.line._held_since)
+            assert hold.until <= left_at + driver.switch_cost() / 2 + 1e-6
+            left = driver.turn_length() - driver.turn.used - (hold.until - driver.turn.held_since)
             assert left >= -1e-6, "held beyond the turn"
             assert min(job.lane for job in driver.line.waiting()) >= hold.lane
             highest = [job for job in driver.line.waiting() if job.lane == min(j.lane for j in driver.line.waiting())]
-            assert not any(job.key in driver.line.resident for job in highest), "held while somebody could go"
+            assert not any(job.key in driver.turn.resident for job in highest), "held while somebody could go"
 
     @invariant()
     def it_wants_to_be_woken_later_and_not_now(self) -> None:
@@ -305,7 +307,7 @@ class TheLine(RuleBasedStateMachine):
                 driver.load(0.1)
             elif driver.running:
                 driver.run(0.1)
-            elif scheduler.waiting or scheduler.outage is not None:
+            elif scheduler.waiting or driver.seat.outage is not None:
                 wake_at = scheduler.wake_at()
                 assert wake_at is not None, "the drain never ends"
                 driver.wait(wake_at - driver.now)
@@ -314,12 +316,13 @@ class TheLine(RuleBasedStateMachine):
         assert scheduler.idle, "the drain does not end"
         self.every_job_has_ended_exactly_once_or_lives()
         assert all(job.state.ended for job in self.jobs)
-        assert [lane.queues for lane in driver.line._lanes.values()] == [{}, {}, {}]
-        assert not driver.line._habits._here
-        assert not scheduler._patience
-        assert not scheduler._unresolved
+        assert driver.line.idle
+        assert not scheduler.with_max_wait
+        assert not list(scheduler.unresolved)
         driver.wait(5.0)
         assert scheduler.wake_at() is None
+        again = [type(action) for step in replay(driver.trace) for action in step.actions]
+        assert again == [type(action) for action in driver.log], "the trace tells another story"
 
 
 TestTheLine = TheLine.TestCase

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.core.actions import Outcome
+from llm_queue.core.costs import FIRST_GUESS
+from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import FIRST_GUESS, OrderRules
-from llm_queue.core.records import Resolved
+from llm_queue.core.order import OrderRules
 from tests.core.driver import FLOOR, Driver, key
 
 INTERACTIVE, NORMAL, BACKGROUND = Lane
@@ -22,8 +22,20 @@ def turns(ran: list[str]) -> list[tuple[str, int]]:
     return [(who, len(list(group))) for who, group in itertools.groupby(name[0] for name in ran)]
 
 
+def loaded_before(driver: Driver, *models: str, seconds: float = 3.0) -> None:
+    """Load each of these models once, so that none of them is new; the last one stays loaded."""
+    for model in models:
+        driver.submit("k", model)
+        driver.load(seconds)
+        driver.run(0.0)
+
+
 def looping(driver: Driver, client: str, model: str, *, think: float = 0.1, run: float = 1.0, times: int = 3) -> None:
-    """Make the client known for asking again at once; it ends in the moment of its last answer."""
+    """Make the client known for asking again at once; it ends in the moment of its last answer.
+
+    A load of model b was tried before, so that a job for it has no first turn.
+    """
+    loaded_before(driver, "b")
     for _ in range(times):
         driver.submit(client, model)
         if driver.loading:
@@ -122,7 +134,7 @@ def test_an_overdue_lane_waits_for_the_end_of_the_turn_only_if_it_needs_a_load()
     for _ in range(20):
         driver.submit("i", lane=INTERACTIVE)
     driver.submit("n", "other")
-    turn = driver.line.turn_length()
+    turn = driver.turn_length()
     driver.work(run=1.0)
     assert turn == 2 * FIRST_GUESS
     assert turns(driver.ran)[:2] == [("i", 6), ("n", 1)]
@@ -166,25 +178,25 @@ def test_a_normal_job_for_the_model_that_long_interactive_jobs_use_is_not_starve
 
 
 def test_twenty_jobs_each_queued_a_b_a_b_need_one_load_per_turn() -> None:
-    driver = Driver(resident=(key("a"),))
+    driver = Driver()
+    loaded_before(driver, "b", "a")
     driver.submit("a", "a")
     for _ in range(20):
         driver.submit("a", "a")
         driver.submit("b", "b")
     driver.work(run=1.0)
-    assert turns(driver.ran) == [("a", 20), ("b", 20), ("a", 1)]
-    assert driver.loads == [key("b"), key("a")]
+    assert turns(driver.ran) == [("k", 2), ("a", 20), ("b", 20), ("a", 1)]
+    assert driver.loads[2:] == [key("b"), key("a")]
 
 
 def test_a_turn_ends_when_its_time_is_used_up() -> None:
-    driver = Driver(resident=(key("a"),), rules=OrderRules(turn_factor=3.0))
+    driver = Driver(rules=OrderRules(turn_factor=3.0))
+    loaded_before(driver, "b", "a", seconds=2.0)
     for _ in range(30):
         driver.submit("a", "a")
         driver.submit("b", "b")
     driver.work(load=2.0, run=1.0)
-    # The first turn has the guessed cost of a load, the others the measured one.
-    assert turns(driver.ran)[0] == ("a", 9)
-    assert {jobs for _, jobs in turns(driver.ran)[2:-2]} == {6} or {jobs for _, jobs in turns(driver.ran)[2:-2]} == {9}
+    assert {jobs for _, jobs in turns(driver.ran)[1:]} == {6}
 
 
 @pytest.mark.parametrize(
@@ -201,20 +213,20 @@ def test_a_turn_is_as_long_as_its_rule_says(cost: float, factor: float, switch_w
     driver = Driver(rules=OrderRules(turn_factor=factor, switch_wait=switch_wait))
     driver.submit("a", "a")
     driver.load(cost)
-    assert driver.line.turn_length() == turn
+    assert driver.turn_length() == turn
 
 
 def test_the_largest_cost_among_the_wanted_counts_and_a_guess_before_one_was_measured() -> None:
     driver = Driver()
     driver.submit("a", "a")
-    assert driver.line.switch_cost() == FIRST_GUESS
+    assert driver.switch_cost() == FIRST_GUESS
     driver.load(0.5)
-    assert driver.line.switch_cost() == 0.5
+    assert driver.switch_cost() == 0.5
     driver.submit("b", "b")
-    assert driver.line.switch_cost() == FIRST_GUESS
+    assert driver.switch_cost() == FIRST_GUESS
     driver.run()
     driver.load(7.0)
-    assert driver.line.switch_cost() == 7.0
+    assert driver.switch_cost() == 7.0
 
 
 def test_after_a_turn_the_key_that_waited_longest_is_next() -> None:
@@ -282,12 +294,26 @@ def test_a_raise_does_not_put_a_model_behind_one_that_has_waited_for_less_time()
     driver.submit("z", "z")
     driver.submit("a", "a")
     late = driver.submit("c", "c")
-    driver.line.resident = frozenset([key("z")])
+    driver.turn.resident = frozenset([key("z")])
     driver.contexts.adopt([key("a", 16384)])
     driver.line.rekey("a")
     driver.run(30.0)
     assert driver.loads == [key("a", 16384)]
     assert late.id not in driver.ran
+
+
+def test_a_raise_while_a_job_of_the_smaller_size_runs_bills_it_where_it_was_served() -> None:
+    driver = Driver(resident=(key("a"),))
+    driver.submit("x")
+    waiting = driver.submit("y")
+    unknown = driver.submit("z", None)
+    driver.reported = [key("a", 16384)]
+    driver.probe(resolved={unknown.id: Resolved("a", FLOOR)})
+    assert waiting.key == key("a", 16384)
+    driver.work()
+    assert driver.loads == []
+    assert len(driver.ran) == 3
+    assert driver.line.idle
 
 
 def test_an_interactive_job_is_not_held_back_by_a_turn_of_lower_lanes() -> None:
@@ -297,6 +323,99 @@ def test_an_interactive_job_is_not_held_back_by_a_turn_of_lower_lanes() -> None:
     driver.submit("i", "b", lane=INTERACTIVE)
     driver.run(0.1)
     assert driver.loads == [key("b")]
+
+
+# --- models that were never loaded ---
+
+
+def test_a_model_that_was_never_loaded_goes_as_soon_as_the_turn_has_lasted_one_load_of_the_resident_ones() -> None:
+    driver = Driver()
+    loaded_before(driver, "a", seconds=2.0)
+    for _ in range(20):
+        driver.submit("a", "a")
+    driver.submit("new", "new")
+    driver.work(load=0.5, run=0.5)
+    assert turns(driver.ran)[:3] == [("k", 1), ("a", 4), ("n", 1)]
+
+
+def test_where_no_load_was_measured_it_goes_after_the_first_guess() -> None:
+    driver = Driver(resident=(key("a"),))
+    for _ in range(20):
+        driver.submit("a", "a")
+    driver.submit("new", "new")
+    driver.work(load=0.5, run=0.5)
+    assert turns(driver.ran)[:2] == [("a", int(2 * FIRST_GUESS)), ("n", 1)]
+
+
+def test_a_model_that_was_never_loaded_goes_first_only_once() -> None:
+    driver = Driver()
+    loaded_before(driver, "a", seconds=1.0)
+    for _ in range(40):
+        driver.submit("a", "a")
+        driver.submit("b", "b")
+    driver.work(load=1.0, run=0.5)
+    # The turn of a that b ended was short; all turns after it have their full nine seconds.
+    assert turns(driver.ran)[:5] == [("k", 1), ("a", 2), ("b", 18), ("a", 18), ("b", 18)]
+
+
+def test_a_model_of_which_a_load_failed_does_not_go_first_again() -> None:
+    driver = Driver()
+    loaded_before(driver, "a", seconds=1.0)
+    for _ in range(3):
+        driver.submit("a", "a")
+    driver.submit("b", "b")
+    driver.run(0.5)
+    driver.run(0.5)
+    assert driver.loads[-1] == key("b")
+    driver.load(1.0, Outcome.REFUSED)
+    driver.run(0.5)
+    driver.wait(31.0)  # until it is no longer refused
+    driver.submit("a", "a")
+    driver.submit("a", "a")
+    driver.submit("b", "b")
+    driver.run(0.5)
+    assert driver.running is not None
+    assert driver.running.job.client == "a"
+
+
+def test_a_model_that_was_never_loaded_does_not_go_before_a_higher_lane() -> None:
+    driver = Driver(resident=(key("a"),))
+    for _ in range(8):
+        driver.submit("i", "a", lane=INTERACTIVE)
+    driver.submit("new", "new")
+    driver.work(run=1.0)
+    assert turns(driver.ran) == [("i", 8), ("n", 1)]
+
+
+def test_a_hold_ends_when_a_model_that_was_never_loaded_may_go() -> None:
+    driver = Driver()
+    loaded_before(driver, "b", "a", seconds=3.0)
+    for _ in range(2):
+        driver.wait(0.1)
+        driver.submit("x", "a")
+        driver.run(1.4)
+    driver.submit("y", "new")
+    assert driver.holding
+    assert driver.turn.used == pytest.approx(2.8)
+    driver.wait(0.21)
+    assert driver.loading is not None
+
+
+def test_held_time_counts_to_the_time_after_which_it_may_go() -> None:
+    driver = Driver()
+    loaded_before(driver, "b", "a", seconds=3.0)
+    for _ in range(2):
+        driver.wait(0.1)
+        driver.submit("x", "a")
+        driver.run(1.25)
+    driver.submit("y", "b")
+    assert driver.holding
+    driver.wait(0.25)
+    driver.submit("y", "new")
+    driver.wait(0.3)
+    assert driver.holding
+    driver.submit("x", "a")
+    assert driver.loads[-1] == key("new")
 
 
 # --- holds ---
@@ -313,8 +432,8 @@ def test_the_slot_is_kept_for_a_program_that_is_about_to_ask_again() -> None:
     assert not driver.holding
     assert driver.running is not None
     assert driver.running.job.client == "x"
-    assert driver.line.holds == 1
-    assert driver.line.held_seconds == pytest.approx(0.1)
+    assert driver.turn.holds == 1
+    assert driver.turn.held_seconds == pytest.approx(0.1)
 
 
 def test_a_hold_ends_after_half_a_switch() -> None:
@@ -331,7 +450,7 @@ def test_a_hold_ends_after_half_a_switch() -> None:
 def test_a_hold_never_lasts_longer_than_the_turn() -> None:
     driver = Driver(rules=OrderRules(turn_factor=1.0))
     looping(driver, "x", "a", run=0.7, think=0.1, times=3)
-    left = driver.line.turn_length() - driver.line.turn_used
+    left = driver.turn_length() - driver.turn.used
     assert 0 < left < 0.5
     driver.submit("y", "b")
     assert driver.holding
@@ -349,11 +468,11 @@ def test_there_is_no_hold_after_the_turn() -> None:
 def test_held_time_counts_to_the_turn() -> None:
     driver = Driver()
     looping(driver, "x", "a")
-    used = driver.line.turn_used
+    used = driver.turn.used
     driver.submit("y", "b")
     driver.wait(0.5)
     driver.submit("x", "a")
-    assert driver.line.turn_used == pytest.approx(used + 0.5)
+    assert driver.turn.used == pytest.approx(used + 0.5)
 
 
 def test_held_time_is_billed_to_the_client_that_was_waited_for() -> None:
@@ -426,7 +545,7 @@ def test_an_outage_that_comes_into_a_hold_is_not_counted_as_held() -> None:
     driver.wait(30.0)
     driver.probe(resolved={new.id: Resolved("b", FLOOR)})
     assert driver.loading is not None
-    assert 0 < driver.line.held_seconds <= 1.5
+    assert 0 < driver.turn.held_seconds <= 1.5
 
 
 def test_a_job_for_the_resident_key_ends_a_hold_whoever_sent_it() -> None:
@@ -535,9 +654,9 @@ def test_the_line_forgets_whoever_is_gone() -> None:
         driver.work(load=0.1, run=0.1)
     line = driver.line
     assert len(line) == 0
-    assert [lane.queues for lane in line._lanes.values()] == [{}, {}, {}]
-    assert len(line._costs) == 7
-    assert line._bound is None
+    assert line.idle
+    assert len(driver.turn.costs) == 7
+    assert driver.turn.bound is None
 
 
 def test_a_job_with_an_own_size_each_leaves_nothing_behind() -> None:
@@ -545,8 +664,8 @@ def test_a_job_with_an_own_size_each_leaves_nothing_behind() -> None:
     for size in range(8192, 8392):
         driver.submit("x", "a", wanted_ctx=size)
         driver.work(load=0.1, run=0.1)
-    assert len(driver.line._costs) == 1
-    assert driver.line._lanes[NORMAL].queues == {}
+    assert len(driver.turn.costs) == 1
+    assert driver.line.idle
 
 
 def switching(*first_runs: float) -> Driver:
@@ -563,14 +682,14 @@ def switching(*first_runs: float) -> Driver:
 
 
 def test_what_every_first_run_after_a_load_loses_belongs_to_the_cost_of_the_switch() -> None:
-    line = switching(1.4, 1.4, 1.4, 1.4, 1.4).line
-    assert line.switch_cost() == pytest.approx(1.9)
-    assert line.turn_length() == pytest.approx(9 * 1.9)
+    driver = switching(1.4, 1.4, 1.4, 1.4, 1.4)
+    assert driver.switch_cost() == pytest.approx(1.9)
+    assert driver.turn_length() == pytest.approx(9 * 1.9)
 
 
 def test_a_long_job_is_no_cold_start() -> None:
-    assert switching(0.5, 0.5, 30.0, 0.5, 30.0).line.switch_cost() == pytest.approx(1.0)
+    assert switching(0.5, 0.5, 30.0, 0.5, 30.0).switch_cost() == pytest.approx(1.0)
 
 
 def test_a_cold_start_counts_no_more_than_its_load() -> None:
-    assert switching(0.5, 30.0, 30.0, 30.0).line.switch_cost() == pytest.approx(2.0)
+    assert switching(0.5, 30.0, 30.0, 30.0).switch_cost() == pytest.approx(2.0)

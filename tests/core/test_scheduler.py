@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
-from llm_queue.core.actions import Abort, AskResident, Outcome, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.events import Outcome, ResidentReported, Resolved
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.records import Resolved, RetryLimits
+from llm_queue.core.scheduler import RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -248,7 +249,7 @@ def test_an_upstream_that_goes_away_during_a_load_is_an_outage_and_fails_nobody(
     driver = Driver()
     jobs = [driver.submit() for _ in range(20)]
     driver.load(1.0, Outcome.BROKEN, error=ConnectionLost())
-    assert driver.scheduler.outage is not None
+    assert driver.seat.outage is not None
     driver.probe()
     driver.load()
     for _ in jobs:
@@ -382,7 +383,7 @@ def test_if_the_upstream_does_not_say_what_is_resident_the_old_answer_stands() -
     driver.wait(61.0)
     job = driver.submit()
     driver.asking = False
-    driver.act(driver.scheduler.resident_known(None, driver.now))
+    driver.act(driver.scheduler.handle(ResidentReported(None), driver.now))
     assert job.state is State.RUNNING
 
 
@@ -491,7 +492,7 @@ def test_the_upstream_is_not_probed_twice_at_once() -> None:
 
 def test_a_job_whose_model_is_not_known_yet_is_resolved_by_the_probe() -> None:
     driver = Driver(up=False)
-    good, bad, gone = driver.submit(model=None), driver.submit(model=None), driver.submit(model=None)
+    good, bad, gone = driver.submit(model=None, wanted_ctx=32768), driver.submit(model=None), driver.submit(model=None)
     driver.cancel(gone)
     missing = ModelNotFound()
     resolved: dict[str, Resolved | QueueError] = {
@@ -689,8 +690,9 @@ def test_a_hold_is_no_longer_for_somebody_who_could_not_wait_for_it() -> None:
     driver.submit("loop", "a")
     driver.run(1.0)
     driver.submit("w", "b")  # a load of it took 1 s, so the loop is waited for at most half a second
-    held_until = driver.scheduler.held_until
-    assert held_until == pytest.approx(driver.now + 0.5)
+    hold = driver.seat.hold
+    assert hold is not None
+    assert hold.until == pytest.approx(driver.now + 0.5)
     hasty = driver.submit("w", "c", max_wait=0.0)  # a load of this one is taken to cost 3 s
     assert hasty.state is State.EXPIRED
-    assert driver.scheduler.held_until == held_until
+    assert driver.seat.hold == hold

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llm_queue.core.jobs import State
-from llm_queue.errors import QueueError
+from llm_queue.errors import QueueError, ReaderTooSlow
 from llm_queue.testing import Break, Busy, Hang, Say, ScriptedUpstream, Stall
 from llm_queue.wire.shapes import Delta
 from tests.harness import MODEL, OTHER, answer, line
@@ -34,6 +34,21 @@ async def test_a_caller_that_leaves_before_the_dispatcher_has_seen_its_job_costs
         held.submit("gone").close()
         await held.ask("next")
         assert held.prompts() == ["next"]
+
+
+async def test_a_job_whose_caller_has_stopped_reading_ends_at_once_with_that_reason(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.default = Say("one two three", seconds_per_token=30.0)
+        stalled, following = held.submit("stalled", stream=True), held.submit("next")
+        assert await stalled.receive()
+        started = trio.current_time()
+        stalled.close(ReaderTooSlow())
+        held.upstream.default = Say("hello")
+        await answer(following)
+        assert trio.current_time() - started < 2
+        found = held.dispatcher.find(stalled.job.id)
+        assert found is not None
+        assert (found.state, found.code) == ("cancelled", "reader_too_slow")
 
 
 async def test_a_load_goes_on_when_its_caller_leaves(autojump_clock: MockClock) -> None:
@@ -186,6 +201,6 @@ async def test_a_hard_stop_ends_what_runs_and_tells_its_caller(autojump_clock: M
             scope.cancel()
             await held.dispatcher.drain()
         for ticket in tickets:
-            with pytest.raises(QueueError, match="shutting down"):
+            with pytest.raises(QueueError, match="before this answer was finished"):
                 await answer(ticket)
         assert held.upstream.runs[0].outcome == "cancelled"

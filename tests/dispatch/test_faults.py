@@ -8,16 +8,21 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from llm_queue.core.jobs import State
 from llm_queue.errors import (
+    EngineDied,
+    EngineOutOfMemory,
+    EngineStuck,
     ModelNotFound,
     QueueError,
+    Unfinished,
     UpstreamBroke,
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from llm_queue.testing import Break, Busy, Refuse, Say, ScriptedUpstream
+from llm_queue.testing import Break, Busy, Hang, Refuse, Say, ScriptedUpstream
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Completion, Piece, Request
+from llm_queue.wire.shapes import Completion, Delta, Piece, Request
 from tests.harness import MODEL, OTHER, answer, line
 
 Emit = Callable[[Piece], None]
@@ -96,6 +101,84 @@ async def test_a_bug_in_an_attempt_fails_that_job_only(autojump_clock: MockClock
         await held.ask()
 
 
+# --- an engine that its requests end ---
+
+
+class Mortal(ScriptedUpstream):
+    """An engine of ours: what breaks its answer has ended it, and what does not stop is killed."""
+
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Emit) -> Completion:
+        if not self.resident_keys:
+            raise UpstreamUnreachable("It is started again.")
+        try:
+            return await super().run(model, num_ctx, request, emit)
+        except UpstreamBroke:
+            self.resident_keys = []
+            raise EngineOutOfMemory from None
+        except trio.Cancelled:
+            self.resident_keys = []
+            raise EngineStuck from None
+
+
+def mortal() -> ScriptedUpstream:
+    return Mortal(known=[MODEL, OTHER])
+
+
+async def test_an_attempt_that_ended_its_engine_is_not_repeated(autojump_clock: MockClock) -> None:
+    async with line(mortal()) as held:
+        held.upstream.then(Break())
+        ticket = held.submit()
+        with pytest.raises(EngineOutOfMemory, match="--engine-memory"):
+            await answer(ticket)
+        assert ticket.job.attempts == len(held.upstream.runs) == 1
+
+
+async def test_an_attempt_that_timed_out_and_did_not_stop_is_not_repeated(autojump_clock: MockClock) -> None:
+    async with line(mortal(), attempt_timeout=30) as held:
+        held.upstream.then(Hang())
+        ticket = held.submit()
+        with pytest.raises(EngineStuck) as raised:
+            await answer(ticket)
+        assert ticket.job.attempts == len(held.upstream.runs) == 1
+        assert raised.value.http_status == 504
+        assert not raised.value.retryable
+
+
+async def test_the_next_caller_is_served_by_an_engine_that_was_started_again(autojump_clock: MockClock) -> None:
+    async with line(mortal(), attempt_timeout=30) as held:
+        held.upstream.then(Hang(), Break())
+        for _ in range(2):
+            with pytest.raises(EngineDied):
+                await held.ask("it kills")
+        ticket = held.submit("next")
+        await answer(ticket)
+        assert ticket.job.attempts == 1
+        assert held.prompts() == ["it kills", "it kills", "next"]
+        assert len(held.upstream.loads) == 3
+
+
+async def test_a_caller_that_left_has_left_even_if_its_engine_had_to_be_killed(autojump_clock: MockClock) -> None:
+    async with line(mortal()) as held:
+        held.upstream.then(Hang())
+        gone, following = held.submit("gone"), held.submit("next")
+        await trio.sleep(30)
+        gone.close()
+        await answer(following)
+        assert gone.job.state is State.CANCELLED
+        assert held.prompts() == ["gone", "next"]
+
+
+async def test_a_stop_is_told_as_a_stop_even_if_the_engine_had_to_be_killed(autojump_clock: MockClock) -> None:
+    async with line(mortal(), drain_timeout=5) as held:
+        held.upstream.then(Hang())
+        ticket = held.submit()
+        await trio.sleep(30)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(held.dispatcher.drain)
+            with pytest.raises(Unfinished):
+                await answer(ticket)
+
+
 # --- outages ---
 
 
@@ -161,10 +244,10 @@ async def test_an_outage_that_lasts_is_told_to_everybody(autojump_clock: MockClo
         held.upstream.down = True
         started = trio.current_time()
         waiting = held.submit()
-        with pytest.raises(UpstreamUnreachable, match="ollama serve"):
+        with pytest.raises(UpstreamUnreachable, match="the script has switched it off"):
             await answer(waiting)
         assert trio.current_time() - started == pytest.approx(60.0, abs=0.1)
-        with pytest.raises(UpstreamUnreachable):
+        with pytest.raises(UpstreamUnreachable, match="the script has switched it off"):
             held.submit()
         held.upstream.down = False
         await trio.sleep(2)

@@ -1,8 +1,16 @@
 """A stand-in for the embedded engine's process: its protocol and a very small model, with the standard library alone.
 
 What it does is the model's name: ``mute`` never says that it is ready, ``garbled`` says something else, ``dies``,
-``silent`` and ``no-libgomp`` end at once; all others say their name, context size and what they were asked. A question
-that holds the word ``hang`` has an answer without an end, one with ``die`` is the process's last.
+``silent`` and ``no-libgomp`` end at once, ``huge`` takes memory without an end; all others say their name, context size
+and what they were asked. A question steers the answer by a word that it holds:
+
+- ``hang``: it has no end, until the caller leaves
+- ``die``: it is the process's last
+- ``grow``: it takes memory without an end
+- ``fail``: it has status 500, and the question as its text
+- ``deaf``: it goes on when the caller has left, and its connection stays open
+- ``busy``: the connection is closed, but the process says that it works on
+- ``stuck``: the connection is closed, but the process does not say whether it works on
 """
 
 from __future__ import annotations
@@ -15,8 +23,13 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PATH, NAME, NUM_CTX = sys.argv[1:]
+PATH, NAME, NUM_CTX, ANSWER_TOKENS = sys.argv[1:]
 KEY = "the key"
+MEGABYTES = 16
+"""How fast it grows: every 10 ms by so many."""
+
+working = threading.Event()
+stuck = threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -25,23 +38,47 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
         pass
 
+    def do_GET(self) -> None:
+        while stuck.is_set():
+            time.sleep(1)
+        slots = json.dumps([{"id": 0, "is_processing": working.is_set()}]).encode()
+        self.send_response(200 if self.path == "/slots" else 404)
+        self.send_header("Content-Length", str(len(slots)))
+        self.end_headers()
+        self.wfile.write(slots)
+
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
         if self.headers["Authorization"] != f"Bearer {KEY}":
             self.send_error(401)
             return
+        if "fail" in question:
+            body = json.dumps({"error": {"code": 500, "message": question, "type": "server_error"}}).encode()
+            self.send_response(500)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        if "die" in question or "hang" in question:
+        if any(word in question for word in ("die", "hang", "grow", "deaf", "busy", "stuck")):
             self.send_header("Content-Length", "100000")  # so that an end before it is a lost connection
         self.end_headers()
         self.say({"delta": {"role": "assistant", "content": None}})
-        self.say({"delta": {"content": f"{NAME} at {NUM_CTX}: {question}"}})
+        self.say({"delta": {"content": f"{NAME} at {NUM_CTX}, {ANSWER_TOKENS} tokens: {question}"}})
         if "die" in question:
             self.connection.shutdown(socket.SHUT_RDWR)
             time.sleep(0.2)  # as the kernel takes its time with much memory
             os._exit(9)
-        if "hang" in question:
+        if "grow" in question:
+            grow()
+        if "deaf" in question or "busy" in question:
+            working.set()
+        if "stuck" in question:
+            stuck.set()
+        if "deaf" in question:
+            time.sleep(600)
+        elif any(word in question for word in ("hang", "busy", "stuck")):
             self.rfile.read(1)  # until the caller leaves
         else:
             self.say({"delta": {}, "finish_reason": "stop"})
@@ -51,13 +88,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
 
 
+def grow() -> None:
+    held = []
+    while True:
+        held.append(b"x" * (MEGABYTES << 20))
+        time.sleep(0.01)
+
+
 def main() -> None:
     if NAME == "dies":
-        sys.exit("E llama: failed to load model\nRuntimeError: Failed to init server, please check the input params.")
+        print(f"E llama: failed to load model from {PATH}\nE in '/opt/my lib/x.so': no", file=sys.stderr)
+        sys.exit("E not in /opt/lib/y.so\nRuntimeError: Failed to init server, please check the input params.")
     if NAME == "no-libgomp":
         sys.exit("ImportError: libgomp.so.1: cannot open shared object file: No such file or directory")
     if NAME == "silent":
         os._exit(3)
+    if NAME == "huge":
+        grow()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

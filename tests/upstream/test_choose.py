@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Machine:
         self.install(False)
         monkeypatch.setattr(choosing, "weights", self.weights)
 
-    async def weights(self, environ: Mapping[str, str], say: Callable[[str], None]) -> Path:
+    async def weights(self, say: Callable[[str], None]) -> Path:
         await trio.lowlevel.checkpoint()
         if self.cannot_fetch:
             raise NoWeights("no network")
@@ -133,6 +133,22 @@ async def test_a_model_of_ones_own_is_not_talked_down(machine: Machine) -> None:
     machine.install()
     engine = await machine.choose(engine="embedded", gguf=str(machine.model("mine")))
     assert (engine.upstream.default_model, engine.notes, machine.fetched) == ("mine", (), 0)
+
+
+async def test_only_the_small_model_has_a_limit_for_answers_whose_request_has_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def embedded(source: Path, **options: object) -> Embedded:
+        asked.append(options)
+        return Embedded(source)
+
+    monkeypatch.setattr(choosing, "Embedded", embedded)
+    machine.install()
+    await machine.choose(engine="embedded")
+    await machine.choose(engine="embedded", gguf=str(machine.model("mine")), engine_memory=2**30)
+    assert asked == [{"memory": None, "answer_tokens": 512}, {"memory": 2**30}]
 
 
 async def test_the_embedded_engine_without_its_extra_says_how_to_get_it(machine: Machine) -> None:

@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import struct
-import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.errors import LoadFailed, UpstreamBroke, UpstreamError, UpstreamUnreachable
+from llm_queue.errors import (
+    LoadFailed,
+    ModelNotFound,
+    UpstreamBroke,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.embedded import Embedded
-from llm_queue.upstream.embedded.gguf import trained_context
+from llm_queue.upstream.embedded.process import without_folders
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
-
-STAND_IN = (sys.executable, "-P", str(Path(__file__).with_name("engine_child.py")))
-
-
-def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("beta", "Alpha", "dies", "garbled", "mute", "no-libgomp", "silent"):
-        (tmp_path / f"{name}.gguf").write_bytes(b"")
-    return tmp_path
-
-
-@pytest.fixture
-async def engine(folder: Path) -> AsyncIterator[Embedded]:
-    engine = Embedded(folder, command=STAND_IN)
-    yield engine
-    await engine.aclose()
-    assert not children()
-
-
-async def model(engine: Embedded, name: str = "Alpha") -> Model:
-    return next(model for model in await engine.models() if model.name == name)
-
-
-async def say(engine: Embedded, model: Model, text: str = "hello", num_ctx: int = 8192) -> tuple[str, Completion]:
-    pieces: list[Piece] = []
-    completion = await engine.run(model, num_ctx, ChatRequest("x", (Message("user", text),)), pieces.append)
-    return "".join(piece.content for piece in pieces if isinstance(piece, Delta)), completion
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(10):
-        while not condition():
-            await trio.lowlevel.checkpoint()
-
+from llm_queue.wire.shapes import ChatRequest, Message
+from tests.upstream.gguf_file import ARCHITECTURE, CONTEXT, gguf
+from tests.upstream.stand_in import STAND_IN, children, model, say, until
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
@@ -67,7 +34,7 @@ async def test_each_file_is_a_model_by_its_name(engine: Embedded, folder: Path) 
     (folder / "parts-00001-of-00002.gguf").write_bytes(b"")
     (folder / "parts-00002-of-00002.gguf").write_bytes(b"")
     names = [model.name for model in await engine.models()]
-    assert names == ["Alpha", "beta", "dies", "garbled", "mute", "no-libgomp", "parts", "silent"]
+    assert names == ["Alpha", "beta", "dies", "garbled", "huge", "mute", "no-libgomp", "parts", "silent"]
     assert engine.default_model == "Alpha"
 
 
@@ -83,51 +50,6 @@ async def test_a_file_that_was_replaced_is_another_model_of_the_same_name(engine
     after = await model(engine)
     assert after.name == before.name
     assert after.identity != before.identity
-
-
-def gguf(*entries: bytes, version: int = 3) -> bytes:
-    return struct.pack("<4sIQQ", b"GGUF", version, 0, len(entries)) + b"".join(entries)
-
-
-def text(value: str) -> bytes:
-    return struct.pack("<Q", len(value)) + value.encode()
-
-
-def entry(key: str, kind: int, value: bytes) -> bytes:
-    return text(key) + struct.pack("<I", kind) + value
-
-
-ARCHITECTURE = entry("general.architecture", 8, text("llama"))
-CONTEXT = entry("llama.context_length", 4, struct.pack("<I", 2048))
-OTHERS = (
-    entry("general.name", 8, text("x" * 100_000)),
-    entry("a.flag", 7, b"\x01"),
-    entry("a.number", 12, struct.pack("<d", 1.5)),
-    entry("a.tokens", 9, struct.pack("<IQ", 8, 2) + text("one") + text("two")),
-    entry("a.nested", 9, struct.pack("<IQ", 9, 1) + struct.pack("<IQ", 5, 3) + bytes(12)),
-)
-
-
-@pytest.mark.parametrize(
-    ("content", "trained"),
-    [
-        (gguf(ARCHITECTURE, CONTEXT), 2048),
-        (gguf(*OTHERS, CONTEXT, ARCHITECTURE, version=2), 2048),
-        (gguf(ARCHITECTURE, *OTHERS, entry("llama.context_length", 10, struct.pack("<Q", 131072))), 131072),
-        (gguf(ARCHITECTURE, *OTHERS), None),
-        (gguf(ARCHITECTURE, entry("clip.context_length", 4, bytes(4))), None),
-        (gguf(ARCHITECTURE, CONTEXT, version=1), None),
-        (gguf(ARCHITECTURE, CONTEXT)[:-1], None),
-        (gguf(entry("x", 99, b"")), None),
-        (gguf(struct.pack("<Q", 2**60)), None),
-        (b"", None),
-        (b"GGML" + bytes(100), None),
-    ],
-)
-def test_the_trained_context_stands_in_the_file(content: bytes, trained: int | None, tmp_path: Path) -> None:
-    file = tmp_path / "model.gguf"
-    file.write_bytes(content)
-    assert trained_context(file) == trained
 
 
 async def test_a_model_is_described_by_its_file(engine: Embedded, folder: Path) -> None:
@@ -146,7 +68,7 @@ async def test_a_load_is_a_process_and_another_load_is_another(engine: Embedded)
     for wanted, num_ctx in [(alpha, 8192), (alpha, 16384), (beta, 8192)]:
         await engine.load(wanted, num_ctx)
         assert await engine.resident() == {RunnerKey(wanted.identity, num_ctx)}
-        assert (await say(engine, wanted, "hi", num_ctx))[0] == f"{wanted.name} at {num_ctx}: hi"
+        assert (await say(engine, wanted, "hi", num_ctx))[0] == f"{wanted.name} at {num_ctx}, -1 tokens: hi"
         (child,) = children()
         pids.append(child.pid)
     assert len(set(pids)) == 3
@@ -155,7 +77,7 @@ async def test_a_load_is_a_process_and_another_load_is_another(engine: Embedded)
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("dies", "could not load dies with num_ctx 8192: E llama: failed to load model"),
+        ("dies", "could not load dies with num_ctx 8192: E llama: failed to load model from dies.gguf"),
         ("no-libgomp", "apt install libgomp1"),
         ("silent", "code 3"),
         ("garbled", "something else"),
@@ -168,6 +90,51 @@ async def test_a_load_that_fails_says_why_and_leaves_nothing(name: str, said: st
     assert await engine.resident() == frozenset()
     assert not children()
     await engine.load(await model(engine), 8192)
+
+
+async def test_an_answer_has_the_limit_of_the_engine_unless_the_request_has_its_own(folder: Path) -> None:
+    engine = Embedded(folder, answer_tokens=512, command=STAND_IN)
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    assert (await say(engine, alpha))[0] == "Alpha at 8192, 512 tokens: hello"  # what the process makes of it: e2e
+    await engine.aclose()
+
+
+async def test_a_load_that_takes_too_much_memory_is_ended_and_names_the_setting(folder: Path) -> None:
+    engine = Embedded(folder, memory=256 * 2**20, command=STAND_IN)
+    with pytest.raises(LoadFailed, match="more than 256 MiB of memory: --engine-memory"):
+        await engine.load(await model(engine, "huge"), 8192)
+    assert not children()
+
+
+@given(
+    folders=st.lists(st.text("abc .-_é()", min_size=1, max_size=8), min_size=1, max_size=4),
+    other=st.lists(st.text("abc.-_é", min_size=1, max_size=8), min_size=1, max_size=4),
+)
+def test_a_path_is_cut_to_the_name_of_its_file(folders: list[str], other: list[str]) -> None:
+    folder, lib, quoted = "/" + "/".join(folders), "/" + "/".join(other), "/" + "/".join(folders[::-1])
+    said = without_folders(f"E {folder}/m.gguf: no\nE in {lib}/x.so (at '{quoted}/y.so'), see http://a/b", folder)
+    assert said == "E m.gguf: no\nE in x.so (at 'y.so'), see http://a/b"
+
+
+@pytest.mark.parametrize("name", ["dies", "no-libgomp", "silent", "garbled", "gone", "missing program"])
+async def test_no_caller_is_told_where_the_file_is(name: str, folder: Path) -> None:
+    command = [str(folder / "no-such-program")] if name == "missing program" else STAND_IN
+    engine = Embedded(folder, command=command)
+    if name in ("gone", "missing program"):
+        (folder / f"{name}.gguf").write_bytes(b"")
+    wanted = await model(engine, name)
+    if name == "gone":
+        (folder / "gone.gguf").unlink()
+    with pytest.raises(LoadFailed) as raised:
+        await engine.load(wanted, 8192)
+    with pytest.raises(UpstreamUnreachable) as later:
+        await say(engine, wanted)
+    with pytest.raises(ModelNotFound) as unknown:
+        await Catalog(engine).resolve("nope")
+    told = [error.value.message for error in (raised, later, unknown)] + [engine.url, engine.more_models]
+    assert not [one for one in told if "/" in one or "\\" in one]
+    assert name in told[0]
 
 
 async def test_a_model_whose_file_is_not_known_fails_to_load(engine: Embedded) -> None:
@@ -193,99 +160,49 @@ async def test_a_cancelled_load_leaves_no_process(engine: Embedded) -> None:
     assert await engine.resident() == frozenset()
 
 
-# --- death ------------------------------------------------------------------------------------------------------------
+# --- requests that it cannot take -------------------------------------------------------------------------------------
 
 
-async def test_a_process_killed_while_it_answers_is_a_broken_answer_and_can_be_loaded_again(engine: Embedded) -> None:
+async def test_a_picture_is_refused_and_blamed_on_the_request(engine: Embedded) -> None:
     alpha = await model(engine)
     await engine.load(alpha, 8192)
-    failures: list[UpstreamError] = []
-    pieces: list[Piece] = []
-
-    async def ask() -> None:
-        try:
-            await engine.run(alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), pieces.append)
-        except UpstreamError as error:
-            failures.append(error)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
-        await until(lambda: deltas)
-        children()[0].kill()
-    assert isinstance(failures[0], UpstreamBroke)
-    assert await engine.resident() == frozenset()
-    with pytest.raises(UpstreamUnreachable, match="started again"):
-        await say(engine, alpha)
-    await engine.probe()
-    await engine.load(alpha, 8192)
-    assert (await say(engine, alpha))[1].finish_reason == "stop"
+    request = ChatRequest("x", (Message("user", "what is this?", images=("iVBORw0KGgo=",)),))
+    with pytest.raises(UpstreamRefused, match="Alpha does not support images") as raised:
+        await engine.run(alpha, 8192, request, lambda delta: None)
+    assert raised.value.http_status == 400
 
 
-async def test_a_broken_answer_is_told_only_when_the_dying_process_is_dead(engine: Embedded) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fail: image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+        "Failed to parse tools: Missing tool type: {}",
+        "Failed to parse messages: Missing 'role' in message: {}",
+        "Context size has been exceeded. (fail)",
+        "fail: Conversation roles must alternate user/assistant/user/assistant/...",
+    ],
+)
+async def test_a_status_500_about_the_request_is_a_400(text: str, engine: Embedded) -> None:
     alpha = await model(engine)
     await engine.load(alpha, 8192)
-    with pytest.raises(UpstreamBroke):
-        await say(engine, alpha, "die")
-    assert await engine.resident() == frozenset()  # else the retry would go to a process that takes it and dies
+    with pytest.raises(UpstreamRefused) as raised:
+        await say(engine, alpha, text.replace("Failed", "fail, Failed"))
+    assert raised.value.http_status == 400
+    assert text[:20].replace("Failed", "fail, Failed")[:20] in raised.value.message
 
 
-async def test_nothing_is_asked_of_a_process_that_serves_something_else(engine: Embedded) -> None:
-    alpha = await model(engine)
-    with pytest.raises(UpstreamUnreachable):
-        await say(engine, alpha)
-    await engine.load(alpha, 8192)
-    with pytest.raises(UpstreamUnreachable):
-        await say(engine, alpha, num_ctx=16384)
-
-
-async def test_a_cancelled_run_leaves_the_process_to_the_next(engine: Embedded) -> None:
+@pytest.mark.parametrize(
+    "text", ["Compute error.", "Unexpected empty grammar stack after accepting piece", "std::bad_alloc"]
+)
+async def test_a_status_500_about_the_engine_is_a_broken_answer(text: str, engine: Embedded) -> None:
     alpha = await model(engine)
     await engine.load(alpha, 8192)
     (before,) = children()
-    pieces: list[Piece] = []
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(engine.run, alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), pieces.append)
-            await until(lambda: deltas)
-            scope.cancel()
-    assert (await say(engine, alpha))[0] == "Alpha at 8192: hello"
-    assert children() == [before]
-
-
-PARENT = """
-import psutil, sys, trio
-from pathlib import Path
-from llm_queue.upstream.embedded import Embedded
-
-async def main():
-    engine = Embedded(Path(sys.argv[1]), command=sys.argv[2:])
-    await engine.load((await engine.models())[0], 8192)
-    print(psutil.Process().children()[0].pid, flush=True)
-    await trio.sleep_forever()
-
-trio.run(main)
-"""
-
-
-async def test_a_parent_that_is_killed_leaves_no_process_behind(folder: Path) -> None:
-    command = [sys.executable, "-c", PARENT, str(folder), *STAND_IN]
-    async with trio.open_nursery() as nursery:
-        parent = await nursery.start(lambda task_status: _run(command, task_status))
-        assert parent.stdout is not None
-        child = psutil.Process(int(await parent.stdout.receive_some()))
-        assert child.is_running()
-        os.kill(parent.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-        await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-
-
-async def _run(command: list[str], task_status: trio.TaskStatus[trio.Process]) -> None:
-    process = await trio.lowlevel.open_process(command, stdout=-1)
-    task_status.started(process)
-    await process.wait()
-    assert process.stdout is not None
-    await process.stdout.aclose()
+    with pytest.raises(UpstreamBroke):
+        await say(engine, alpha, f"fail: {text}")
+    assert children() == [before]  # it said that it works on nothing
 
 
 def test_it_is_an_upstream(folder: Path) -> None:
     upstream: Upstream = Embedded(folder)
-    assert (upstream.name, upstream.url, upstream.chooses_context) == ("llama.cpp", str(folder), True)
+    assert (upstream.name, upstream.url, upstream.chooses_context) == ("llama.cpp", folder.name, True)

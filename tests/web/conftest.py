@@ -6,20 +6,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from llm_queue.core.jobs import Job
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.counts import Counts
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.seat import Seat
+from llm_queue.dispatch.status import JobReport, Status, line_status, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import ModelNotFound, QueueError
 from llm_queue.settings import Settings
+from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
-from llm_queue.wire.shapes import Request
+from llm_queue.wire.shapes import ChatRequest, Request
 
 
 @dataclass
@@ -64,6 +68,7 @@ class FakeLine:
         self.where = Place(3, 40.2)
         self.tickets: list[Ticket] = []
         self.left: list[str] = []
+        self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
         self.busy = False
         self.submitted = trio.Event()
@@ -74,24 +79,31 @@ class FakeLine:
         if self.error:
             raise self.error
         job = Job(f"job_{len(self.tickets)}", submission.lane, submission.client, "sha", 8192, 0, 10.0)
-        ticket = Ticket(job, submission, leave=lambda: self.leave(job.id), place=lambda: self.where)
+        ticket = Ticket(job, submission, leave=lambda error: self.leave(job.id, error), place=lambda: self.where)
         self.tickets.append(ticket)
         self.submitted.set()
         self.script(ticket)
         return ticket
 
-    def leave(self, job_id: str) -> None:
+    def leave(self, job_id: str, error: QueueError) -> None:
         self.left.append(job_id)
+        self.leaving.append(error.code)
         self.gone.set()
 
     def readiness(self) -> str | None:
         return self.reason
 
-    def find(self, job_id: str) -> dict[str, Any] | None:
-        return {"id": job_id} if job_id == "job_0" else None
+    def find(self, job_id: str) -> JobReport | None:
+        if job_id != "job_0":
+            return None
+        job = Job(job_id, Lane.NORMAL, "cron", "sha", 8192, 0, 10.0)
+        return report(job, Submission(request=ChatRequest("small", ()), model=Model("small", "sha")), now=11.5)
 
-    def status(self) -> dict[str, Any]:
-        return {"waiting": 0}
+    def status(self) -> Status:
+        seat = Seat(ContextSizes(8192, 8192), now=0.0)
+        return line_status(
+            ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=(), rejected={}, unknown_lanes=0
+        )
 
     def rejected(self, error: QueueError, client: str) -> None:
         self.refused.append((error.code, client))
@@ -111,8 +123,9 @@ def line() -> FakeLine:
 class Caller:
     """Connections to the served app."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, shutdown: trio.Event) -> None:
         self.port = port
+        self.shutdown = shutdown
 
     async def connect(self, data: bytes) -> trio.SocketStream:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -132,7 +145,7 @@ def serving(line: FakeLine) -> Callable[[], AbstractAsyncContextManager[Caller]]
         async with trio.open_nursery() as nursery:
             app = create_app(Settings(model="small", max_body=1000), line)
             await nursery.start(partial(serve_http, app, listeners, shutdown=shutdown))
-            yield Caller(port)
+            yield Caller(port, shutdown)
             shutdown.set()
 
     return serve

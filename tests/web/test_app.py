@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
+import structlog.testing
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 from werkzeug.datastructures import Headers
 
 from llm_queue.core.jobs import Lane, State
@@ -26,7 +29,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.web.app import create_app, create_quart
 from llm_queue.web.clients import client_of
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.shapes import Answer, Completion, Delta
 
 HELLO = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -38,8 +41,9 @@ def says(*words: str, completion: Completion | None = None) -> Any:
         job = ticket.job
         job.key = RunnerKey("sha", 8192)
         job.move(State.RUNNING, 12.5)
+        job.busy_since = 12.5
         job.load_seconds = 0.5
-        ticket.settle(completion or Completion("stop", 10, 2), [Delta(content=word) for word in words])
+        ticket.settle(Answer(Delta(content="".join(words)), completion or Completion("stop", 10, 2)))
 
     return script
 
@@ -75,11 +79,13 @@ async def test_the_headers_say_what_became_of_the_job(line: Any) -> None:
     assert "X-LLM-Queue-Truncated" not in response.headers
 
 
-async def test_a_prompt_that_was_probably_cut_is_reported(line: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_prompt_that_was_probably_cut_is_reported(line: Any) -> None:
     line.script = says("hi", completion=Completion("stop", 8190, 1, truncated=True))
-    response = await ask(line)
+    with structlog.testing.capture_logs() as logs:
+        response = await ask(line)
     assert response.headers["X-LLM-Queue-Truncated"] == "maybe"
-    assert "numCtx" in caplog.text
+    assert "numCtx" in logs[0]["event"]
+    assert logs[0]["num_ctx"] == 8192
 
 
 async def test_the_submission_says_what_the_caller_said(line: Any) -> None:
@@ -197,11 +203,12 @@ async def test_a_body_that_stops_arriving_is_refused(line: Any, autojump_clock: 
     assert trio.current_time() == pytest.approx(30, abs=1)
 
 
-async def test_a_bug_is_a_500_in_json(line: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_a_500_in_json(line: Any) -> None:
     line.script = lambda ticket: 1 / 0
-    response = await ask(line)
+    with capture_logs() as logs:
+        response = await ask(line)
     assert (response.status_code, response.parsed["error"]["code"]) == (500, "internal_error")
-    assert "ZeroDivisionError" in caplog.text
+    assert [type(one["exc_info"]) for one in logs if one["log_level"] == "error"] == [ZeroDivisionError]
 
 
 async def get(line: Any, path: str, method: str = "GET") -> tuple[int, Any, Headers]:
@@ -239,8 +246,11 @@ async def test_health_is_plain_and_ready_has_a_reason(line: Any) -> None:
 
 
 async def test_the_queue_and_its_jobs_can_be_looked_at(line: Any) -> None:
-    assert (await get(line, "/queue"))[:2] == (200, {"waiting": 0})
-    assert (await get(line, "/queue/jobs/job_0"))[:2] == (200, {"id": "job_0"})
+    status, queue = (await get(line, "/queue"))[:2]
+    assert (status, queue["waiting"], queue["jobs"]) == (200, {"interactive": 0, "normal": 0, "background": 0}, [])
+    status, job = (await get(line, "/queue/jobs/job_0"))[:2]
+    assert (status, job["job"], job["state"], job["wait_s"]) == (200, "job_0", "queued", 1.5)
+    assert "error" not in job
     assert (await get(line, "/queue/jobs/job_1"))[0] == 404
 
 
@@ -306,4 +316,4 @@ async def test_every_route_is_behind_the_gate(line: Any) -> None:
     ],
 )
 def test_the_client_is_the_program_that_asks(headers: dict[str, str], key_name: str | None, client: str) -> None:
-    assert client_of(Headers(headers), key_name) == client
+    assert client_of(Headers(headers), key_name, {}) == client

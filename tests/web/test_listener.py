@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from llm_queue.web import listener
+from llm_queue.web import backlog, http1, listener
 from llm_queue.web.listener import open_listeners, serve_http
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -146,14 +146,14 @@ async def test_an_application_that_raises_ends_its_own_connection_only(clock: tr
 async def test_a_bug_in_the_protocol_code_ends_its_own_connection_only(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = listener.Http1.handle
+    handle = http1.Http1.handle
 
-    async def buggy(self: listener.Http1, event: Any) -> None:
+    async def buggy(self: http1.Http1, event: Any) -> None:
         if getattr(event, "data", b"").startswith(b"boom"):
             raise ZeroDivisionError
         await handle(self, event)
 
-    monkeypatch.setattr(listener.Http1, "handle", buggy)
+    monkeypatch.setattr(http1.Http1, "handle", buggy)
     async with serving(hello) as server:
         assert await server.ask(b"boom") in (b"", b"<reset>")
         assert await server.is_well()
@@ -371,7 +371,7 @@ async def test_a_client_that_stops_reading_is_dropped(clock: trio.testing.MockCl
     async with serving(app) as server, await server.connect(GET):
         started = trio.current_time()
         await done.wait()
-        assert trio.current_time() - started == pytest.approx(listener.STALL, abs=2)
+        assert trio.current_time() - started == pytest.approx(backlog.STALL, abs=2)
 
 
 async def test_a_client_that_stops_reading_does_not_hold_up_the_shutdown(clock: trio.testing.MockClock) -> None:

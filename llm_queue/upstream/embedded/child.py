@@ -1,6 +1,7 @@
 """The engine's process: llama.cpp's HTTP server on a free port of 127.0.0.1, behind a key of its own, with one model.
 
-Run as a script, with the model's file, its name and its context size as arguments. One JSON line on stdout says where
+Run as a script, with four arguments: the model's file, its name, its context size in tokens, and the limit of an answer
+in tokens for requests that have none of their own (-1: what is left of the context). One JSON line on stdout says where
 it is once it can answer. It ends when stdin does, so it never outlives the service, however that ends.
 """
 
@@ -19,7 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import xllamacpp
 
 
-def main(path: str, name: str, num_ctx: str) -> None:
+def main(path: str, name: str, num_ctx: str, answer_tokens: str) -> None:
     """Serve until stdin ends."""
     # Ctrl-C and a service manager's SIGTERM reach us too, but the service is the one that decides: it may be draining.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -31,6 +32,7 @@ def main(path: str, name: str, num_ctx: str) -> None:
     params.model.path = path
     params.model_alias = {name}  # else every answer tells the file's whole path
     params.n_ctx = int(num_ctx)
+    params.n_predict = int(answer_tokens)
     params.n_parallel = 1
     params.cpuparams.n_threads = max(1, cores - 1)  # a busy neighbour on the last core would stop all of them
     params.cpuparams_batch.n_threads = cores

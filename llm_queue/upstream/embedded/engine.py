@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +11,20 @@ import msgspec
 import trio
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamUnreachable
-from llm_queue.upstream.embedded.gguf import trained_context
+from llm_queue.errors import (
+    Cancelled,
+    ConnectionLost,
+    EngineOutOfMemory,
+    EngineStuck,
+    LoadFailed,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from llm_queue.upstream.embedded.gguf import Header, read_header
+from llm_queue.upstream.embedded.memory import PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Completion, Piece, Request
+from llm_queue.wire.shapes import Completion, Piece, Request, has_images
 from llm_queue.wire.upstreams import openai_request as asking
 
 # -P: a file beside the script must not pass for a module of the standard library.
@@ -25,27 +33,49 @@ COMMAND: Final = (sys.executable, "-P", str(Path(__file__).with_name("child.py")
 DEATH: Final = 2.0
 """Seconds that a process may take to die after its connection is lost; milliseconds, but for much memory or a GPU."""
 
-_PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
+NO_LIMIT: Final = -1
+"""Answers may be as long as the context allows; llama.cpp's own default."""
+
+_ENDED: Final = "has ended"
+_DID_NOT_LET_GO: Final = "did not stop working on a request that was given up, and was killed"
+_TOOK_TOO_MUCH: Final = "took too much memory, and was killed"
 _PROJECTOR: Final = "mmproj"
+_NO_EYES: Final = "{} does not support images: the embedded engine serves text only. Ask without pictures."
 
 
 class Embedded:
     """Implements :class:`~llm_queue.upstream.protocol.Upstream`; raises nothing but our own errors.
 
     A model is a GGUF file. One process runs at a time: another model, or another context size, is another process, and
-    starting it is the load. When it dies, nothing is resident any more, and the next load starts it again.
+    starting it is the load. When it dies, nothing is resident any more, and the next load starts it again. It is killed
+    if it does not stop when a run is given up, and if it takes more memory than it may.
     """
 
     name = "llama.cpp"
     chooses_context = True
+    more_models = "For another, put its GGUF file into a folder, and name that folder with --gguf."
 
-    def __init__(self, source: Path, *, command: Sequence[str] = COMMAND) -> None:
-        """``source`` is a GGUF file or a folder of them. ``command`` gets a file, a name and a context size added."""
-        self.url = str(source)
-        self.more_models = f"--gguf takes a file or a folder; it is {source}."
+    def __init__(
+        self,
+        source: Path,
+        *,
+        memory: int | None = None,
+        answer_tokens: int = NO_LIMIT,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """``source`` is a GGUF file or a folder of them; callers are told its name, not its path.
+
+        ``memory`` is what the process may take in bytes; None: what its model needs, and a bound.
+        ``answer_tokens`` limits answers to requests that have no limit of their own.
+        ``command`` gets four arguments added: a file, a name, a context size, ``answer_tokens``.
+        """
+        self.url = source.absolute().name
         self._source = source
+        self._memory = memory
+        self._answer_tokens = answer_tokens
         self._command = command
         self._process: EngineProcess | None = None
+        self._gone = _ENDED
         self._key: RunnerKey | None = None
         self._files: dict[str, Path] = {}
         self.default_model = next((_name(file) for file in _files(source)), "")
@@ -65,10 +95,10 @@ class Embedded:
     async def describe(self, model: Model) -> Model:
         """What the file itself says."""
         try:
-            trained = await trio.to_thread.run_sync(trained_context, self._files[model.identity])
+            header = await trio.to_thread.run_sync(read_header, self._files[model.identity])
         except (OSError, KeyError):
-            trained = None  # the load will say what is wrong with it
-        return msgspec.structs.replace(model, trained=trained, capabilities=frozenset({"completion"}))
+            header = Header()  # the load will say what is wrong with it
+        return msgspec.structs.replace(model, trained=header.trained, capabilities=frozenset({"completion"}))
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What the process serves, if there is one and it lives."""
@@ -80,43 +110,73 @@ class Embedded:
         await trio.lowlevel.checkpoint()
 
     async def load(self, model: Model, num_ctx: int) -> None:
-        """End the process there is and start one for this model at this size; cancelled, kill that one too."""
+        """End the process there is and start one for this model at this size; cancelled, kill that one too.
+
+        Raises :class:`~llm_queue.errors.LoadFailed` with what the process said, without the path of any file.
+        """
         await self.aclose()
         path = self._files.get(model.identity)
         try:
             if path is None:
                 raise LoadFailed("its file is gone")
-            self._process = await EngineProcess.start(
-                [*self._command, str(path), model.name, str(num_ctx)], name=self.name
-            )
+            self._process = await self._start(path, model.name, num_ctx)
         except LoadFailed as error:
             raise LoadFailed(
                 f"{self.name} could not load {model.name} with num_ctx {num_ctx}: {error.message}"
             ) from error
         self._key = RunnerKey(model.identity, num_ctx)
+        self._gone = _ENDED
 
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         """Ask the process, which serves just this model at this size.
 
-        Raises :class:`~llm_queue.errors.UpstreamUnreachable` if it does not: then nothing was asked of anybody, and the
-        line looks again at what is resident.
+        When it returns or raises, the process has stopped working on this request, or is gone: given up, it has
+        :data:`~llm_queue.upstream.transport.SEEN_CLOSED_TIMEOUT` seconds to stop, and is then killed.
+
+        Raises :class:`~llm_queue.errors.UpstreamUnreachable` if the process does not serve this: then nothing was
+        asked, and the line looks again at what is resident. Raises :class:`~llm_queue.errors.EngineDied` if the request
+        ended the process; its subclass :class:`~llm_queue.errors.EngineStuck` also takes the place of a cancellation.
         """
-        if self._process is None or not self._serving or self._key != RunnerKey(model.identity, num_ctx):
-            raise UpstreamUnreachable(f"{self.name}'s process has ended. It is started again.")
+        if has_images(request):
+            raise UpstreamRefused(_NO_EYES.format(model.name))
         process = self._process
+        if process is None or not self._serving or self._key != RunnerKey(model.identity, num_ctx):
+            raise UpstreamUnreachable(f"{self.name}'s process {self._gone}. It is started again.")
         try:
-            return await process.server.run(model, num_ctx, request, emit)
-        except ConnectionLost:
-            # A process that dies closes its connection first, and takes new ones for a moment: a retry would be lost.
-            with trio.move_on_after(DEATH):
-                await process.died()
+            return await process.watched(lambda: process.server.run(model, num_ctx, request, emit))
+        except UpstreamRefused:
             raise
+        except (ConnectionLost, UpstreamUnreachable) as error:
+            # A process that dies closes its connection first, and takes new ones for a moment: a retry would be lost.
+            with trio.move_on_after(DEATH, shield=True):
+                await process.died()
+            fault = process.fault() if not process.alive else None
+            await process.end()
+            if fault is not None and isinstance(error, ConnectionLost):
+                self._gone = _TOOK_TOO_MUCH if isinstance(fault, EngineOutOfMemory) else _ENDED
+                raise fault from error
+            raise
+        except BaseException as error:
+            if await process.let_go():
+                raise
+            self._gone = _DID_NOT_LET_GO
+            if isinstance(error, Cancelled):
+                raise
+            raise EngineStuck from None
 
     async def aclose(self) -> None:
         """End the process."""
         process, self._process, self._key = self._process, None, None
         if process is not None:
             await process.end()
+
+    async def _start(self, path: Path, name: str, num_ctx: int) -> EngineProcess:
+        try:
+            budget = await trio.to_thread.run_sync(Budget.of, path, num_ctx, self._memory)
+        except OSError as error:
+            raise LoadFailed(f"its file cannot be read: {error.strerror}") from error
+        command = [*self._command, str(path), name, str(num_ctx), str(self._answer_tokens)]
+        return await EngineProcess.start(command, name=self.name, folder=str(path.parent), budget=budget)
 
     @property
     def _serving(self) -> bool:
@@ -144,9 +204,9 @@ def _files(source: Path) -> list[Path]:
 
 
 def _part(file: Path) -> int:
-    part = _PART.search(file.stem)
+    part = PART.search(file.stem)
     return int(part[1]) if part else 1
 
 
 def _name(file: Path) -> str:
-    return _PART.sub("", file.stem)
+    return PART.sub("", file.stem)

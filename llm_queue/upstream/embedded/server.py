@@ -1,0 +1,66 @@
+"""llama.cpp's HTTP server in a process of ours: what it has beyond the dialect that all such servers share."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import trio
+
+from llm_queue.errors import UpstreamBroke
+from llm_queue.upstream.openai import OpenAIServer
+from llm_queue.wire.upstreams.openai_request import LLAMA_CPP
+
+ASK_AGAIN: Final = 0.05
+"""Seconds between two questions whether it still works."""
+
+ENGINE_AT_FAULT: Final = ("compute error", "invalid input batch", "empty grammar stack", "bad_alloc")
+"""What the text of a status 500 holds if the engine failed. Every other one is an exception about the request, such as
+a picture for a model without eyes, a tool without a name, or a conversation that the chat template does not take."""
+
+
+class _Slot(msgspec.Struct):
+    is_processing: bool
+
+
+_SLOTS: Final = msgspec.json.Decoder(list[_Slot])
+
+
+class LlamaServer(OpenAIServer):
+    """One model at one context size, at ``url`` behind the key ``api_key``. ``name`` is for messages."""
+
+    def __init__(self, url: str, api_key: str | None = None, *, name: str) -> None:
+        super().__init__(
+            url,
+            api_key,
+            name=name,
+            unreachable="It is started again.",
+            sampling=LLAMA_CPP,
+            caller_at_fault=caller_at_fault,
+        )
+
+    @property
+    def closed_after(self) -> float:
+        """Seconds that it took to close the connection of the last answer that was given up; infinity: it did not."""
+        return self._api.closed_after
+
+    async def idle(self) -> None:
+        """Return when it works on nothing. If it is stuck, wait until cancelled, or for an error.
+
+        That a connection was closed says less: its HTTP threads close it at once, while the one thread that computes
+        goes on to the end of its batch, and without an end if that hangs. This question is answered by that thread.
+        Raises :class:`~llm_queue.errors.UpstreamError`.
+        """
+        while True:
+            try:
+                slots = _SLOTS.decode(await self._api.ask("GET", "/slots"))
+            except (msgspec.DecodeError, ValueError):
+                raise UpstreamBroke(f"{self.name} does not say what it works on.") from None
+            if not any(slot.is_processing for slot in slots):
+                return
+            await trio.sleep(ASK_AGAIN)
+
+
+def caller_at_fault(status: int, text: str) -> bool:
+    """True if the same request would fail again: llama.cpp's answer has status 500 for some of these too."""
+    return 400 <= status < 500 or (status == 500 and not any(fault in text.lower() for fault in ENGINE_AT_FAULT))
