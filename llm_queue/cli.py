@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -26,9 +27,35 @@ from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
 from llm_queue.upstream.choose import NoUpstream
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says what is wrong in one line, and not after a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        log.complain(f"{self.prog}: {message} ({self.prog} --help shows all)")
+        raise SystemExit(Exit.BAD_SETTING)
+
+    def check_words(self, arguments: Sequence[str]) -> None:
+        """Complain of a flag or a command that there is not, by its own name.
+
+        argparse takes the value behind an unknown flag for a command, and blames that.
+        """
+        known = list(self._option_string_actions)
+        for word in arguments:
+            if word.startswith("--") and word != "--" and (flag := word.partition("=")[0]) not in known:
+                self.error(f"there is no {flag}{_perhaps(flag, known)}")
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+            self.error(f"there is no command {arguments[0]!r}{_perhaps(arguments[0], list(_COMMANDS))}")
+
+
+def _perhaps(word: str, known: list[str]) -> str:
+    """What was probably meant."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def parser() -> Parser:
     """The parser, with one flag for every setting."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llm-queue",
         description="One line in front of your local Ollama: every program waits its turn, and the model loads once.",
         epilog="A flag wins over its environment variable, and that over the default.",
@@ -66,13 +93,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command and return the exit code of the process: see :class:`~llm_queue.serve.Exit`."""
     wanted = parser()
-    flags = vars(wanted.parse_args(argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    wanted.check_words(arguments)
+    flags = vars(wanted.parse_args(arguments))
     if flags["action"] is not None and flags["command"] != "service":
         wanted.error(f"{flags['command']} takes no {flags['action']}")
     try:
         settings = load(flags, environ)
     except WrongSetting as error:
-        print(f"llm-queue: {error}", file=sys.stderr)
+        log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
     return _COMMANDS[flags["command"]](settings, flags, environ)
 
@@ -87,7 +116,7 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
     except OSError as error:
         if error.filename != settings.trace:
             raise
-        print(f"llm-queue: --trace {settings.trace} cannot be written: {error.strerror}.", file=sys.stderr)
+        log.complain(f"llm-queue: --trace {settings.trace} cannot be written: {error.strerror}.")
         return Exit.BAD_SETTING
 
 
@@ -95,7 +124,7 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
     try:
         return trio.run(service, settings)
     except NoUpstream as error:
-        print(f"llm-queue: {error}", file=sys.stderr)
+        log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
     except KeyboardInterrupt:  # before it listens for signals: it may be fetching a model
         return Exit.INTERRUPTED
@@ -103,7 +132,7 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
         if error.errno not in _CANNOT_LISTEN:
             raise
         where = f"{settings.host or '127.0.0.1'}:{settings.port}"
-        print(f"llm-queue: cannot listen on {where}: {error.strerror or error}. {_ADVICE}", file=sys.stderr)
+        log.complain(f"llm-queue: cannot listen on {where}: {error.strerror or error}. {_ADVICE}")
         return Exit.BAD_SETTING
 
 
@@ -120,10 +149,10 @@ def _replay(trace: str) -> int:
         with Path(trace).open(encoding="utf-8") as lines:
             print(picks(lines))
     except OSError as error:
-        print(f"llm-queue: --trace {trace} cannot be read: {error.strerror or error}.", file=sys.stderr)
+        log.complain(f"llm-queue: --trace {trace} cannot be read: {error.strerror or error}.")
         return Exit.BAD_SETTING
     except WrongTrace as error:
-        print(f"llm-queue: --trace {trace}: {error}", file=sys.stderr)
+        log.complain(f"llm-queue: --trace {trace}: {error}")
         return Exit.JOBS_LOST
     return 0
 

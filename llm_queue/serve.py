@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 import trio
 
+from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import JobLog
 from llm_queue.settings import Settings
@@ -136,7 +137,7 @@ async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals
     await anext(signals)
     left = dispatcher.live_jobs
     if left:
-        how = "; press Ctrl-C again to stop now" if sys.stderr.isatty() else ""
+        how = "; press Ctrl-C again to stop now" if log.is_terminal(sys.stderr) else ""
         _log.info(f"stopping: {left} job{'s' if left != 1 else ''} may finish first{how}")
     async with trio.open_nursery() as nursery:
 
@@ -159,11 +160,13 @@ def _url(listener: trio.SocketListener) -> str:
 
 def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str | None) -> None:
     port = urls[0].rpartition(":")[2]
-    base = f"http://localhost:{port}/v1" if settings.on_loopback else f"{urls[0]}/v1"
+    # The name localhost leads to [::1] first, where another program may listen.
+    both = settings.on_loopback and len(urls) > 1
+    base = f"http://localhost:{port}/v1" if both else f"{urls[0]}/v1"
     upstream = engine.upstream
     size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
     key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
-    print(  # noqa: T201 - the first thing that a person sees
+    lines = [
         f"llm-queue is listening on {' and '.join(urls)}\n"
         f"  programs use      {base} (the OpenAI dialect)\n"
         f"  in front of       {upstream.name}: {upstream.url}\n"
@@ -171,9 +174,8 @@ def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str
         f"  context size      {size}\n"
         f"  try it            curl {base}/chat/completions{key} -d '{_QUESTION}'",
         *(f"  note              {note}" for note in engine.notes),
-        sep="\n",
-        flush=True,
-    )
+    ]
+    log.say("\n".join(lines))
     if warning:
         _log.warning(warning)
 

@@ -98,7 +98,10 @@ def test_what_is_no_flag_and_no_command_is_code_2(
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments, {})
     assert ended.value.code == 2
-    assert "usage: llm-queue" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("llm-queue: ")
+    assert said.count("\n") == 1
+    assert "--help" in said
     assert not served
 
 

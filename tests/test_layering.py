@@ -40,7 +40,7 @@ HOUSE = {
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
     "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
-    "upstream.choose": room("errors settings upstream"),
+    "upstream.choose": room("errors log settings upstream"),
     "dispatch": room(
         "errors settings core wire.shapes upstream.protocol upstream.catalog", others="msgspec structlog trio"
     ),
@@ -52,11 +52,11 @@ HOUSE = {
     "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
     "web.listener": room("web.backlog web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
-    "serve": room("settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
-    "demo": room("settings core.jobs simulate launch", others="httpx rich trio"),
-    "service": room("settings launch", others="httpx"),
+    "serve": room("log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
+    "demo": room("log settings core.jobs simulate launch", others="httpx rich trio"),
+    "service": room("log settings launch", others="httpx"),
     "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
-    "__main__": room("cli"),
+    "__main__": room("cli log"),
     "__init__": room(),
 }
 """From the ground up. A module with a row of its own (``web.listener``) follows that row instead of its room's."""

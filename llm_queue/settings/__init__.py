@@ -155,6 +155,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.engine == "openai" and self.upstream_url is None:
             raise WrongSetting("--engine openai needs --upstream-url (LLM_QUEUE_UPSTREAM_URL): where that server is")
+        named = [name for name in ("ollama_url", "upstream_url", "gguf") if getattr(self, name) is not None]
+        if self.engine == "auto" and len(named) > 1:
+            flags = " and ".join("--" + name.replace("_", "-") for name in named)
+            raise WrongSetting(f"{flags} name an upstream each: give one of them, or say which with --engine")
         if self.num_ctx > self.num_ctx_ceiling:
             raise WrongSetting(
                 f"--num-ctx (OLLAMA_NUM_CTX) is {self.num_ctx}, above --num-ctx-ceiling {self.num_ctx_ceiling}: "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from llm_queue import log
 from llm_queue.errors import UpstreamError, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.settings.values import ServerUrl
@@ -82,7 +82,7 @@ async def _embedded(settings: Settings) -> Choice:
         raise NoUpstream(f"the embedded engine is not installed: {GET_EMBEDDED}")
     if settings.gguf is None:
         try:
-            source = await weights(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+            source = await weights(log.complain)
         except NoWeights as error:
             raise NoUpstream(str(error)) from error
         engine = Embedded(source, memory=settings.engine_memory, answer_tokens=ANSWER_TOKENS)
