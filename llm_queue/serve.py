@@ -30,6 +30,9 @@ from llm_queue.web.listener import open_listeners, serve_http
 
 _log = structlog.get_logger("llm_queue")
 
+STOPPING: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, a supervisor, and, where there is such a signal, a terminal that is closed."""
+
 
 class Exit(enum.IntEnum):
     """How the process ends; 2, 70 and 130 after sysexits.h and what shells expect."""
@@ -122,7 +125,7 @@ async def _stop_on_signal(
         task_status.started()
         await _drain_then_stop(dispatcher, shutdown, signals)
         return
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    with trio.open_signal_receiver(*STOPPING) as received:
         task_status.started()
         await _drain_then_stop(dispatcher, shutdown, received)
         async for _ in received:

@@ -196,6 +196,8 @@ class Scheduler:
         job.run_seconds += seconds
         job.committed = job.committed or event.committed
         self._order.bill(seat.turn, job, seconds)
+        if event.unloaded:
+            seat.unloaded(occupant.key)
         if event.surprise_load:
             self.counts.surprise_loads += 1
             self._ask_resident()

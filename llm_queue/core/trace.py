@@ -153,9 +153,9 @@ def _event_row(event: Event) -> dict[str, Any]:
             row |= {"job": job.id, "error": error.code}
         case LoadEnded(job, outcome, error_or_none, reported):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none), "reported": _keys(reported)}
-        case AttemptEnded(job, outcome, error_or_none, surprise):
+        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none)}
-            row |= {"surprise_load": surprise, "committed": job.committed}
+            row |= {"surprise_load": surprise, "committed": committed, "unloaded": unloaded}
         case ProbeEnded(failure, reported, resolved):
             row |= {"error": _code(failure), "reported": _keys(reported)}
             row["resolved"] = {
@@ -184,8 +184,8 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
         case "LoadEnded", Job() as job, error:
             return LoadEnded(job, Outcome(row["outcome"]), error, keys)
         case "AttemptEnded", Job() as job, error:
-            job.committed = row["committed"]
-            return AttemptEnded(job, Outcome(row["outcome"]), error, row["surprise_load"])
+            flags = row["surprise_load"], row["committed"], row["unloaded"]
+            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags)
         case "ProbeEnded", None, error:
             return ProbeEnded(
                 error, keys or frozenset(), {name: _answer(each) for name, each in row["resolved"].items()}

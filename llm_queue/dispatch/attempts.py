@@ -129,7 +129,8 @@ class Attempts:
         elif outcome is Outcome.BROKEN:
             await self._watch_it_die()
         surprise = entry.completion is not None and (entry.completion.load_seconds or 0.0) >= SURPRISE_LOAD
-        return AttemptEnded(entry.job, outcome, error, surprise, committed=stream and not silent)
+        unloaded = outcome is Outcome.SUCCEEDED and entry.completion is not None and entry.completion.unloaded
+        return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded)
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
         """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it."""

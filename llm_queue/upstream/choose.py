@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from llm_queue.errors import UpstreamError, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.settings.values import ServerUrl
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
@@ -66,12 +67,14 @@ async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
 
 
 def _ollama(settings: Settings) -> Ollama:
-    return Ollama(settings.ollama_url or OLLAMA_URL, keep_alive=settings.keep_alive)
+    url = settings.ollama_url or ServerUrl(OLLAMA_URL)
+    return Ollama(url, keep_alive=settings.keep_alive, authorization=url.authorization)
 
 
 def _openai(settings: Settings) -> OpenAIServer:
     assert settings.upstream_url is not None
-    return OpenAIServer(settings.upstream_url, settings.upstream_key)
+    url = settings.upstream_url
+    return OpenAIServer(url, settings.upstream_key, authorization=url.authorization)
 
 
 async def _embedded(settings: Settings) -> Choice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, assert_never
 
@@ -26,6 +27,12 @@ one for the beginning of the text where a model has that. It drops half of the r
 llm/llama_server.go, 0.33)."""
 
 
+FIRST_REQUEST: Final = "1m"
+"""How long a load keeps its model where ``keep_alive`` is zero: its first request follows at once."""
+
+_ZERO: Final = re.compile(r"[+-]?(0+(\.0*)?(ns|us|µs|ms|s|m|h)?)+")
+
+
 class Ollama:
     """Implements :class:`~llm_queue.upstream.protocol.Upstream`; raises nothing but our own errors."""
 
@@ -34,16 +41,30 @@ class Ollama:
     default_model = "granite4.1:8b"
     more_models = "`ollama pull NAME` gets another."
 
-    def __init__(self, url: str, *, keep_alive: str = "1h", connect: Connect = open_stream) -> None:
-        """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        keep_alive: str = "1h",
+        authorization: str | None = None,
+        connect: Connect = open_stream,
+    ) -> None:
+        """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for.
+
+        One of zero is the exception. Sent with a load it would undo it, so the load keeps the model for as long as its
+        first request may take to begin, and each request says that the model may go after its answer.
+        ``authorization`` is the value of that header, for a proxy in front of Ollama.
+        """
         self.url = url.rstrip("/")
-        self._keep_alive = keep_alive
+        self._unloads = _ZERO.fullmatch(keep_alive) is not None
+        self._keep_alive = FIRST_REQUEST if self._unloads else keep_alive
         self._api = HttpApi(
             self.name,
             self.url,
             error_text=answers.error_text,
             unreachable="Start it (`ollama serve`), or correct OLLAMA_URL.",
-            headers={"accept": "application/x-ndjson, application/json"},
+            headers={"accept": "application/x-ndjson, application/json"}
+            | ({"authorization": authorization} if authorization else {}),
             connect=connect,
         )
 
@@ -92,18 +113,19 @@ class Ollama:
         request = msgspec.structs.replace(request, model=model.name)
         match request:
             case ChatRequest():
-                path, body = "/api/chat", asking.chat_body(request, num_ctx)
+                path, body = "/api/chat", asking.chat_body(request, num_ctx, unload=self._unloads)
             case TextRequest():
-                path, body = "/api/generate", asking.generate_body(request, num_ctx)
+                path, body = "/api/generate", asking.generate_body(request, num_ctx, unload=self._unloads)
             case EmbedRequest():
-                answer = await self._api.work("/api/embed", asking.embed_body(request, num_ctx))
+                answer = await self._api.work("/api/embed", asking.embed_body(request, num_ctx, unload=self._unloads))
                 vectors, completion = answers.parse_embedded(answer)
                 emit(vectors)
-                return completion
+                return msgspec.structs.replace(completion, unloaded=self._unloads)
             case _:
                 assert_never(request)
         completion = await self._api.converse(path, body, answers.LineDecoder(), emit)
-        return msgspec.structs.replace(completion, truncated=_was_cut(num_ctx, completion.prompt_tokens or 0))
+        cut = _was_cut(num_ctx, completion.prompt_tokens or 0)
+        return msgspec.structs.replace(completion, truncated=cut, unloaded=self._unloads)
 
     async def aclose(self) -> None:
         await self._api.aclose()

@@ -39,12 +39,14 @@ class OpenAIServer:
         api_key: str | None = None,
         *,
         name: str = "OpenAI-compatible server",
+        authorization: str | None = None,
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
         caller_at_fault: CallerAtFault = status_4xx,
         connect: Connect = open_stream,
     ) -> None:
-        """``url`` may end in ``/v1`` or not. ``unreachable`` tells people what to do when it cannot be used.
+        """``url`` may end in ``/v1`` or not. ``authorization`` is the value of that header where there is no key.
+        ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
         ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
@@ -57,6 +59,8 @@ class OpenAIServer:
         headers = {"accept": "text/event-stream, application/json", "connection": "close"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
+        elif authorization is not None:
+            headers["authorization"] = authorization
         self._api = HttpApi(
             name,
             self.url,

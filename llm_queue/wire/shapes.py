@@ -172,11 +172,11 @@ Piece = Delta | Vectors
 class Completion(msgspec.Struct, frozen=True):
     """The true end of an answer: the upstream said that it is done, why, and what it counted and timed.
 
-    ``finish_text`` is the reason in the upstream's own word. ``prompt_tokens`` is the whole prompt; ``cached_tokens``
-    is how many of these the upstream had computed before. ``load_seconds`` went into making the model resident (about 0
+    ``finish_text`` is the reason in the upstream's own word. ``prompt_tokens`` is the whole prompt; ``cached_tokens`` of
+    these the upstream had computed before. ``load_seconds`` went into making the model resident (about 0
     when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
-    the upstream has probably cut the prompt to fit its context. ``context`` is Ollama's, for the next
-    :class:`TextRequest`.
+    the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
+    answer. ``context`` is Ollama's, for the next :class:`TextRequest`.
     """
 
     finish_reason: FinishReason
@@ -188,6 +188,7 @@ class Completion(msgspec.Struct, frozen=True):
     answer_seconds: float | None = None
     finish_text: str = ""
     truncated: bool = False
+    unloaded: bool = False
     context: tuple[int, ...] = ()
 
 

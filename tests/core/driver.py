@@ -122,8 +122,7 @@ class Driver:
         assert self.running is not None
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
-        job.committed = job.committed or commit
-        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise), self.now))
+        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise, commit), self.now))
         return job
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:

@@ -40,8 +40,11 @@ def check(request: Request) -> tuple[str, ...]:
     return tuple(dropped)
 
 
-def chat_body(request: ChatRequest, num_ctx: int) -> bytes:
-    """A chat, always streamed. It has no ``keep_alive``: each one would set it anew for everybody."""
+def chat_body(request: ChatRequest, num_ctx: int, *, unload: bool = False) -> bytes:
+    """A chat, always streamed. It has no ``keep_alive``, which would set it anew for everybody.
+
+    With ``unload`` it has one of zero: the model goes right after the answer.
+    """
     body: JsonObject = {
         "model": request.model,
         "messages": [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)],
@@ -50,11 +53,13 @@ def chat_body(request: ChatRequest, num_ctx: int) -> bytes:
     tools = _tools(request)
     if tools:
         body["tools"] = tools
+    if unload:
+        body["keep_alive"] = 0
     return msgspec.json.encode(body | _common(request, num_ctx))
 
 
-def generate_body(request: TextRequest, num_ctx: int) -> bytes:
-    """A text to go on with, always streamed."""
+def generate_body(request: TextRequest, num_ctx: int, *, unload: bool = False) -> bytes:
+    """A text to go on with, always streamed; ``unload`` as in :func:`chat_body`."""
     body: JsonObject = {"model": request.model, "prompt": request.prompt, "stream": True}
     for name in ("suffix", "system", "template"):
         if getattr(request, name) is not None:
@@ -65,16 +70,20 @@ def generate_body(request: TextRequest, num_ctx: int) -> bytes:
         body["images"] = request.images
     if request.context:
         body["context"] = request.context
+    if unload:
+        body["keep_alive"] = 0
     return msgspec.json.encode(body | _common(request, num_ctx))
 
 
-def embed_body(request: EmbedRequest, num_ctx: int) -> bytes:
-    """Texts to embed, answered as a whole."""
+def embed_body(request: EmbedRequest, num_ctx: int, *, unload: bool = False) -> bytes:
+    """Texts to embed, answered as a whole; ``unload`` as in :func:`chat_body`."""
     body: JsonObject = {"model": request.model, "input": request.inputs, "options": {"num_ctx": num_ctx}}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     if request.truncate is not None:
         body["truncate"] = request.truncate
+    if unload:
+        body["keep_alive"] = 0
     return msgspec.json.encode(body)
 
 
