@@ -29,6 +29,7 @@ from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
     DrainStarted,
+    Failure,
     FirstPiece,
     JobAccepted,
     JobEnded,
@@ -113,7 +114,7 @@ class Dispatcher:
         now = _now()
         self._arrivals += 1
         model = submission.model
-        failed_ago = self._repeats.failed_ago(submission, now)
+        failed_ago = self._repeats.failed_ago(submission, now) if self.settings.max_attempts > 1 else None
         job = Job(
             id=secrets.token_urlsafe(16),
             lane=submission.lane,
@@ -178,7 +179,7 @@ class Dispatcher:
 
     def rejected(self, error: QueueError, client: str) -> None:
         """A request was refused: count it."""
-        self.observers.tell(RequestRejected(error, client))
+        self.observers.tell(RequestRejected(Failure.of(error), client))
 
     # --- for the process ---
 
@@ -252,7 +253,7 @@ class Dispatcher:
                 )
             case LoadEnded(job, _, error) if slot is not None:
                 model, seconds = self._model_name(job), now - slot.since
-                self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, error))
+                self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
         self._perform(self._scheduler.handle(event, now), nursery)
@@ -276,7 +277,7 @@ class Dispatcher:
             case Abort(job, error):
                 self._entries[job.id].abort(error)
             case Requeued(job, reason):
-                self.observers.tell(JobRequeued(job.id, job.client, reason))
+                self.observers.tell(JobRequeued(job.id, job.client, Failure.of(reason)))
             case Settle(job, error):
                 self._settle(job, error)
             case Probe():
@@ -305,12 +306,16 @@ class Dispatcher:
             entry.ticket.settle(entry.answer or entry.completion)
             self._places.ran(job.run_seconds)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
-        self.observers.tell(JobEnded(ended, error))
+        self.observers.tell(JobEnded(ended, _failure(error)))
 
     def _used_up(self, entry: Entry, error: QueueError) -> QueueError:
-        """Remember a request that used up its attempts, and say so if it had fewer for that."""
+        """Remember a request that used up its attempts, and say so if it had fewer for that.
+
+        SDKs repeat what ended with 502 or 504. A stream of which a piece had arrived has ended with status 200.
+        """
         job = entry.job
-        if not job.attempts or job.cancel_requested or error.http_status not in (502, 504):
+        outage = isinstance(error, UpstreamUnreachable)  # what ended the job was no attempt
+        if not job.attempts or job.committed or job.cancel_requested or outage or error.http_status not in (502, 504):
             return error
         self._repeats.note(entry.submission, _now())
         if entry.failed_ago is None:
@@ -351,6 +356,10 @@ class Dispatcher:
     def _job_status(self, one: Standing) -> JobStatus:
         submission = self._entries[one.job.id].submission
         return job_status(one.job, submission, self._seat, _now(), place=one.place, starts_in=one.starts_in)
+
+
+def _failure(error: QueueError | None) -> Failure | None:
+    return None if error is None else Failure.of(error)
 
 
 def _now() -> float:

@@ -1,17 +1,33 @@
 """The life of a job, and of the line, as moments that can be watched.
 
-A moment is a value. It carries names, numbers and errors, and never a request or an answer: what watches the line
-cannot see what callers say. Times are in seconds.
+A moment is a value. It carries names, numbers and what errors say, and never a request or an answer: what watches the
+line cannot see what callers say. It carries no exception either, because the traceback of one leads to the request.
+Times are in seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from llm_queue.core.events import Outcome
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.status import JobReport
 from llm_queue.errors import QueueError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a caller is told of an error: its code, its HTTP status and its message."""
+
+    code: str
+    status: int
+    message: str
+
+    @classmethod
+    def of(cls, error: QueueError) -> Self:
+        """The error without its traceback."""
+        return cls(error.code, error.http_status, error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +46,7 @@ class JobAccepted:
 class RequestRejected:
     """A request was refused and made no job."""
 
-    error: QueueError
+    error: Failure
     client: str
 
 
@@ -51,7 +67,7 @@ class LoadFinished:
     model: str
     num_ctx: int
     seconds: float
-    error: QueueError | None
+    error: Failure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,7 @@ class JobRequeued:
 
     job: str
     client: str
-    error: QueueError
+    error: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,7 @@ class JobEnded:
     """A job has ended, as ``report`` says. ``error`` is None if it has its answer."""
 
     report: JobReport
-    error: QueueError | None
+    error: Failure | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -45,9 +46,10 @@ class Observers:
                 observer(moment)
             except Exception:
                 self._observers.remove(observer)
-                _log.exception(
-                    "an observer failed and is not called again: please report this", observer=repr(observer)
-                )
+                with suppress(Exception):  # it may be the log itself that cannot be written
+                    _log.exception(
+                        "an observer failed and is not called again: please report this", observer=repr(observer)
+                    )
 
 
 class JobLog:

@@ -42,7 +42,9 @@ class Repeats:
         """How many seconds ago the same request of the same client failed, if that was lately; else None."""
         while self._failed and next(iter(self._failed.values())) < now - REMEMBERED_FOR:
             self._failed.popitem(last=False)
-        failed_at = self._failed.get(self._key(submission)) if self._failed else None
+        if all(client != submission.client for client, _ in self._failed):
+            return None  # so that a large request need not be hashed
+        failed_at = self._failed.get(self._key(submission))
         return None if failed_at is None else now - failed_at
 
     def _key(self, submission: Submission) -> tuple[str, bytes]:

@@ -27,6 +27,8 @@ def job_headers(job: Job) -> dict[str, str]:
     if job.started_at is not None:
         headers["X-LLM-Queue-Wait-Ms"] = str(round(1000 * job.waited(trio.current_time())))
         headers["X-LLM-Queue-Load-Ms"] = str(round(1000 * job.load_seconds))
+    if job.max_attempts is not None:
+        headers["X-LLM-Queue-Max-Attempts"] = str(job.max_attempts)
     if job.key is not None and job.key.num_ctx:
         headers["X-LLM-Queue-Num-Ctx"] = str(job.key.num_ctx)
     return headers

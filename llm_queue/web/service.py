@@ -48,8 +48,8 @@ class Service(Protocol):
     def find(self, job_id: str) -> JobReport | None:
         """The report of a job that lives, or ended not long ago."""
 
-    def status(self) -> Status:
-        """What the line is doing."""
+    def status(self, limit: int = ...) -> Status:
+        """What the line is doing, with the first ``limit`` jobs that have not ended."""
 
     def rejected(self, error: QueueError, client: str) -> None:
         """Count a request that did not become a job."""

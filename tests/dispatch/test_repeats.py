@@ -8,8 +8,9 @@ from trio.testing import MockClock
 
 from llm_queue.dispatch.repeats import REMEMBERED, REMEMBERED_FOR, Repeats
 from llm_queue.dispatch.tickets import Submission
-from llm_queue.errors import UpstreamBroke, UpstreamRefused
-from llm_queue.testing import Break, Hang, Refuse
+from llm_queue.errors import UpstreamBroke, UpstreamRefused, UpstreamUnreachable
+from llm_queue.testing import Break, Hang, Refuse, Say
+from llm_queue.web.headers import job_headers
 from llm_queue.wire.shapes import ChatRequest, Message
 from tests.harness import line
 
@@ -30,6 +31,53 @@ async def test_the_same_request_after_its_attempts_were_used_up_gets_one_attempt
                 await held.ask("again", client="sdk")
             assert repeated.value.code == first.value.code
         assert len(held.upstream.runs) == 2 + 3
+
+
+async def test_the_answer_of_a_request_that_gets_one_attempt_says_so(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break(), Break())
+        first = held.submit("again")
+        with pytest.raises(UpstreamBroke):
+            await first.whole()
+        again = held.submit("again")
+        await again.whole()
+        assert "X-LLM-Queue-Max-Attempts" not in job_headers(first.job)
+        assert job_headers(again.job)["X-LLM-Queue-Max-Attempts"] == "1"
+
+
+async def test_where_every_request_gets_one_attempt_none_is_told_that_it_got_fewer(autojump_clock: MockClock) -> None:
+    async with line(max_attempts=1) as held:
+        held.upstream.default = Break(text="it died")
+        for _ in range(2):
+            with pytest.raises(UpstreamBroke, match=r"^it died$"):
+                await held.ask("again")
+
+
+async def test_a_stream_that_broke_after_its_first_piece_is_not_remembered(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Break(after_tokens=1), Break())
+        with pytest.raises(UpstreamBroke):
+            await held.ask("a", stream=True)
+        again = held.submit("a")
+        await again.whole()
+        assert again.job.attempts == 2
+
+
+async def test_an_outage_that_ended_a_job_after_its_first_attempt_is_not_remembered(autojump_clock: MockClock) -> None:
+    async with line(outage_wait=5.0) as held:
+        held.upstream.default = Say(first_after=2.0)
+        ticket = held.submit("a")
+        await trio.sleep(2)
+        held.upstream.down = True
+        with pytest.raises(UpstreamUnreachable):
+            await ticket.whole()
+        assert ticket.job.attempts == 1
+        held.upstream.down = False
+        await held.dispatcher.wait_ready()
+        held.upstream.then(Break())
+        again = held.submit("a")
+        await again.whole()
+        assert again.job.attempts == 2
 
 
 async def test_a_time_out_counts_as_well(autojump_clock: MockClock) -> None:

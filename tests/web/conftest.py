@@ -70,6 +70,7 @@ class FakeLine:
         self.left: list[str] = []
         self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
+        self.limits: list[int] = []
         self.busy = False
         self.submitted = trio.Event()
         self.gone = trio.Event()
@@ -99,7 +100,8 @@ class FakeLine:
         job = Job(job_id, Lane.NORMAL, "cron", "sha", 8192, 0, 10.0)
         return report(job, Submission(request=ChatRequest("small", ()), model=Model("small", "sha")), now=11.5)
 
-    def status(self) -> Status:
+    def status(self, limit: int = 50) -> Status:
+        self.limits.append(limit)
         seat = Seat(ContextSizes(8192, 8192), now=0.0)
         return line_status(
             ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=(), rejected={}, unknown_lanes=0

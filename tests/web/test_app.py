@@ -254,6 +254,16 @@ async def test_the_queue_and_its_jobs_can_be_looked_at(line: Any) -> None:
     assert (await get(line, "/queue/jobs/job_1"))[0] == 404
 
 
+async def test_the_queue_lists_as_many_jobs_as_are_asked_for(line: Any) -> None:
+    for limit in ("0", "7", "1000"):
+        assert (await get(line, f"/queue?limit={limit}"))[0] == 200
+    assert line.limits == [0, 7, 1000]
+    for limit in ("", "-1", "1001", "x", "1e2", "%D9%A3", "9" * 5000):
+        status, parsed, _ = await get(line, f"/queue?limit={limit}")
+        assert (status, parsed["error"]["param"]) == (400, "limit"), limit
+    assert line.limits == [0, 7, 1000]
+
+
 async def test_errors_without_a_route_are_json(line: Any) -> None:
     status, parsed, _ = await get(line, "/nowhere")
     assert (status, parsed["error"]["code"]) == (404, "not_found")
