@@ -140,7 +140,7 @@ class StreamDecoder:
         left: list[Delta] = []
         if self._plain is not None:
             left = self._read_all([bytes(self._plain)])
-        elif not self._over and self._events.rest() == _DONE:
+        elif not self._over and _DONE in (*self._events.feed(b"\n"), self._events.rest()):
             left = self._read_all([_DONE])
         if self._reason is None:
             raise UpstreamBroke("The upstream broke off its answer before the end. Its own log says why.")
