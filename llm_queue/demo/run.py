@@ -79,7 +79,7 @@ async def _run(http: httpx.AsyncClient, settings: Settings, seconds: float, out:
     with _view(out) as view, trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, http, view, records)
-            # Two of them would go on for ever: it ends with the one that has so much to do and no more.
+            # Two of the programs never end by themselves: the demo ends with the one that has a number of jobs.
             over = trio.Event()
             async with trio.open_nursery() as programs:
                 for record in records:
