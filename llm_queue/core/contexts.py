@@ -28,8 +28,8 @@ class ContextSizes:
         return twin
 
     def wanted_ctx(self, asked: int | None, trained: int | None) -> int:
-        """Context size in tokens for a job: what it ``asked`` for (None: nothing), at least the floor, at most ``trained``
-        (None: unknown) and the ceiling.
+        """Context size in tokens for a job: what it ``asked`` for (None: nothing), at least the floor, at most
+        ``trained`` (None: unknown) and the ceiling.
         """
         return min(max(self.floor, asked or 0), trained or self.ceiling, self.ceiling)
 

@@ -52,8 +52,8 @@ class Program:
     """A program that asks the line.
 
     ``run`` draws how many seconds a job runs. In a closed loop, ``think`` draws the seconds from an answer to the next
-    job; in an open one, ``every`` draws the seconds between two jobs, whether or not the first has its answer. The first
-    ``at_once`` jobs come after ``start`` seconds; ``jobs`` is how many come in all (None: until the story ends).
+    job; in an open one, ``every`` draws the seconds between two jobs, whether or not the first has its answer. After
+    ``start`` seconds ``at_once`` jobs come; ``jobs`` is how many come in all (None: until the story ends).
     """
 
     client: str
