@@ -116,3 +116,10 @@ def test_an_array_in_an_array_in_an_array_ends(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(gguf(ARCHITECTURE, CONTEXT, entry("a.nested", 9, struct.pack("<IQ", 9, 1) * 100_000)))
     assert read_header(file).trained == 2048
+
+
+@pytest.mark.parametrize("length", [2**63, 2**64 - 1])
+def test_a_text_of_a_length_that_no_file_has_ends_what_is_read(length: int, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(gguf(entry("general.name", 8, struct.pack("<Q", length)), ARCHITECTURE, CONTEXT))
+    assert read_header(file).trained is None

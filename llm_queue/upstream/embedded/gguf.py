@@ -25,7 +25,7 @@ _ARRAY: Final = 9
 _NUMBERS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _INTEGERS: Final = (4, 5, 10, 11)
 
-_FAULTS: Final = (struct.error, KeyError, UnicodeDecodeError, OverflowError, RecursionError)
+_FAULTS: Final = (struct.error, KeyError, ValueError, OverflowError, RecursionError)
 """What a damaged file comes to."""
 
 _CONTEXT: Final = ".context_length"
