@@ -53,7 +53,7 @@ HOUSE = {
     "web.listener": room("web.backlog web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "serve": room("log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
-    "demo": room("log settings core.jobs simulate launch", others="httpx rich trio"),
+    "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
     "service": room("log settings launch", others="httpx platformdirs"),
     "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
     "__main__": room("cli log"),
