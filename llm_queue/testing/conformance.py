@@ -19,9 +19,9 @@ from typing import Final
 
 import trio
 
-from llm_queue.errors import UpstreamError, UpstreamRefused, UpstreamUnreachable
+from llm_queue.errors import LoadFailed, UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece, TextRequest, Vectors
 
 PATIENCE: Final = 10.0
 """Seconds after which a call that should have returned counts as stuck."""
@@ -32,10 +32,11 @@ class Subject:
     """An upstream with at least one model, and questions by which the checks make it behave.
 
     ``answers`` is answered in one piece or more, and ends. ``hangs`` is answered with at least one piece and has no
-    end. ``refused`` is said 4xx to. ``broken`` is answered with an answer that breaks off before its end. ``stop``
-    makes the upstream unreachable. What is None cannot be had, and is not checked. ``num_ctx`` is a context size in
-    tokens that its models take (0: it has none to choose). ``in_flight`` says how many requests it works on at this
-    moment, as seen from its own side.
+    end. ``refused`` is said 4xx to, ``busy`` 503. ``broken`` is answered with an answer that breaks off before its end.
+    ``unloadable`` returns a model whose load fails. ``stop`` makes the upstream unreachable. ``texts`` and ``embeds``
+    say which other requests it serves. What is None or False cannot be had, and is not checked. ``num_ctx`` is a
+    context size in tokens that its models take (0: it has none to choose). ``in_flight`` says how many requests it
+    works on at this moment, as seen from its own side.
     """
 
     upstream: Upstream
@@ -46,6 +47,10 @@ class Subject:
     stop: Callable[[], Awaitable[None]] | None = None
     num_ctx: int = 8192
     in_flight: Callable[[], int] | None = None
+    busy: str | None = None
+    unloadable: Callable[[], Awaitable[Model]] | None = None
+    texts: bool = False
+    embeds: bool = False
 
 
 Check = Callable[[Subject], Awaitable[None]]
@@ -90,6 +95,26 @@ async def a_load_makes_resident(subject: Subject) -> None:
     """After a load, the model is among those that are reported as loaded."""
     model = await _loaded(subject)
     assert model.identity in {key.model for key in await subject.upstream.resident()}
+
+
+async def a_question_loads_nothing(subject: Subject) -> None:
+    """Asking what there is changes nothing of what is loaded."""
+    before = await subject.upstream.resident()
+    await subject.upstream.probe()
+    for model in await subject.upstream.models():
+        await subject.upstream.describe(model)
+    assert await subject.upstream.resident() == before
+
+
+async def a_load_that_fails_says_why(subject: Subject) -> None:
+    """It is :class:`~llm_queue.errors.LoadFailed`, and the model is not resident."""
+    if subject.unloadable is None:
+        return
+    model = await subject.unloadable()
+    error = await _failure(lambda: subject.upstream.load(model, subject.num_ctx))
+    assert isinstance(error, LoadFailed), f"it did not fail to load, but {error!r}"
+    assert error.message
+    assert model.identity not in {key.model for key in await subject.upstream.resident()}
 
 
 async def an_answer_comes_in_pieces_and_has_an_end(subject: Subject) -> None:
@@ -174,6 +199,42 @@ async def a_refusal_has_the_status_of_the_upstream(subject: Subject) -> None:
     await _ask(subject, model, subject.answers)
 
 
+async def a_busy_upstream_says_so(subject: Subject) -> None:
+    """503 is :class:`~llm_queue.errors.UpstreamBusy`, which the line waits out."""
+    if subject.busy is None:
+        return
+    model = await _loaded(subject)
+    error = await _failure(lambda: _ask(subject, model, subject.busy or ""))
+    assert isinstance(error, UpstreamBusy), f"it was not busy, but {error!r}"
+    await _ask(subject, model, subject.answers)
+
+
+async def a_text_is_answered_as_a_chat_is(subject: Subject) -> None:
+    """A text to go on with is answered in pieces, and has an end."""
+    if not subject.texts:
+        return
+    model, pieces = await _loaded(subject), list[Piece]()
+    request = TextRequest(model.name, subject.answers)
+    with trio.fail_after(PATIENCE):
+        completion = await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+    assert "".join(piece.content for piece in pieces if isinstance(piece, Delta)), "there was no text"
+    assert completion.finish_reason == "stop"
+
+
+async def texts_to_embed_are_answered_with_a_vector_each(subject: Subject) -> None:
+    """One :class:`~llm_queue.wire.shapes.Vectors` has as many vectors as there were texts, all of one length."""
+    if not subject.embeds:
+        return
+    model, pieces = await _loaded(subject), list[Piece]()
+    request = EmbedRequest(model.name, ("one", "two", "three"))
+    with trio.fail_after(PATIENCE):
+        await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+    [piece] = pieces
+    assert isinstance(piece, Vectors), "that is no vector"
+    assert len(piece.vectors) == len(request.inputs)
+    assert len({len(vector) for vector in piece.vectors}) == 1
+
+
 async def an_answer_that_breaks_off_is_never_whole(subject: Subject) -> None:
     """An answer without its end is :class:`~llm_queue.errors.UpstreamBroke`, or another of our errors."""
     if subject.broken is None:
@@ -204,12 +265,17 @@ async def an_upstream_that_is_away_is_unreachable(subject: Subject) -> None:
 
 CHECKS: Final[tuple[Check, ...]] = (
     names_and_identities_are_its_own,
+    a_question_loads_nothing,
     a_load_makes_resident,
+    a_load_that_fails_says_why,
     an_answer_comes_in_pieces_and_has_an_end,
     a_cancelled_run_leaves_nothing_running,
     an_emit_that_raises_ends_the_run,
     a_question_is_answered_while_a_run_goes_on,
     a_refusal_has_the_status_of_the_upstream,
+    a_busy_upstream_says_so,
+    a_text_is_answered_as_a_chat_is,
+    texts_to_embed_are_answered_with_a_vector_each,
     an_answer_that_breaks_off_is_never_whole,
     an_upstream_that_is_away_is_unreachable,
 )

@@ -24,7 +24,7 @@ from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece
 
 MODEL = Model(name="fake:latest", identity=digest_of("fake"))
 
@@ -271,3 +271,9 @@ async def test_a_user_and_a_password_are_sent_to_what_stands_in_front_of_ollama(
     await ollama.probe()
     assert b"authorization: basic bwu6cebzcw==" in heads[0].lower()
     await ollama.aclose()
+
+
+async def test_what_a_model_cannot_do_is_a_refusal_and_not_tried_again(ollama: Ollama) -> None:
+    with pytest.raises(UpstreamRefused, match="does not support embeddings") as raised:
+        await ollama.run(MODEL, 8192, EmbedRequest("fake", ("hello",)), lambda _: None)
+    assert raised.value.http_status == 400

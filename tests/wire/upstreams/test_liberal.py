@@ -215,3 +215,12 @@ def test_an_error_is_read_wherever_it_stands(body: object, text: str) -> None:
 
 def test_an_error_that_is_no_json_is_its_own_text() -> None:
     assert error_text(b"nginx: bad gateway") == "nginx: bad gateway"
+
+
+def test_it_is_done_once_the_server_has_said_why() -> None:
+    decoder = StreamDecoder()
+    seen = []
+    for part in (b'{"delta":{"content":"x"}}', b'{"finish_reason":"stop"}'):
+        decoder.feed(b'data: {"choices":[' + part + b"]}\n\n")
+        seen.append(decoder.done)
+    assert seen == [False, True]

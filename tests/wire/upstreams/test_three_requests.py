@@ -12,6 +12,7 @@ import pytest
 from llm_queue.errors import BadRequest, UpstreamBroke
 from llm_queue.wire.shapes import (
     ChatRequest,
+    Delta,
     EmbedRequest,
     Message,
     Request,
@@ -237,3 +238,9 @@ def test_an_error_within_an_error_is_unwrapped_as_often_as_ollama_wraps_it_and_n
         text = json.dumps({"error": text})
     assert ollama_response.error_text(text.encode()) == "the reason"
     assert ollama_response.error_text(json.dumps({"error": text}).encode()) == '{"error": "the reason"}'
+
+
+def test_what_takes_room_while_nobody_reads_it_is_counted() -> None:
+    small, large = Vectors(((1.0,),)), Vectors(((1.0,) * 1000,) * 3)
+    assert large.size - small.size > 3 * 1000 * 8
+    assert Delta(tool_calls=(ToolCall("f", "x" * 10_000),)).size > 10_000
