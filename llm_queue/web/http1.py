@@ -117,6 +117,10 @@ class Http1(H11Protocol):
         return self.connection.their_state is not h11.DONE or self.context.terminated.is_set()
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if isinstance(event, h11.InformationalResponse):
+            event = h11.InformationalResponse(
+                status_code=event.status_code, headers=list(event.headers), reason=_REASONS.get(event.status_code, b"")
+            )
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:

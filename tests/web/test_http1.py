@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 
 import pytest
 import trio
@@ -71,7 +72,7 @@ EARLY: dict[str, tuple[bytes, bytes]] = {
     "two Origins": (post(b"Origin: a", b"Origin: b"), b"400 Bad Request"),
     "no such address": (post(path=b"/v1/v1/chat/completions"), b"404 Not Found"),
     "a method that is not taken": (post(path=b"/v1/models"), b"405 Method Not Allowed"),
-    "a body that is too large": (post(length=5000), b"413 Request Entity Too Large"),
+    "a body that is too large": (post(length=5000), b"413 " + HTTPStatus(413).phrase.encode()),
     "an encoding that is not read": (post(b"Content-Encoding: zstd"), b"415 Unsupported Media Type"),
     "a preflight with a body": (post().replace(b"POST", b"OPTIONS"), b""),
     "chunks": (
@@ -226,6 +227,20 @@ async def test_an_answer_during_the_shutdown_says_that_the_connection_ends(
         assert b"\r\nconnection: close" in head.lower()
         assert await ends(stream)
         await stream.aclose()
+
+
+async def test_a_client_that_waits_for_word_to_send_its_body_gets_it(
+    line: FakeLine, serving: Serving, clock: trio.testing.MockClock
+) -> None:
+    line.script = answers
+    async with serving() as caller, await caller.connect(post(b"Expect: 100-continue", length=len(BODY))) as stream:
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += await stream.receive_some(65536)
+        interim, _, rest = seen.partition(b"\r\n\r\n")
+        assert interim.startswith(b"HTTP/1.1 100 Continue\r\n")
+        await stream.send_all(BODY)
+        assert (await one_answer(stream, rest))[0].startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
