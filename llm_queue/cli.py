@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import trio
 
 from llm_queue import log
 from llm_queue.core.order import OrderRules
+from llm_queue.core.trace import WrongTrace
 from llm_queue.demo.run import demo
 from llm_queue.serve import Exit, serve
 from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
+from llm_queue.simulate.picks import picks
 from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
 from llm_queue.upstream.choose import NoUpstream
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says what is wrong in one line, and not after a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        log.complain(f"{self.prog}: {message} ({self.prog} --help shows all)")
+        raise SystemExit(Exit.BAD_SETTING)
+
+    def check_words(self, arguments: Sequence[str]) -> None:
+        """Complain of a flag or a command that there is not, by its own name.
+
+        argparse takes the value behind an unknown flag for a command, and blames that.
+        """
+        known = list(self._option_string_actions)
+        for word in arguments:
+            if word.startswith("--") and word != "--" and (flag := word.partition("=")[0]) not in known:
+                self.error(f"there is no {flag}{_perhaps(flag, known)}")
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+            self.error(f"there is no command {arguments[0]!r}{_perhaps(arguments[0], list(_COMMANDS))}")
+
+
+def _perhaps(word: str, known: list[str]) -> str:
+    """What was probably meant."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def parser() -> Parser:
     """The parser, with one flag for every setting."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llm-queue",
         description="One line in front of your local Ollama: every program waits its turn, and the model loads once.",
         epilog="A flag wins over its environment variable, and that over the default.",
@@ -62,23 +93,38 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command and return the exit code of the process: see :class:`~llm_queue.serve.Exit`."""
     wanted = parser()
-    flags = vars(wanted.parse_args(argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    wanted.check_words(arguments)
+    flags = vars(wanted.parse_args(arguments))
     if flags["action"] is not None and flags["command"] != "service":
         wanted.error(f"{flags['command']} takes no {flags['action']}")
     try:
         settings = load(flags, environ)
     except WrongSetting as error:
-        print(f"llm-queue: {error}", file=sys.stderr)
+        log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
     return _COMMANDS[flags["command"]](settings, flags, environ)
 
 
 def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     log.configure(settings.log_format)
+    if settings.trace is None:
+        return _run_service(settings, serve)
     try:
-        return trio.run(serve, settings)
+        with Path(settings.trace).open("w", encoding="utf-8", buffering=1) as trace:
+            return _run_service(settings, partial(serve, trace=trace.write))
+    except OSError as error:
+        if error.filename != settings.trace:
+            raise
+        log.complain(f"llm-queue: --trace {settings.trace} cannot be written: {error.strerror}.")
+        return Exit.BAD_SETTING
+
+
+def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exit]]) -> int:
+    try:
+        return trio.run(service, settings)
     except NoUpstream as error:
-        print(f"llm-queue: {error}", file=sys.stderr)
+        log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
     except KeyboardInterrupt:  # before it listens for signals: it may be fetching a model
         return Exit.INTERRUPTED
@@ -86,13 +132,28 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
         if error.errno not in _CANNOT_LISTEN:
             raise
         where = f"{settings.host or '127.0.0.1'}:{settings.port}"
-        print(f"llm-queue: cannot listen on {where}: {error.strerror or error}. {_ADVICE}", file=sys.stderr)
+        log.complain(f"llm-queue: cannot listen on {where}: {error.strerror or error}. {_ADVICE}")
         return Exit.BAD_SETTING
 
 
 def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
+    if settings.trace is not None:
+        return _replay(settings.trace)
     rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
     print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or LOAD_COSTS), rules))
+    return 0
+
+
+def _replay(trace: str) -> int:
+    try:
+        with Path(trace).open(encoding="utf-8") as lines:
+            print(picks(lines))
+    except OSError as error:
+        log.complain(f"llm-queue: --trace {trace} cannot be read: {error.strerror or error}.")
+        return Exit.BAD_SETTING
+    except WrongTrace as error:
+        log.complain(f"llm-queue: --trace {trace}: {error}")
+        return Exit.JOBS_LOST
     return 0
 
 

@@ -116,6 +116,14 @@ class Draining(QueueError):
     retryable = True
 
 
+class Unfinished(QueueError):
+    """The service stopped before this answer was finished. Ask again in a moment."""
+
+    code = "unfinished"
+    status = 503
+    retryable = True
+
+
 class WaitExpired(QueueError):
     """The job waited longer than its max wait. Ask with a larger X-LLM-Queue-Max-Wait, or with priority."""
 
@@ -163,7 +171,7 @@ class UpstreamBusy(UpstreamError):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """The upstream cannot be reached. Start it (for Ollama: `ollama serve`), or correct OLLAMA_URL."""
+    """The upstream cannot be reached. Start it, or correct the setting that says where it is."""
 
     code = "upstream_unreachable"
 

@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 import trio
 
+from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import JobLog
 from llm_queue.settings import Settings
@@ -29,6 +30,9 @@ from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
 
 _log = structlog.get_logger("llm_queue")
+
+STOPPING: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, a supervisor, and, where there is such a signal, a terminal that is closed."""
 
 
 class Exit(enum.IntEnum):
@@ -47,12 +51,14 @@ async def serve(
     upstream: Upstream | None = None,
     environ: Mapping[str, str] = os.environ,
     signals: AsyncIterator[int] | None = None,
+    trace: Callable[[str], object] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> Exit:
     """Serve until told to stop; ``task_status`` gets the URLs once we listen.
 
-    ``signals`` stands in for the process's own SIGINT and SIGTERM. Cancelled, it ends at once: whoever waits is closed
-    without an answer. Raises :class:`OSError` if the address is taken, and
+    ``signals`` stands in for the process's own SIGINT and SIGTERM, and ``trace`` gets a record of the line
+    (:mod:`llm_queue.core.trace`). Cancelled, it ends at once: whoever waits is closed without an answer. Raises
+    :class:`OSError` if the address is taken, and
     :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there; ``environ`` is where it
     is looked for.
     """
@@ -65,7 +71,7 @@ async def serve(
         raise
     upstream = engine.upstream
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
-    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)])
+    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)], trace=trace)
     shutdown = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
@@ -120,7 +126,7 @@ async def _stop_on_signal(
         task_status.started()
         await _drain_then_stop(dispatcher, shutdown, signals)
         return
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    with trio.open_signal_receiver(*STOPPING) as received:
         task_status.started()
         await _drain_then_stop(dispatcher, shutdown, received)
         async for _ in received:
@@ -131,7 +137,7 @@ async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals
     await anext(signals)
     left = dispatcher.live_jobs
     if left:
-        how = "; press Ctrl-C again to stop now" if sys.stderr.isatty() else ""
+        how = "; press Ctrl-C again to stop now" if log.is_terminal(sys.stderr) else ""
         _log.info(f"stopping: {left} job{'s' if left != 1 else ''} may finish first{how}")
     async with trio.open_nursery() as nursery:
 
@@ -154,11 +160,13 @@ def _url(listener: trio.SocketListener) -> str:
 
 def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str | None) -> None:
     port = urls[0].rpartition(":")[2]
-    base = f"http://localhost:{port}/v1" if settings.on_loopback else f"{urls[0]}/v1"
+    # The name localhost leads to [::1] first, where another program may listen.
+    both = settings.on_loopback and len(urls) > 1
+    base = f"http://localhost:{port}/v1" if both else f"{urls[0]}/v1"
     upstream = engine.upstream
     size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
     key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
-    print(  # noqa: T201 - the first thing that a person sees
+    lines = [
         f"llm-queue is listening on {' and '.join(urls)}\n"
         f"  programs use      {base} (the OpenAI dialect)\n"
         f"  in front of       {upstream.name}: {upstream.url}\n"
@@ -166,9 +174,8 @@ def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str
         f"  context size      {size}\n"
         f"  try it            curl {base}/chat/completions{key} -d '{_QUESTION}'",
         *(f"  note              {note}" for note in engine.notes),
-        sep="\n",
-        flush=True,
-    )
+    ]
+    log.say("\n".join(lines))
     if warning:
         _log.warning(warning)
 

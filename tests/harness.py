@@ -8,29 +8,29 @@ from typing import Any
 
 import trio
 
-from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.dispatcher import Dispatcher
-from llm_queue.dispatch.observe import NullObserver
+from llm_queue.dispatch.moments import JobEnded, Moment
 from llm_queue.dispatch.tickets import Submission, Ticket
-from llm_queue.errors import QueueError
 from llm_queue.settings import Settings
-from llm_queue.testing import ScriptedUpstream
+from llm_queue.testing import ScriptedUpstream, prompt_of
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Answer, ChatRequest, Completion, Delta, Message, fold
+from llm_queue.wire.shapes import Answer, ChatRequest, Message
 
 MODEL = scripted_model("scripted")
 OTHER = scripted_model("other")
 
 
-class Endings(NullObserver):
+class Endings:
     """Counts how often each job ended."""
 
     def __init__(self) -> None:
         self.count: dict[str, int] = {}
 
-    def ended(self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None) -> None:
-        self.count[job.id] = self.count.get(job.id, 0) + 1
+    def __call__(self, moment: Moment) -> None:
+        if isinstance(moment, JobEnded):
+            self.count[moment.report.job] = self.count.get(moment.report.job, 0) + 1
 
 
 class Harness:
@@ -51,17 +51,12 @@ class Harness:
 
     def prompts(self) -> list[str]:
         """What was run, in order."""
-        return [run.request.messages[0].content for run in self.upstream.runs]
+        return [prompt_of(run.request) for run in self.upstream.runs]
 
 
 async def answer(ticket: Ticket) -> Answer:
     """The whole of it, or the error."""
-    deltas: list[Delta] = []
-    while True:
-        for item in await ticket.receive():
-            if isinstance(item, Completion):
-                return fold(deltas, item)
-            deltas.append(item)
+    return await ticket.whole()
 
 
 @asynccontextmanager

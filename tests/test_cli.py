@@ -6,6 +6,7 @@ import errno
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ import trio
 from llm_queue import cli, log
 from llm_queue.serve import Exit
 from llm_queue.settings import Settings, knobs
+from tests.core.driver import Driver
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
@@ -96,7 +98,10 @@ def test_what_is_no_flag_and_no_command_is_code_2(
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments, {})
     assert ended.value.code == 2
-    assert "usage: llm-queue" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("llm-queue: ")
+    assert said.count("\n") == 1
+    assert "--help" in said
     assert not served
 
 
@@ -138,3 +143,35 @@ def test_the_exit_codes_are_those_of_the_documentation() -> None:
     text = (PYPROJECT.parent / "docs" / "operations.md").read_text(encoding="utf-8")
     for code in Exit:
         assert f"\n| {code} | " in text
+
+
+def test_a_trace_of_the_service_is_written_and_simulate_plays_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, lines = tmp_path / "line.jsonl", list[str]()
+    driver = Driver(trace=lines)
+    driver.submit("editor")
+    driver.work()
+
+    def run(service: Any, settings: Settings) -> Exit:
+        for line in lines:
+            service.keywords["trace"](line)
+        return Exit.DRAINED
+
+    monkeypatch.setattr(trio, "run", run)
+    monkeypatch.setattr(log, "configure", lambda log_format: None)
+    assert cli.main(["--trace", str(trace)], {}) == 0
+    assert cli.main(["simulate", "--trace", str(trace)], {}) == 0
+    assert "editor" in capsys.readouterr().out
+    trace.write_text("nothing")
+    assert cli.main(["simulate", "--trace", str(trace)], {}) == 1
+    assert "This is no trace" in capsys.readouterr().err
+
+
+def test_a_trace_that_cannot_be_opened_is_one_line_and_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "configure", lambda log_format: None)
+    for command in ("serve", "simulate"):
+        assert cli.main([command, "--trace", str(tmp_path / "no" / "folder")], {}) == 2
+        assert "--trace" in capsys.readouterr().err

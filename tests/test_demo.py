@@ -41,7 +41,7 @@ def job(
         "resident": resident,
         "state": state,
         "place": place,
-        "waited_s": 1.25,
+        "wait_s": 1.25,
     }
 
 

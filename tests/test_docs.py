@@ -21,18 +21,19 @@ import trio.testing
 import llm_queue
 from llm_queue import errors
 from llm_queue.core.jobs import State
+from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.settings import Settings, knobs
 from llm_queue.testing.fake_ollama.behaviour import read_directives
 from llm_queue.web.app import create_quart
 from llm_queue.wire.callers.openai_shapes import ChatBody
-from tests.harness import answer, line
+from tests.harness import Harness, answer, line
 from tests.web.conftest import FakeLine
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = Path(llm_queue.__file__).parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ALL_DOCUMENTS = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+ALL_DOCUMENTS = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```([a-z]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -176,15 +177,21 @@ def pattern_of(said: ast.expr) -> str:
             return ".*"
 
 
+def report_of(harness: Harness, ticket: Ticket) -> dict[str, Any]:
+    report = harness.dispatcher.find(ticket.job.id)
+    assert report is not None
+    return report.as_dict()
+
+
 async def test_every_field_of_the_line_and_of_a_job_is_named(autojump_clock: trio.testing.MockClock) -> None:
     text = text_of("docs/operations.md")
     async with line() as harness:
         ticket, waiting = harness.submit(), harness.submit()
-        status = harness.dispatcher.status()
-        jobs = [harness.dispatcher.find(one.job.id) or {} for one in (ticket, waiting)]
+        status = harness.dispatcher.status().as_dict()
+        jobs = [report_of(harness, one) for one in (ticket, waiting)]
         await answer(ticket)
         await answer(waiting)
-        jobs += [harness.dispatcher.find(ticket.job.id) or {}]
+        jobs += [report_of(harness, ticket)]
     for record in (status, *(value for value in status.values() if isinstance(value, dict)), *status["jobs"], *jobs):
         for name in record:
             assert f"`{name}`" in text, name

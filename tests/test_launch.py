@@ -6,12 +6,13 @@ import sys
 
 from llm_queue import cli, launch
 from llm_queue.settings import Settings, load
+from llm_queue.settings.values import ServerUrl
 
 CHANGED = Settings(
     host="127.0.0.1",
     port=11600,
     api_keys=("cron=secret", "other"),
-    ollama_url="http://127.0.0.1:1",
+    ollama_url=ServerUrl("http://127.0.0.1:1"),
     upstream_key="hidden",
     origins=("https://a.example", "https://b.example"),
     attempt_timeout=0.25,

@@ -40,21 +40,23 @@ HOUSE = {
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
     "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
-    "upstream.choose": room("errors settings upstream"),
-    "dispatch": room("errors settings core wire.shapes upstream.protocol upstream.catalog", others="structlog trio"),
+    "upstream.choose": room("errors log settings upstream"),
+    "dispatch": room(
+        "errors settings core wire.shapes upstream.protocol upstream.catalog", others="msgspec structlog trio"
+    ),
     "web": room(
-        "errors settings core.jobs wire upstream.protocol dispatch.tickets",
-        others="msgspec outcome psutil quart quart_trio structlog trio werkzeug",
+        "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
+        others="msgspec psutil quart quart_trio structlog trio werkzeug",
     ),
     "web.backlog": room(others="trio"),
-    "web.http1": room("errors wire.callers.openai", others="h11 hypercorn"),
+    "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
     "web.listener": room("web.backlog web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
-    "serve": room("settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
-    "demo": room("settings core.jobs simulate launch", others="httpx rich trio"),
-    "service": room("settings launch", others="httpx"),
-    "cli": room("settings log core.order simulate upstream.choose serve demo service", others="trio"),
-    "__main__": room("cli"),
+    "serve": room("log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
+    "demo": room("log settings core.jobs simulate launch", others="httpx rich trio"),
+    "service": room("log settings launch", others="httpx"),
+    "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
+    "__main__": room("cli log"),
     "__init__": room(),
 }
 """From the ground up. A module with a row of its own (``web.listener``) follows that row instead of its room's."""

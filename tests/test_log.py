@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from llm_queue import log
+from llm_queue.dispatch.moments import UpstreamChanged
 from llm_queue.dispatch.observe import JobLog
 from llm_queue.errors import LoadFailed, UpstreamBroke
 from llm_queue.testing import Break, Say, ScriptedUpstream
@@ -123,7 +124,7 @@ async def test_a_finished_job_is_one_line_with_what_it_took_and_nothing_it_said(
     upstream = ScriptedUpstream(known=[MODEL], load_seconds=2.0)
     upstream.then(Say(ANSWER, tokens=4, seconds_per_token=0.5, prompt_tokens=7))
     async with line(upstream) as harness:
-        harness.dispatcher._observers.append(JobLog("Scripted", upstream.url))
+        harness.dispatcher.observers.add(JobLog("Scripted", upstream.url))
         await harness.ask(PROMPT, client="cron")
     loaded, done = terminal.events()
     assert (loaded["event"], loaded["load_s"]) == ("loaded", 2.0)
@@ -142,7 +143,7 @@ async def test_a_job_that_failed_says_why_and_nothing_it_said(
     upstream = ScriptedUpstream(known=[MODEL])
     upstream.then(Break(after_tokens=2, text="the engine died"), Break(after_tokens=2, text="the engine died"))
     async with line(upstream) as harness:
-        harness.dispatcher._observers.append(JobLog("Scripted", upstream.url))
+        harness.dispatcher.observers.add(JobLog("Scripted", upstream.url))
         with pytest.raises(UpstreamBroke):
             await harness.ask(PROMPT)
     again, failed = terminal.events()[-2:]
@@ -160,7 +161,7 @@ async def test_a_load_that_failed_is_a_warning_of_its_own(
     upstream = ScriptedUpstream(known=[MODEL])
     upstream.then_load(Break(text="out of memory"))
     async with line(upstream) as harness:
-        harness.dispatcher._observers.append(JobLog("Scripted", upstream.url))
+        harness.dispatcher.observers.add(JobLog("Scripted", upstream.url))
         with pytest.raises(LoadFailed):
             await harness.ask(PROMPT)
     load, failed = terminal.events()
@@ -171,8 +172,8 @@ async def test_a_load_that_failed_is_a_warning_of_its_own(
 def test_an_outage_is_two_lines(logging_to: Callable[..., Terminal]) -> None:
     terminal = logging_to("json")
     observer = JobLog("Ollama", "http://localhost:11434")
-    observer.upstream_changed("refused")
-    observer.upstream_changed(None)
+    observer(UpstreamChanged("refused"))
+    observer(UpstreamChanged(None))
     away, back = terminal.events()
     assert (away["level"], away["reason"]) == ("warning", "refused")
     assert back["event"] == "Ollama at http://localhost:11434 is there"

@@ -60,7 +60,7 @@ async def test_jobs_that_were_told_off_are_exit_code_1() -> None:
             async def ask() -> None:
                 answer = await served.chat()
                 assert answer.status_code == 503
-                assert answer.json()["error"]["code"] == "draining"
+                assert answer.json()["error"]["code"] == "unfinished"
 
             nursery.start_soon(ask)
             while not (await served.client.get("/queue")).json()["slot"]:

@@ -21,6 +21,12 @@ class ContextSizes:
         self._limit: dict[str, int] = {}
         self._reported: dict[RunnerKey, RunnerKey] = {}
 
+    def copy(self) -> ContextSizes:
+        """Other sizes, the same so far."""
+        twin = ContextSizes(self.floor, self.ceiling)
+        twin._current, twin._limit, twin._reported = self._current.copy(), self._limit.copy(), self._reported.copy()
+        return twin
+
     def wanted_ctx(self, asked: int | None, trained: int | None) -> int:
         """What a job needs that asked for so much, of a model that was trained for so much (None: not known)."""
         return min(max(self.floor, asked or 0), trained or self.ceiling, self.ceiling)

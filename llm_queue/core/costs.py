@@ -39,10 +39,18 @@ class SwitchCost:
 
 
 class SwitchCosts:
-    """The switch cost of every model that was ever loaded at one upstream."""
+    """The switch cost of every model that was ever loaded at one upstream, and which models were tried at all."""
 
     def __init__(self) -> None:
         self._costs: dict[str, SwitchCost] = {}
+        self._tried: set[str] = set()
+
+    def copy(self) -> SwitchCosts:
+        """Other costs, the same so far."""
+        twin = SwitchCosts()
+        twin._costs = {model: SwitchCost(cost.load, cost.losses.copy()) for model, cost in self._costs.items()}
+        twin._tried = self._tried.copy()
+        return twin
 
     def __len__(self) -> int:
         return len(self._costs)
@@ -55,6 +63,19 @@ class SwitchCosts:
         """The largest switch cost among these keys, in seconds; the first guess counts where none was measured."""
         costs = [self._costs[key.model].seconds if key.model in self._costs else FIRST_GUESS for key in keys]
         return max(costs, default=FIRST_GUESS)
+
+    def largest_load(self, keys: Iterable[RunnerKey]) -> float:
+        """The largest measured load among these keys, in seconds; the first guess if none was measured."""
+        loads = [self._costs[key.model].load for key in keys if key.model in self._costs]
+        return max(loads, default=FIRST_GUESS)
+
+    def tried(self, model: str) -> bool:
+        """True if a load of this model has ended since the start, well or badly."""
+        return model in self._tried
+
+    def load_ended(self, model: str) -> None:
+        """A load of this model has ended, well or badly."""
+        self._tried.add(model)
 
     def loaded(self, model: str, seconds: float) -> None:
         """A load of this model succeeded after ``seconds``."""

@@ -72,13 +72,17 @@ class LoadEnded:
 class AttemptEnded:
     """An attempt has really ended: nothing of it runs upstream.
 
-    ``surprise_load`` is true if the upstream had to load a model that was taken for resident.
+    ``surprise_load`` is true if the upstream had to load a model that was taken for resident; ``committed`` is true if
+    the caller has been given a piece of the answer, so that it cannot be begun anew; ``unloaded`` is true if the
+    upstream has unloaded the model after the answer.
     """
 
     job: Job
     outcome: Outcome
     error: QueueError | None = None
     surprise_load: bool = False
+    committed: bool = False
+    unloaded: bool = False
     seat: int = 0
 
 

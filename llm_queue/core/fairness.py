@@ -13,59 +13,71 @@ below everybody.)
 from __future__ import annotations
 
 import heapq
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from llm_queue.core.jobs import Job
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Hashable)
 Rank = tuple[float, int]
 
 
 class RemovableHeap(Generic[Item]):
-    """A priority heap from which any item can be taken out again; items are told apart by identity.
+    """A priority heap from which any item can be taken out again. An item is in it once at most.
 
-    Every operation costs amortized O(log n). A removed entry lies dead until it surfaces, or until the dead outnumber
-    the living: memory stays proportional to what is in it.
+    Every operation costs amortized O(log n). A removed entry stays in the heap until it is the smallest, or until the
+    removed entries outnumber the others: memory stays proportional to the number of items.
     """
 
     __slots__ = ("_entries", "_heap", "_serial")
 
     def __init__(self) -> None:
         self._heap: list[tuple[Rank, int, Item]] = []
-        self._entries: dict[int, tuple[Rank, int, Item]] = {}
+        self._entries: dict[Item, tuple[Rank, int, Item]] = {}
         self._serial = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __contains__(self, item: Item) -> bool:
-        return id(item) in self._entries
+        return item in self._entries
 
     def push(self, rank: Rank, item: Item) -> None:
-        """Add an item that is not in it; the smallest rank comes out first, equals in the order they went in."""
+        """Add an item that is not in it. The smallest rank comes out first; of equal ranks, the one added first."""
         self._serial += 1
         entry = (rank, self._serial, item)
-        self._entries[id(item)] = entry
+        self._entries[item] = entry
         heapq.heappush(self._heap, entry)
 
     def remove(self, item: Item) -> None:
         """Take an item out, wherever it stands."""
-        del self._entries[id(item)]
+        del self._entries[item]
         if len(self._heap) > 2 * len(self._entries) + 8:
             self._heap = list(self._entries.values())
             heapq.heapify(self._heap)
+
+    def discard(self, item: Item) -> None:
+        """Take an item out if it is in it."""
+        if item in self:
+            self.remove(item)
 
     def first(self) -> Item:
         """The item that is next; it stays in."""
         while True:
             entry = self._heap[0]
-            if self._entries.get(id(entry[2])) is entry:
+            if self._entries.get(entry[2]) is entry:
                 return entry[2]
             heapq.heappop(self._heap)
 
     def items(self) -> list[Item]:
         """All of them, in no order."""
-        return [entry[2] for entry in self._entries.values()]
+        return list(self._entries)
+
+    def copy(self) -> RemovableHeap[Item]:
+        """Another heap with the same items."""
+        twin = RemovableHeap[Item]()
+        twin._heap, twin._entries, twin._serial = self._heap.copy(), self._entries.copy(), self._serial
+        return twin
 
 
 class _Client:
@@ -77,16 +89,22 @@ class _Client:
         self.served = False
         self.jobs: RemovableHeap[Job] = RemovableHeap()
 
+    def copy(self) -> _Client:
+        twin = _Client(self.name, self.tag)
+        twin.served, twin.jobs = self.served, self.jobs.copy()
+        return twin
+
 
 class FairQueue:
     """Waiting jobs that need the same key and are in the same lane: fair among clients, then by arrival."""
 
     def __init__(self, wanted_since: int) -> None:
-        """``wanted_since`` is a serial number: the end of the last job, or the first arrival."""
+        """``wanted_since`` is the serial number of an event: the end of the last job here, or the first arrival."""
         self.wanted_since = wanted_since
         self._clients: dict[str, _Client] = {}
-        self._order: RemovableHeap[_Client] = RemovableHeap()
-        self._most: RemovableHeap[_Client] = RemovableHeap()
+        self._shared: set[str] = set()
+        self._order: RemovableHeap[str] = RemovableHeap()
+        self._most: RemovableHeap[str] = RemovableHeap()
         self._level = 0.0
         self._floor = 0.0
         self._away: dict[str, float] = {}
@@ -99,16 +117,16 @@ class FairQueue:
 
     @property
     def idle(self) -> bool:
-        """True when nothing waits here and nobody from here is being served: the past may be forgotten."""
+        """True when no job waits here and none from here is being served: the past may be forgotten."""
         return not self._clients
 
     def add(self, job: Job) -> None:
         """A job comes, or comes back."""
-        client = self._clients.get(job.client)
-        if client is None:
+        if job.client not in self._clients:
             self._settle_level()
-            client = _Client(job.client, max(self._level, self._away.pop(job.client, 0.0)))
-            self._clients[job.client] = client
+            tag = max(self._level, self._away.pop(job.client, 0.0))
+            self._clients[job.client] = _Client(job.client, tag)
+        client = self._own(job.client)
         if not client.jobs:
             self._place(client)
         client.jobs.push((job.arrival, 0), job)
@@ -116,7 +134,7 @@ class FairQueue:
 
     def remove(self, job: Job) -> None:
         """A job goes: it was picked, or it is over."""
-        client = self._clients[job.client]
+        client = self._own(job.client)
         client.jobs.remove(job)
         self._waiting -= 1
         if not client.jobs:
@@ -125,21 +143,21 @@ class FairQueue:
 
     def first(self) -> Job:
         """The job that is next; it stays in."""
-        return self._order.first().jobs.first()
+        return self._clients[self._order.first()].jobs.first()
 
     def serve(self, job: Job) -> None:
         """A job is picked and will be billed with :meth:`bill`."""
-        client = self._clients[job.client]
+        client = self._own(job.client)
         client.served = True
         self._floor = max(self._floor, client.tag)
         self.remove(job)
 
     def bill(self, client_name: str, seconds: float, *, served: bool = True) -> None:
         """Add slot time to a client's tag: for the job served last, or (``served=False``) for what else it caused."""
-        client = self._clients.get(client_name)
-        if client is None:
+        if client_name not in self._clients:
             self._remember(client_name, max(self._level, self._away.get(client_name, 0.0)) + seconds)
             return
+        client = self._own(client_name)
         self._level += seconds / len(self._clients)
         client.tag += seconds
         client.served = client.served and not served
@@ -153,18 +171,35 @@ class FairQueue:
         """All waiting jobs, in no order."""
         return [job for client in self._clients.values() for job in client.jobs.items()]
 
+    def copy(self) -> FairQueue:
+        """Another queue with the same jobs, to be used only until this one changes.
+
+        It is cheap also with many clients: what belongs to one is copied when the copy first changes it.
+        """
+        twin = FairQueue(self.wanted_since)
+        twin.__dict__.update(self.__dict__)
+        twin._clients, twin._shared = self._clients.copy(), set(self._clients)
+        twin._order, twin._most, twin._away = self._order.copy(), self._most.copy(), self._away.copy()
+        return twin
+
+    def _own(self, name: str) -> _Client:
+        if name in self._shared:
+            self._shared.remove(name)
+            self._clients[name] = self._clients[name].copy()
+        return self._clients[name]
+
     def _place(self, client: _Client) -> None:
-        # Equal tags: the one placed first, so that whoever was just served goes behind a newcomer.
+        # Equal tags: the one placed first, so that a client that was just served goes behind a newcomer.
         self._placed += 1
-        self._order.push((client.tag, self._placed), client)
-        self._most.push((-client.tag, self._placed), client)
+        self._order.push((client.tag, self._placed), client.name)
+        self._most.push((-client.tag, self._placed), client.name)
 
     def _displace(self, client: _Client) -> None:
-        self._order.remove(client)
-        self._most.remove(client)
+        self._order.remove(client.name)
+        self._most.remove(client.name)
 
     def _settle_level(self) -> None:
-        most = self._most.first().tag if self._most else self._level
+        most = self._clients[self._most.first()].tag if self._most else self._level
         self._level = max(self._floor, min(self._level, most))
 
     def _leave_if_done(self, client: _Client) -> None:

@@ -67,7 +67,9 @@ class Job:
     """One accepted request for model work. Times are in seconds of the caller's clock.
 
     ``model`` is an identity, or None while the upstream has not been there to say which model the name stands for;
-    ``wanted_ctx`` is the context size that this job needs, already within floor and trained size.
+    ``wanted_ctx`` is the context size that this job needs, already within floor and trained size. ``max_attempts`` is
+    how often it may be tried (None: as often as any job). ``busy_since`` is when the slot was given to it, while it has
+    it. ``committed`` is true once the caller has been given a piece of the answer.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Job:
     arrival: int
     submitted_at: float
     max_wait: float | None = None
+    max_attempts: int | None = None
     size: int = 0
     state: State = State.QUEUED
     attempts: int = 0
@@ -86,6 +89,7 @@ class Job:
     committed: bool = False
     cancel_requested: bool = False
     started_at: float | None = None
+    busy_since: float | None = None
     ended_at: float | None = None
     load_seconds: float = 0.0
     run_seconds: float = 0.0
@@ -97,6 +101,12 @@ class Job:
         if self.max_wait is None or self.picked or self.state is not State.QUEUED:
             return None
         return self.submitted_at + self.max_wait
+
+    def waited(self, now: float) -> float:
+        """Seconds until ``now``, or until its end, in which it neither loaded nor ran."""
+        until = self.ended_at if self.ended_at is not None else now
+        until = until if self.busy_since is None else self.busy_since
+        return max(0.0, until - self.submitted_at - self.load_seconds - self.run_seconds)
 
     def move(self, to: State, now: float) -> None:
         """Go to another state, or raise :class:`IllegalTransition`."""

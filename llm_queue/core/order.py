@@ -75,6 +75,18 @@ class Order(Protocol):
     def waiting(self) -> Iterable[Job]:
         """All waiting jobs, in no order."""
 
+    def key_of(self, job: Job) -> RunnerKey:
+        """What must be resident for a waiting job to run."""
+
+    def expected_run(self, job: Job) -> float | None:
+        """How many seconds a run of this job will probably take; None if nothing is known."""
+
+    def copy(self, contexts: ContextSizes) -> Order:
+        """Another order with the same jobs, to look ahead with. It has ``contexts`` for its context sizes.
+
+        Nothing that is done to it changes a job, or this order. It is to be used only until this order changes.
+        """
+
 
 class _LaneQueue:
     __slots__ = ("passed_over", "queues", "waiting")
@@ -86,6 +98,12 @@ class _LaneQueue:
 
     def wanted(self) -> list[RunnerKey]:
         return [key for key, queue in self.queues.items() if queue]
+
+    def copy(self) -> _LaneQueue:
+        twin = _LaneQueue()
+        twin.queues = {key: queue.copy() for key, queue in self.queues.items()}
+        twin.passed_over, twin.waiting = self.passed_over, self.waiting
+        return twin
 
 
 class TurnOrder:
@@ -101,6 +119,20 @@ class TurnOrder:
     def __len__(self) -> int:
         return sum(lane.waiting for lane in self._lanes.values())
 
+    @property
+    def idle(self) -> bool:
+        """True when no job waits, runs or is loaded for, and nothing is kept for one."""
+        return not self._habits.present and not any(lane.queues for lane in self._lanes.values())
+
+    def waiting_in(self, lane: Lane) -> int:
+        """How many jobs wait in this lane."""
+        return self._lanes[lane].waiting
+
+    def last_answer(self, client: str, model: str) -> float | None:
+        """When this client had its last answer from this model; None if never, or if it has asked again."""
+        habit = self._habits.of((client, model))
+        return None if habit is None else habit.left_at
+
     # --- what waits ---
 
     def add(self, job: Job) -> None:
@@ -113,10 +145,11 @@ class TurnOrder:
     def _enqueue(self, job: Job) -> None:
         assert job.model is not None
         queues = self._lanes[job.lane].queues
-        job.key = self._contexts.key(job.model, job.wanted_ctx)
-        queue = queues.get(job.key)
+        key = self._contexts.key(job.model, job.wanted_ctx)
+        self._set_key(job, key)
+        queue = queues.get(key)
         if queue is None:
-            queue = queues[job.key] = FairQueue(self._tick())
+            queue = queues[key] = FairQueue(self._tick())
         queue.add(job)
 
     def remove(self, job: Job) -> None:
@@ -136,7 +169,7 @@ class TurnOrder:
                 for job in queue.jobs():
                     queue.remove(job)
                     self._enqueue(job)
-                    merged = lane.queues[self._key(job)]
+                    merged = lane.queues[self.key_of(job)]
                     merged.wanted_since = min(merged.wanted_since, queue.wanted_since)
                 if queue.idle:
                     del lane.queues[key]
@@ -160,18 +193,18 @@ class TurnOrder:
         return chosen
 
     def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
-        if turn.bound is not None and turn.bound.key in turn.resident:
+        if turn.bound is not None and self.key_of(turn.bound) in turn.resident:
             return self._choose_with(turn.bound)
         lanes = [lane for lane in Lane if self._lanes[lane].waiting]
         if not lanes:
             return None
         over = turn.used >= self.turn_length(turn)
-        chosen = self._choose_in(lanes[0], turn, over)
+        chosen = self._choose_in(lanes[0], turn, now, over)
         for late in self._overdue(lanes):
-            job = self._choose_in(late, turn, over)
-            if job.key in turn.resident or over or chosen.key not in turn.resident:
+            job = self._choose_in(late, turn, now, over)
+            if self.key_of(job) in turn.resident or over or self.key_of(chosen) not in turn.resident:
                 return job
-        if may_hold and not over and chosen.key not in turn.resident:
+        if may_hold and not over and self.key_of(chosen) not in turn.resident:
             return self._worth_waiting_for(turn, chosen, now) or chosen
         return chosen
 
@@ -179,7 +212,7 @@ class TurnOrder:
         """The job that caused the load, but for interactive jobs that can use it, and those within their burst."""
         interactive = self._lanes[Lane.INTERACTIVE]
         if bound.lane is not Lane.INTERACTIVE and self._lanes[bound.lane].passed_over < self.rules.lane_burst:
-            queue = interactive.queues.get(self._key(bound))
+            queue = interactive.queues.get(self.key_of(bound))
             if queue:
                 return queue.first()
         return bound
@@ -188,12 +221,14 @@ class TurnOrder:
         late = [lane for lane in lanes[1:] if self._lanes[lane].passed_over >= self.rules.lane_burst]
         return sorted(late, key=lambda lane: -self._lanes[lane].passed_over)
 
-    def _choose_in(self, lane: Lane, turn: Turn, over: bool) -> Job:
+    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool) -> Job:
         queues = self._lanes[lane].queues
         wanted = self._lanes[lane].wanted()
         # Going from one resident key to another is free, so those just alternate; the turn is theirs together. When it
         # is over all keys are asked: a resident one may have spent it on another lane's jobs and have had nothing here.
         here = [] if over else [key for key in wanted if key in turn.resident]
+        if here and turn.used_at(now) >= self._first_turn_length(turn):
+            here = [key for key in wanted if self._is_untried(turn, key)] or here
         return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
 
     def _worth_waiting_for(self, turn: Turn, chosen: Job, now: float) -> Hold | None:
@@ -204,9 +239,9 @@ class TurnOrder:
         if not self.rules.hold:
             return None
         cost = self.switch_cost(turn)
-        turn_ends = now + self.turn_length(turn) - turn.used
-        if turn.hold is not None:
-            turn_ends -= now - turn.held_since
+        untried = self._is_untried(turn, self.key_of(chosen))
+        length = min(self._first_turn_length(turn), self.turn_length(turn)) if untried else self.turn_length(turn)
+        turn_ends = now + length - turn.used_at(now)
         for (client, model), habit in self._habits.away_since(now - cost / 2):
             if model == chosen.model or habit.lane > chosen.lane:
                 continue
@@ -236,6 +271,16 @@ class TurnOrder:
         cost = self.switch_cost(turn)
         return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))
 
+    def _first_turn_length(self, turn: Turn) -> float:
+        """Seconds of slot time after which a key of which no load was tried goes before the resident ones.
+
+        Once a load of it was tried, its cost is no guess any more.
+        """
+        return turn.costs.largest_load(turn.resident)
+
+    def _is_untried(self, turn: Turn, key: RunnerKey) -> bool:
+        return key not in turn.resident and not turn.costs.tried(key.model)
+
     def serve(self, turn: Turn, job: Job) -> None:
         lane = self._lanes[job.lane]
         for lower in Lane:
@@ -252,10 +297,10 @@ class TurnOrder:
         queue.bill(job.client, seconds)
         queue.wanted_since = self._tick()
         usual = self._habits.usual_run(_loop(job))
-        if turn.cold == job.key and usual is not None:
-            turn.costs.ran_cold(self._key(job).model, seconds - usual)
+        if turn.cold == self.key_of(job) and usual is not None:
+            turn.costs.ran_cold(self.key_of(job).model, seconds - usual)
         turn.cold = None
-        self._habits.ran(_loop(job), self._key(job), job.lane, seconds)
+        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds)
         self._forget_if_idle(job)
 
     def load_ended(
@@ -264,26 +309,56 @@ class TurnOrder:
         queue = self._lanes[job.lane].queues.get(key)
         if queue is not None:
             queue.bill(job.client, seconds, served=False)
+        turn.costs.load_ended(key.model)
         if succeeded:
             turn.costs.loaded(key.model, seconds)
             turn.begin(key, job if job_waits else None)
 
-    # --- small things ---
+    # --- looking ahead ---
 
-    def _key(self, job: Job) -> RunnerKey:
+    def key_of(self, job: Job) -> RunnerKey:
         assert job.key is not None
         return job.key
 
+    def _set_key(self, job: Job, key: RunnerKey) -> None:
+        job.key = key
+
+    def expected_run(self, job: Job) -> float | None:
+        return self._habits.expected_run(_loop(job))
+
+    def copy(self, contexts: ContextSizes) -> TurnOrder:
+        twin = _TurnOrderAhead(self.rules, contexts)
+        twin._lanes = {lane: queues.copy() for lane, queues in self._lanes.items()}
+        twin._habits = self._habits.copy()
+        twin._clock = self._clock
+        return twin
+
+    # --- small things ---
+
     def _queue(self, job: Job) -> FairQueue:
-        return self._lanes[job.lane].queues[self._key(job)]
+        return self._lanes[job.lane].queues[self.key_of(job)]
 
     def _forget_if_idle(self, job: Job) -> None:
         if self._queue(job).idle:
-            del self._lanes[job.lane].queues[self._key(job)]
+            del self._lanes[job.lane].queues[self.key_of(job)]
 
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+class _TurnOrderAhead(TurnOrder):
+    """A copy that keeps to itself which keys its jobs would have later."""
+
+    def __init__(self, rules: OrderRules, contexts: ContextSizes) -> None:
+        super().__init__(rules, contexts)
+        self._keys: dict[Job, RunnerKey] = {}
+
+    def key_of(self, job: Job) -> RunnerKey:
+        return self._keys[job] if job in self._keys else super().key_of(job)
+
+    def _set_key(self, job: Job, key: RunnerKey) -> None:
+        self._keys[job] = key
 
 
 def _loop(job: Job) -> Loop:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
@@ -27,6 +28,7 @@ from llm_queue.core.events import (
     Submitted,
 )
 from llm_queue.core.fairness import RemovableHeap
+from llm_queue.core.forecast import Forecast, forecast
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
@@ -87,10 +89,24 @@ class Scheduler:
         """Jobs accepted while the upstream could not say which model their name stands for."""
         return self._unresolved.values()
 
+    @property
+    def with_max_wait(self) -> int:
+        """Jobs that wait and will expire."""
+        return len(self._patience)
+
     def waiting_jobs(self) -> Iterable[Job]:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
         yield from self._order.waiting()
+
+    def forecast(self, now: float, limit: int) -> list[Forecast]:
+        """The first ``limit`` jobs that have not ended, in the order in which they will run: see :mod:`.forecast`.
+
+        Those whose model is not known yet come last.
+        """
+        found = forecast(self._order, self.seat, now, limit, may_hold=not self.draining)
+        unresolved = islice(self._unresolved.values(), limit - len(found))
+        return found + [Forecast(job, None, load=False) for job in unresolved]
 
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due if nothing else happens before; None: never."""
@@ -127,7 +143,7 @@ class Scheduler:
                 self.seat.know_resident(reported, now)
             case DrainBegan():
                 self.draining = True
-            case Stopped(error):
+            case Stopped(error):  # pragma: no branch - the last kind there is
                 self._stop(error, now)
         return self._proceed(now)
 
@@ -178,7 +194,10 @@ class Scheduler:
         job, seconds = occupant.job, now - occupant.since
         seat.worked(now)
         job.run_seconds += seconds
+        job.committed = job.committed or event.committed
         self._order.bill(seat.turn, job, seconds)
+        if event.unloaded:
+            seat.unloaded(occupant.key)
         if event.surprise_load:
             self.counts.surprise_loads += 1
             self._ask_resident()
@@ -189,7 +208,7 @@ class Scheduler:
         else:
             seat.took_work()
 
-        state, error = _verdict(event, job, self.limits.max_attempts)
+        state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
             self._end(job, state, error, now)
             return
@@ -261,10 +280,10 @@ class Scheduler:
         job = self._order.choose(seat.turn, now, may_hold=not self.draining)
         if job is None or isinstance(job, Hold):
             return
-        key = job.key
-        assert key is not None
+        key = self._order.key_of(job)
+        job.busy_since = now
         job.picked = True
-        self._stop_patience(job)
+        self._patience.discard(job)
         if key in seat.resident:
             self._order.serve(seat.turn, job)
             job.move(State.RUNNING, now)
@@ -279,32 +298,28 @@ class Scheduler:
         occupant, self.seat.slot = self.seat.slot, None
         assert occupant is not None
         assert (occupant.job, occupant.loading) == (job, loading), "the slot was not its own"
+        job.busy_since = None
         return occupant
 
     def _watch_outage(self, now: float) -> None:
         outage = self.seat.outage
         if outage is not None:
             outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
-            if outage.given_up and self.waiting:
-                self._give_up(now)
+            for job in list(self.waiting_jobs()) if outage.given_up else ():
+                self._drop(job)
+                self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
 
     def _gives_up_at(self, outage: Outage) -> float:
         return outage.since + (self.limits.outage_wait if self.seat.seen else self.limits.first_outage_wait)
 
-    def _give_up(self, now: float) -> None:
-        for job in list(self.waiting_jobs()):
-            self._drop(job)
-            self._end(job, State.FAILED, UpstreamUnreachable(), now)
-
     def _begin_outage(self, now: float, reason: str) -> None:
         self.counts.outages += self.seat.begin_outage(now, reason)
 
     def _ask_resident(self) -> None:
-        if not self.seat.asking:
-            self.seat.asking = True
-            self._actions.append(AskResident(self.seat.id))
+        self.seat.asking = True
+        self._actions.append(AskResident(self.seat.id))
 
     def _cancel(self, job: Job, error: QueueError, now: float) -> None:
         if job.state is State.QUEUED:
@@ -321,7 +336,7 @@ class Scheduler:
         for other in list(self._order.waiting()):
             # A job that wants more still would fail as well, and evict the good model once more.
             too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
-            if other is job or other.key == key or too_large:
+            if other is job or self._order.key_of(other) == key or too_large:
                 self._drop(other)
                 self._end(other, state, error, now)
 
@@ -338,13 +353,9 @@ class Scheduler:
             self._order.remove(job)
             self.seat.turn.release(job)
 
-    def _stop_patience(self, job: Job) -> None:
-        if job in self._patience:
-            self._patience.remove(job)
-
     def _end(self, job: Job, state: State, error: QueueError | None, now: float) -> None:
         job.move(state, now)
-        self._stop_patience(job)
+        self._patience.discard(job)
         self.counts.ended[state] = self.counts.ended.get(state, 0) + 1
         if job.model is not None:
             self._order.leaves(job, now, answered=state is State.SUCCEEDED)

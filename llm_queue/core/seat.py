@@ -113,6 +113,10 @@ class Seat:
         """A load of ``key`` succeeded, and the upstream says that it has ``reported`` loaded (None: it did not say)."""
         self.turn.resident = self.contexts.loaded(key, reported or ())
 
+    def unloaded(self, key: RunnerKey) -> None:
+        """The upstream has unloaded ``key``: the next job that needs it waits for a load of the line's own."""
+        self.turn.resident -= {key}
+
     # --- what it refuses ---
 
     def load_failed(self, key: RunnerKey, error: QueueError, now: float) -> tuple[QueueError, int | None]:

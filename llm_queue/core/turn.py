@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llm_queue.core.costs import SwitchCosts
 from llm_queue.core.jobs import Job, Lane
@@ -37,6 +37,14 @@ class Turn:
     held_since: float = 0.0
     holds: int = 0
     held_seconds: float = 0.0
+
+    def copy(self) -> Turn:
+        """Another turn, the same so far."""
+        return replace(self, costs=self.costs.copy())
+
+    def used_at(self, now: float) -> float:
+        """Seconds used, with those of the hold that lasts."""
+        return self.used + (min(now, self.hold.until) - self.held_since if self.hold is not None else 0.0)
 
     def begin(self, key: RunnerKey, bound: Job | None) -> None:
         """A load of ``key`` succeeded; ``bound`` is the job that caused it, if it still waits."""

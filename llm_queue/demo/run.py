@@ -12,6 +12,7 @@ from typing import Final, TextIO
 import httpx
 import trio
 
+from llm_queue import log
 from llm_queue.demo.endpoint import NoService, service
 from llm_queue.demo.programs import PROGRAMS, Record, play
 from llm_queue.demo.summary import summary
@@ -56,7 +57,7 @@ async def _demo(settings: Settings, seconds: float, environ: Mapping[str, str], 
         except* NoService as none:
             code, text = 1, ""
             for error in _leaves(none):
-                print(f"llm-queue: {error}", file=sys.stderr)
+                log.complain(f"llm-queue: {error}")
     if text and not code:
         print(text, file=out, flush=True)
     return code

@@ -79,7 +79,8 @@ def summary(records: Sequence[Record], before: JsonObject, after: JsonObject, se
         waits = [answer.waited for answer in record.answers]
         lines.append(_row(record.program.name, width, Served(waits)))
     loads, avoided = (max(0, after[name] - before[name]) for name in ("loads", "reloads_avoided"))
-    lines += ["", f"  {_many(loads, 'load')}, {avoided} avoided"]
+    there = " (the model was loaded already)" if not loads and not avoided else ""
+    lines += ["", f"  {_many(loads, 'load')}, {avoided} avoided{there}"]
     for record in records:
         if record.errors:
             lines.append(

@@ -97,7 +97,7 @@ def drawn(seconds: float, status: JsonObject, records: Sequence[Record]) -> Grou
             Text(job["lane"]),
             Text(job["model"]),
             Text(str(job["num_ctx"] or "")),
-            Text(f"{job['waited_s']:.1f} s"),
+            Text(f"{job['wait_s']:.1f} s"),
             Text(why(job, status)),
             style="bold green" if served else "yellow" if job["lane"] == "interactive" else "",
         )

@@ -6,8 +6,8 @@ Each is one task and returns one event for the scheduler, whatever happens: that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -32,7 +32,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.shapes import Answer, Completion, Piece, fold
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
@@ -49,16 +49,23 @@ _log = structlog.get_logger("llm_queue")
 
 @dataclass(slots=True)
 class Entry:
-    """All that belongs to a job while it lives."""
+    """All that belongs to a job while it lives.
+
+    ``heard`` is told of the first piece of each attempt, with the seconds that it took. ``answer`` is the whole answer
+    of a job that is not streamed, and ``completion`` the end of any answer. ``failed_ago`` is how many seconds ago the
+    same request used up its attempts, if that was lately.
+    """
 
     job: Job
     ticket: Ticket
     submission: Submission
     model: Model | None
+    heard: Callable[[float], None]
     scope: trio.CancelScope | None = None
     abort_error: QueueError | None = None
-    answer: list[Delta] = field(default_factory=list)
+    answer: Answer | None = None
     completion: Completion | None = None
+    failed_ago: float | None = None
 
     def abort(self, error: QueueError) -> None:
         """End its attempt, and blame the error. The attempt is over when its event comes."""
@@ -82,18 +89,24 @@ class Attempts:
         """Run a job once. Returns when the upstream's side of the connection is closed."""
         limit, stream = self._settings.attempt_timeout, entry.submission.stream
         total = self._settings.stream_total if stream else math.inf
-        last_moment = trio.current_time() + total
+        began = trio.current_time()
+        last_moment = began + total
         outcome, error = Outcome.TIMED_OUT, None
-        entry.answer.clear()
+        pieces: list[Piece] = []
+        silent = True
         with trio.move_on_after(min(limit, total)) as entry.scope:
 
-            def emit(delta: Delta) -> None:
+            def emit(piece: Piece) -> None:
+                nonlocal silent
+                if silent:
+                    silent = False
+                    entry.heard(trio.current_time() - began)
                 if stream:
-                    entry.ticket.put(delta)
+                    entry.ticket.put(piece)
                     assert entry.scope is not None
                     entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 else:
-                    entry.answer.append(delta)
+                    pieces.append(piece)
 
             if entry.abort_error is not None:
                 entry.scope.cancel()
@@ -101,6 +114,8 @@ class Attempts:
             try:
                 entry.completion = await self._upstream.run(entry.model, key.num_ctx, entry.submission.request, emit)
                 outcome = Outcome.SUCCEEDED
+                if not stream:
+                    entry.answer = fold(pieces, entry.completion)
             except QueueError as failure:
                 outcome, error = _outcome_of(failure), failure
             except Exception:
@@ -113,8 +128,9 @@ class Attempts:
             error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
         elif outcome is Outcome.BROKEN:
             await self._watch_it_die()
-        surprise = entry.completion is not None and entry.completion.load_seconds >= SURPRISE_LOAD
-        return AttemptEnded(entry.job, outcome, error, surprise)
+        surprise = entry.completion is not None and (entry.completion.load_seconds or 0.0) >= SURPRISE_LOAD
+        unloaded = outcome is Outcome.SUCCEEDED and entry.completion is not None and entry.completion.unloaded
+        return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded)
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
         """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it."""

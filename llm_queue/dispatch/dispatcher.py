@@ -12,28 +12,42 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
-from llm_queue.core.events import DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
-from llm_queue.core.jobs import Job, Lane, State
+from llm_queue.core.events import AttemptEnded, DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
+from llm_queue.core.jobs import Job, State
 from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
+from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
-from llm_queue.dispatch.observe import FinishedJobs, Observer, report
+from llm_queue.dispatch.moments import (
+    AttemptFinished,
+    AttemptStarted,
+    DrainStarted,
+    Failure,
+    FirstPiece,
+    JobAccepted,
+    JobEnded,
+    JobRequeued,
+    LoadFinished,
+    LoadStarted,
+    RequestRejected,
+)
+from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
+from llm_queue.dispatch.places import Places, Standing
+from llm_queue.dispatch.repeats import Repeats
+from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
-from llm_queue.errors import Draining, LineFull, QueueError, UpstreamUnreachable
+from llm_queue.dispatch.watch import Watch
+from llm_queue.errors import Draining, LineFull, QueueError, Unfinished, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Upstream
-
-PLACES_KEPT: Final = 1.0
-"""Seconds for which the places in line are not worked out again: they cost a look at every waiting job."""
 
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
@@ -46,31 +60,42 @@ class DispatcherDied(Exception):
 class Dispatcher:
     """One line in front of one upstream. ``run`` it in a nursery that everything else depends on."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, observers: Iterable[Observer] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        observers: Iterable[Observer] = (),
+        *,
+        trace: Callable[[str], object] | None = None,
+    ) -> None:
+        """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded."""
         self.settings = settings
         self.upstream = upstream
         self.catalog = Catalog(upstream)
+        self.observers = Observers(observers)
         self._finished = FinishedJobs(settings.remembered_jobs)
-        self._observers: list[Observer] = [*observers, self._finished]
+        self._tally = Tally()
+        self.observers.add(self._finished)
+        self.observers.add(self._tally)
         floor, ceiling = (settings.num_ctx, settings.num_ctx_ceiling) if upstream.chooses_context else (0, 0)
         self._contexts = ContextSizes(floor, ceiling)
         rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
         limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
         self._seat = Seat(self._contexts, _now())
-        self._scheduler = Scheduler(TurnOrder(rules, self._contexts), self._seat, limits)
+        made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
+        self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
         self._entries: dict[str, Entry] = {}
         self._attempts = Attempts(settings, self.catalog)
+        self._places = Places(self._scheduler)
+        self._watch = Watch(self._seat, self.observers)
+        self._repeats = Repeats()
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
-        self._unknown_lanes = 0
         self._draining = False
         self._drained = trio.Event()
         self.unfinished: list[str] = []
-        self._upstream_there: bool | None = None
-        self._places: tuple[float, dict[str, int]] = (-math.inf, {})
-        self._usual_run = 0.0
 
     # --- for the web ---
 
@@ -86,9 +111,10 @@ class Dispatcher:
         :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream has been away for too long to wait for it.
         """
         self._refuse(submission)
+        now = _now()
         self._arrivals += 1
-        self._unknown_lanes += submission.unknown_lane
         model = submission.model
+        failed_ago = self._repeats.failed_ago(submission, now) if self.settings.max_attempts > 1 else None
         job = Job(
             id=secrets.token_urlsafe(16),
             lane=submission.lane,
@@ -96,16 +122,20 @@ class Dispatcher:
             model=model.identity if model else None,
             wanted_ctx=self._contexts.wanted_ctx(submission.num_ctx, model.trained if model else None),
             arrival=self._arrivals,
-            submitted_at=_now(),
+            submitted_at=now,
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
+            max_attempts=None if failed_ago is None else 1,
             size=submission.size,
         )
 
         def leave(error: QueueError) -> None:
             self._post(Left(job, error))
 
+        def heard(seconds: float) -> None:
+            self.observers.tell(FirstPiece(job.id, seconds))
+
         ticket = Ticket(job, submission, leave=leave, place=partial(self._place, job))
-        self._entries[job.id] = Entry(job, ticket, submission, model)
+        self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
         self._entering += 1
         self._bytes += job.size
         self._post(Submitted(job))
@@ -119,49 +149,37 @@ class Dispatcher:
             return f"{self.upstream.name} at {self.upstream.url} is not there: {self._seat.outage.reason}"
         return None
 
-    def find(self, job_id: str) -> dict[str, Any] | None:
+    async def wait_ready(self) -> None:
+        """Wait until the upstream is there. Returns at once if it is; after an outage it may be away again."""
+        await self._watch.ready()
+
+    def find(self, job_id: str) -> JobReport | None:
         """The report of a job that lives, or has ended lately."""
         entry = self._entries.get(job_id)
         if entry is None:
             return self._finished.find(job_id)
-        found = report(entry.job, entry.submission, _now())
-        if entry.job.state is State.QUEUED:
-            found["ahead"] = self._place(entry.job).ahead
-        return found
+        job = entry.job
+        ahead = self._place(job).ahead if job.state is State.QUEUED else None
+        return report(job, entry.submission, _now(), ahead=ahead)
 
-    def status(self) -> dict[str, Any]:
-        """The line as a whole; ``jobs`` has the first of those that live, in about the order of their turns."""
-        scheduler, counts, slot, hold = self._scheduler, self._scheduler.counts, self._seat.slot, self._seat.hold
-        waiting = {lane.label: 0 for lane in Lane}
-        for job in scheduler.waiting_jobs():
-            waiting[job.lane.label] += 1
-        if slot is not None and slot.loading and slot.job.state is State.QUEUED:
-            waiting[slot.job.lane.label] -= 1
-        return {
-            "upstream": {"name": self.upstream.name, "url": self.upstream.url, "away": self.readiness()},
-            "waiting": waiting,
-            "slot": None
-            if slot is None
-            else {"job": slot.job.id, "phase": "loading" if slot.loading else "running", "client": slot.job.client},
-            "held": hold is not None,
-            "held_for": hold.client if hold is not None else None,
-            "jobs": self._jobs(),
-            "ended": {state.value: number for state, number in counts.ended.items()},
-            "loads": counts.loads,
-            "loads_failed": counts.loads_failed,
-            "load_seconds": round(counts.load_seconds, 3),
-            "reloads_avoided": counts.reloads_avoided,
-            "surprise_loads": counts.surprise_loads,
-            "retries": counts.retries,
-            "outages": counts.outages,
-            "unknown_lanes": self._unknown_lanes,
-            "holds": self._seat.turn.holds,
-            "held_seconds": round(self._seat.turn.held_seconds, 3),
-        }
+    def status(self, limit: int = JOBS_SHOWN) -> Status:
+        """The line as a whole, with the first ``limit`` jobs that have not ended, in their expected order."""
+        return line_status(
+            self.upstream,
+            self._seat,
+            self._scheduler.counts,
+            away=self.readiness(),
+            waiting=lambda: Counter(job.lane for job in self._scheduler.waiting_jobs()),
+            jobs=tuple(
+                self._job_status(one) for one in self._places.first(limit, _now()) if one.job.id in self._entries
+            ),
+            rejected=self._tally.rejected,
+            unknown_lanes=self._tally.unknown_lanes,
+        )
 
     def rejected(self, error: QueueError, client: str) -> None:
         """A request was refused: count it."""
-        self._observe(lambda observer: observer.rejected(error, client))
+        self.observers.tell(RequestRejected(Failure.of(error), client))
 
     # --- for the process ---
 
@@ -186,6 +204,7 @@ class Dispatcher:
         Those stand in ``unfinished`` then. Cancelled, it answers the rest at once.
         """
         self._draining = True
+        self.observers.tell(DrainStarted(self.live_jobs))
         self._post(DrainBegan())
         try:
             with trio.move_on_after(self.settings.drain_timeout):
@@ -193,7 +212,7 @@ class Dispatcher:
         finally:
             self.unfinished = [entry.job.id for entry in self._entries.values()]
             if self.unfinished:
-                self._post(Stopped(Draining(retry_after=5)))
+                self._post(Stopped(Unfinished(retry_after=5)))
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
 
@@ -215,7 +234,7 @@ class Dispatcher:
             with suppress(trio.WouldBlock):
                 while True:
                     self._take(self._inbox.receive_nowait(), nursery)
-        self._note_upstream()
+        self._watch.look()
         if self._draining and not self._entries:
             self._drained.set()
 
@@ -223,17 +242,20 @@ class Dispatcher:
         self._inbox_send.send_nowait(event)
 
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
-        now = _now()
+        now, slot = _now(), self._seat.slot
         match event:
             case Submitted(job):
                 self._entering -= 1
                 submission = self._entries[job.id].submission
-                self._observe(lambda observer: observer.queued(job, submission))
-            case LoadEnded(job, _, error):
-                slot = self._seat.slot
-                assert slot is not None
-                key, seconds = slot.key, now - slot.since
-                self._observe(lambda observer: observer.load_ended(job, key, error, seconds))
+                unknown = submission.unknown_lane
+                self.observers.tell(
+                    JobAccepted(job.id, job.client, job.lane, model_name(submission), job.size, unknown_lane=unknown)
+                )
+            case LoadEnded(job, _, error) if slot is not None:
+                model, seconds = self._model_name(job), now - slot.since
+                self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
+            case AttemptEnded(job, outcome) if slot is not None:
+                self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
         self._perform(self._scheduler.handle(event, now), nursery)
 
     # --- actions ---
@@ -245,15 +267,17 @@ class Dispatcher:
     def _act(self, action: Action, nursery: trio.Nursery) -> None:
         match action:
             case StartLoad(job, key):
-                self._observe(lambda observer: observer.load_started(job, key))
+                self.observers.tell(LoadStarted(job.id, self._model_name(job), key.num_ctx))
                 self._start(nursery, partial(self._attempts.load, self._entries[job.id], key))
             case StartAttempt(job, key):
-                self._observe(lambda observer: observer.attempt_started(job, key))
+                self.observers.tell(
+                    AttemptStarted(job.id, job.client, self._model_name(job), key.num_ctx, job.attempts)
+                )
                 self._start(nursery, partial(self._attempts.attempt, self._entries[job.id], key))
             case Abort(job, error):
                 self._entries[job.id].abort(error)
             case Requeued(job, reason):
-                self._observe(lambda observer: observer.requeued(job, reason))
+                self.observers.tell(JobRequeued(job.id, job.client, Failure.of(reason)))
             case Settle(job, error):
                 self._settle(job, error)
             case Probe():
@@ -273,12 +297,32 @@ class Dispatcher:
     def _settle(self, job: Job, error: QueueError | None) -> None:
         entry = self._entries.pop(job.id)
         self._bytes -= job.size
-        if error is None and entry.completion is not None:
-            entry.ticket.settle(entry.completion, entry.answer)
-            self._usual_run += (job.run_seconds - self._usual_run) / (8 if self._usual_run else 1)
-        else:
-            entry.ticket.settle(error or QueueError())
-        self._observe(lambda observer: observer.ended(job, entry.submission, entry.completion, error))
+        if error is None and entry.completion is None:
+            error = QueueError()
+        if error is not None:
+            error = self._used_up(entry, error)
+            entry.ticket.settle(error)
+        elif entry.completion is not None:
+            entry.ticket.settle(entry.answer or entry.completion)
+            self._places.ran(job.run_seconds)
+        ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
+        self.observers.tell(JobEnded(ended, _failure(error)))
+
+    def _used_up(self, entry: Entry, error: QueueError) -> QueueError:
+        """Remember a request that used up its attempts, and say so if it had fewer for that.
+
+        SDKs repeat what ended with 502 or 504. A stream of which a piece had arrived has ended with status 200.
+        """
+        job = entry.job
+        outage = isinstance(error, UpstreamUnreachable)  # what ended the job was no attempt
+        if not job.attempts or job.committed or job.cancel_requested or outage or error.http_status not in (502, 504):
+            return error
+        self._repeats.note(entry.submission, _now())
+        if entry.failed_ago is None:
+            return error
+        return error.saying(
+            f"{error.message} It was tried once only, because the same request failed {entry.failed_ago:.0f} s before."
+        )
 
     # --- small things ---
 
@@ -301,66 +345,21 @@ class Dispatcher:
             )
 
     def _estimate(self, jobs: int) -> int:
-        return max(1, min(60, math.ceil(jobs * self._usual_run)))
+        return max(1, min(60, math.ceil(self._places.seconds_for(jobs))))
 
     def _place(self, job: Job) -> Place:
-        now, slot = _now(), self._seat.slot
-        if slot is not None and slot.job is job:
-            return Place(0, None, loading=slot.loading)
-        if now >= self._places[0] + PLACES_KEPT:
-            self._places = (now, {other.id: place for place, other in enumerate(self._in_order())})
-        ahead = self._places[1].get(job.id, 0) + (slot is not None)
-        return Place(ahead, ahead * self._usual_run if self._usual_run else None)
+        return self._places.place(job, _now())
 
-    def _in_order(self) -> list[Job]:
-        """Who waits, about as they will go: by lane, those that need no load first, the clients in turn, by arrival."""
-        slot, resident = self._seat.slot, self._seat.resident
-        waiting = [job for job in self._scheduler.waiting_jobs() if slot is None or job is not slot.job]
-        waiting.sort(key=attrgetter("arrival"))
-        had = Counter([(slot.job.lane, slot.job.client)] if slot is not None else [])
-        ranks: dict[str, tuple[Lane, bool, int]] = {}
-        for job in waiting:
-            had[job.lane, job.client] += 1
-            ranks[job.id] = (job.lane, job.key not in resident, had[job.lane, job.client])
-        return sorted(waiting, key=lambda job: ranks[job.id])
+    def _model_name(self, job: Job) -> str:
+        return model_name(self._entries[job.id].submission) if job.id in self._entries else ""
 
-    def _jobs(self) -> list[dict[str, Any]]:
-        slot = self._seat.slot
-        first = [] if slot is None else [slot.job]
-        shown = enumerate([*first, *self._in_order()][:JOBS_SHOWN], start=1 - len(first))
-        return [self._job_status(job, place) for place, job in shown if job.id in self._entries]
+    def _job_status(self, one: Standing) -> JobStatus:
+        submission = self._entries[one.job.id].submission
+        return job_status(one.job, submission, self._seat, _now(), place=one.place, starts_in=one.starts_in)
 
-    def _job_status(self, job: Job, place: int) -> dict[str, Any]:
-        slot, submission = self._seat.slot, self._entries[job.id].submission
-        state, waited_until = job.state.value, _now()
-        if slot is not None and slot.job is job:
-            state = "loading" if slot.loading else "running"
-            waited_until = waited_until if slot.loading else slot.since
-        return {
-            "id": job.id,
-            "client": job.client,
-            "lane": job.lane.label,
-            "model": submission.model.name if submission.model else submission.request.model,
-            "num_ctx": job.key.num_ctx if job.key else None,
-            "resident": job.key in self._seat.resident,
-            "state": state,
-            "place": place,
-            "waited_s": round(max(0.0, waited_until - job.submitted_at - job.run_seconds), 3),
-        }
 
-    def _note_upstream(self) -> None:
-        outage = self._seat.outage
-        if outage is not None and not outage.failed_probes:
-            return  # nobody knows yet
-        there = outage is None
-        if there is not self._upstream_there:
-            self._upstream_there = there
-            reason = outage.reason if outage is not None else None
-            self._observe(lambda observer: observer.upstream_changed(reason))
-
-    def _observe(self, tell: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
-            tell(observer)
+def _failure(error: QueueError | None) -> Failure | None:
+    return None if error is None else Failure.of(error)
 
 
 def _now() -> float:

@@ -1,139 +1,121 @@
-"""What can be seen of the line from outside: the life of a job as a few named moments.
+"""What watches the line: the log, the counts of what made no job, and the list of finished jobs.
 
-Metrics, the log and the list of finished jobs are observers, and hang nowhere else. No observer is shown a prompt or
-an answer.
+An observer is called with each :class:`~llm_queue.dispatch.moments.Moment`, in the order in which they happen. It must
+not block. One that raises is logged and not called again; the line goes on.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any, Protocol
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import structlog
 
-from llm_queue.core.jobs import Job, State
-from llm_queue.core.keys import RunnerKey
-from llm_queue.dispatch.tickets import Submission
-from llm_queue.errors import QueueError
-from llm_queue.wire.shapes import Completion
+from llm_queue.core.jobs import State
+from llm_queue.dispatch.moments import (
+    JobAccepted,
+    JobEnded,
+    JobRequeued,
+    LoadFinished,
+    Moment,
+    RequestRejected,
+    UpstreamChanged,
+)
+from llm_queue.dispatch.status import JobReport
 
-JsonObject = dict[str, Any]
+Observer = Callable[[Moment], None]
 
-
-class Observer(Protocol):
-    """Told of every moment, in the order in which they happen. Must not block; what it raises ends the service."""
-
-    def rejected(self, error: QueueError, client: str) -> None:
-        """A request was refused; there is no job."""
-
-    def queued(self, job: Job, submission: Submission) -> None:
-        """A job was accepted."""
-
-    def load_started(self, job: Job, key: RunnerKey) -> None:
-        """The upstream is told to load."""
-
-    def load_ended(self, job: Job, key: RunnerKey, error: QueueError | None, seconds: float) -> None:
-        """It has, or has failed."""
-
-    def attempt_started(self, job: Job, key: RunnerKey) -> None:
-        """The upstream is asked."""
-
-    def requeued(self, job: Job, error: QueueError) -> None:
-        """An attempt failed, and the job waits again."""
-
-    def ended(self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None) -> None:
-        """A job has ended, in the state it has now."""
-
-    def upstream_changed(self, reason: str | None) -> None:
-        """The upstream is there (None), or is not, for this reason."""
+_log = structlog.get_logger("llm_queue")
 
 
-class NullObserver:
-    """An observer that does nothing: inherit, and name the moments that matter."""
+class Observers:
+    """Those that are called; add one with :meth:`add`."""
 
-    def rejected(self, error: QueueError, client: str) -> None: ...
-    def queued(self, job: Job, submission: Submission) -> None: ...
-    def load_started(self, job: Job, key: RunnerKey) -> None: ...
-    def load_ended(self, job: Job, key: RunnerKey, error: QueueError | None, seconds: float) -> None: ...
-    def attempt_started(self, job: Job, key: RunnerKey) -> None: ...
-    def requeued(self, job: Job, error: QueueError) -> None: ...
-    def ended(
-        self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None
-    ) -> None: ...
-    def upstream_changed(self, reason: str | None) -> None: ...
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = list(observers)
 
+    def add(self, observer: Observer) -> None:
+        """Call ``observer`` with each moment from now on."""
+        self._observers.append(observer)
 
-def report(job: Job, submission: Submission, now: float) -> JsonObject:
-    """A job in plain words, for ``/queue/jobs/ID`` and the log: what it was, how it went, and nothing of its text."""
-    ended_at = job.ended_at if job.ended_at is not None else now
-    busy = job.load_seconds + job.run_seconds
-    fields: JsonObject = {
-        "job": job.id,
-        "request_id": submission.request_id,
-        "client": job.client,
-        "lane": job.lane.label,
-        "model": submission.model.name if submission.model else submission.request.model,
-        "num_ctx": job.key.num_ctx if job.key else None,
-        "state": job.state.value,
-        "attempts": job.attempts,
-        "wait_s": max(0.0, ended_at - job.submitted_at - busy),
-        "load_s": job.load_seconds,
-        "run_s": job.run_seconds,
-    }
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
+    def tell(self, moment: Moment) -> None:
+        """Call each observer with ``moment``. Raises nothing."""
+        for observer in tuple(self._observers):
+            try:
+                observer(moment)
+            except Exception:
+                self._observers.remove(observer)
+                with suppress(Exception):  # it may be the log itself that cannot be written
+                    _log.exception(
+                        "an observer failed and is not called again: please report this", observer=repr(observer)
+                    )
 
 
-class JobLog(NullObserver):
+class JobLog:
     """One line per finished job, and one per change worth knowing."""
 
     def __init__(self, upstream_name: str, upstream_url: str) -> None:
         self._log = structlog.get_logger("llm_queue")
         self._upstream = f"{upstream_name} at {upstream_url}"
 
-    def load_ended(self, job: Job, key: RunnerKey, error: QueueError | None, seconds: float) -> None:
-        if error is None:
-            self._log.info("loaded", job=job.id, num_ctx=key.num_ctx, load_s=round(seconds, 3))
-        else:
-            self._log.warning("load failed", job=job.id, num_ctx=key.num_ctx, error=error.message)
+    def __call__(self, moment: Moment) -> None:
+        match moment:
+            case LoadFinished(job, _, num_ctx, seconds, None):
+                self._log.info("loaded", job=job, num_ctx=num_ctx, load_s=round(seconds, 3))
+            case LoadFinished(job, _, num_ctx, _, error) if error is not None:
+                self._log.warning("load failed", job=job, num_ctx=num_ctx, error=error.message)
+            case JobRequeued(job, client, error):
+                self._log.warning("attempt failed, waits again", job=job, client=client, error=error.message)
+            case JobEnded(report, _):
+                self._ended(report)
+            case UpstreamChanged(None):
+                self._log.info(f"{self._upstream} is there")
+            case UpstreamChanged(reason):
+                self._log.warning(f"{self._upstream} is not there, jobs wait for it", reason=reason)
+            case _:
+                pass  # worth a number, not a line
 
-    def requeued(self, job: Job, error: QueueError) -> None:
-        self._log.warning("attempt failed, waits again", job=job.id, client=job.client, error=error.message)
-
-    def ended(self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None) -> None:
-        assert job.ended_at is not None
-        fields = report(job, submission, job.ended_at)
-        if completion is not None:
-            fields["prompt_tokens"] = completion.prompt_tokens
-            fields["completion_tokens"] = completion.completion_tokens
-            fields["finish"] = completion.finish_reason
-        if error is not None:
-            fields["code"], fields["error"] = error.code, error.message
-        level = self._log.info if job.state in (State.SUCCEEDED, State.CANCELLED) else self._log.warning
-        level("done" if error is None else job.state.value, **{k: v for k, v in fields.items() if k != "state"})
-
-    def upstream_changed(self, reason: str | None) -> None:
-        if reason is None:
-            self._log.info(f"{self._upstream} is there")
-        else:
-            self._log.warning(f"{self._upstream} is not there, jobs wait for it", reason=reason)
+    def _ended(self, report: JobReport) -> None:
+        fields = {name: value for name, value in report.as_dict().items() if value is not None and name != "state"}
+        state = State(report.state)
+        level = self._log.info if state in (State.SUCCEEDED, State.CANCELLED) else self._log.warning
+        level("done" if state is State.SUCCEEDED else state.value, **fields)
 
 
-class FinishedJobs(NullObserver):
-    """The last finished jobs, so that somebody can still ask how theirs went."""
+class Tally:
+    """What the scheduler cannot count, because it makes no job or is nothing to it.
+
+    ``rejected`` counts refusals by error code; ``unknown_lanes`` counts jobs that named a lane that there is not.
+    """
+
+    def __init__(self) -> None:
+        self.rejected: Counter[str] = Counter()
+        self.unknown_lanes = 0
+
+    def __call__(self, moment: Moment) -> None:
+        match moment:
+            case RequestRejected(error):
+                self.rejected[error.code] += 1
+            case JobAccepted(unknown_lane=True):
+                self.unknown_lanes += 1
+            case _:
+                pass
+
+
+class FinishedJobs:
+    """The reports of the last finished jobs, ``most`` of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._reports: OrderedDict[str, JsonObject] = OrderedDict()
+        self._reports: OrderedDict[str, JobReport] = OrderedDict()
 
-    def find(self, job_id: str) -> JsonObject | None:
+    def find(self, job_id: str) -> JobReport | None:
         """The report of a job that has ended lately."""
         return self._reports.get(job_id)
 
-    def ended(self, job: Job, submission: Submission, completion: Completion | None, error: QueueError | None) -> None:
-        assert job.ended_at is not None
-        self._reports[job.id] = report(job, submission, job.ended_at) | {
-            "code": error.code if error else None,
-            "error": error.message if error else None,
-        }
-        while len(self._reports) > self._most:
-            self._reports.popitem(last=False)
+    def __call__(self, moment: Moment) -> None:
+        if isinstance(moment, JobEnded):
+            self._reports[moment.report.job] = moment.report
+            while len(self._reports) > self._most:
+                self._reports.popitem(last=False)

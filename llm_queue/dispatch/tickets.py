@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ import trio
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.errors import Cancelled, QueueError, ReaderTooSlow
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import Answer, Completion, Piece, Request, Vectors, fold
 
 MAX_UNREAD: Final = 8 * 2**20
 """Bytes of answer that may lie unread before the job is given up: some hours of text at reading speed."""
@@ -24,10 +24,10 @@ class Submission:
 
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
     anything; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes; ``unknown_lane`` says that it
-    named a lane that there is not.
+    named a lane that there is not; ``session`` is the caller's name for the conversation that it belongs to.
     """
 
-    request: ChatRequest
+    request: Request
     model: Model | None
     lane: Lane = Lane.NORMAL
     client: str = "unknown"
@@ -37,6 +37,7 @@ class Submission:
     size: int = 0
     request_id: str = ""
     unknown_lane: bool = False
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,70 +56,83 @@ class Ticket:
     """The caller's end of a job. Closing it says that the caller is gone.
 
     ``close`` is synchronous, may be called any number of times and from a cancelled task, and never blocks. A cancelled
-    ``receive`` loses nothing: what it would have returned is there for the next one.
+    ``receive`` or ``whole`` loses nothing: what it would have returned is there for the next one.
     """
 
     def __init__(
         self, job: Job, submission: Submission, *, leave: Callable[[QueueError], None], place: Callable[[], Place]
     ) -> None:
+        """``leave`` is told once that the caller left, with the error that its job is to end with; ``place`` says where
+        the job stands.
+        """
         self.job = job
         self.submission = submission
         self._leave = leave
         self._place = place
-        self._send, self._receive = trio.open_memory_channel[Delta | Completion | QueueError](math.inf)
+        self._pieces: deque[Piece] = deque()
         self._unread = 0
+        self._outcome: Answer | Completion | QueueError | None = None
+        self._news = trio.Event()
         self._closed = False
-        self._settled = False
 
     def place(self) -> Place:
         """Where the job stands now."""
         return self._place()
 
-    async def receive(self) -> list[Delta | Completion]:
-        """All that has arrived and was not received yet; waits for something to arrive.
+    async def receive(self) -> list[Piece | Completion]:
+        """Wait until something has arrived, and return all that was not received yet.
 
         The last item ever is a :class:`~llm_queue.wire.shapes.Completion`. Raises the
-        :class:`~llm_queue.errors.QueueError` that ended the job, after what had arrived before it.
+        :class:`~llm_queue.errors.QueueError` that ended the job, after all that had arrived before it.
         """
-        items = [await self._receive.receive()]
-        while True:
-            try:
-                items.append(self._receive.receive_nowait())
-            except trio.WouldBlock:
-                break
-        received: list[Delta | Completion] = []
-        for item in items:
-            if isinstance(item, QueueError):
-                if received:
-                    self._send.send_nowait(item)  # it is the last one: hand out what came before, raise it next time
-                    break
-                raise item
-            if isinstance(item, Delta):
-                self._unread -= item.size
-            received.append(item)
+        await self._news.wait()
+        received: list[Piece | Completion] = list(self._pieces)
+        self._pieces.clear()
+        self._unread = 0
+        if self._outcome is None:
+            self._news = trio.Event()
+        elif isinstance(self._outcome, Completion):
+            received.append(self._outcome)
+        elif isinstance(self._outcome, Answer):
+            answer = self._outcome
+            received += [Vectors(answer.vectors) if answer.vectors else answer.message, answer.completion]
+        elif not received:
+            raise self._outcome
         return received
 
+    async def whole(self) -> Answer:
+        """Wait for the end of the job and return its whole answer. Do not mix it with :meth:`receive`.
+
+        Raises the :class:`~llm_queue.errors.QueueError` that ended the job.
+        """
+        while self._outcome is None:
+            await self._news.wait()
+            if self._outcome is None:
+                self._news = trio.Event()
+        if isinstance(self._outcome, QueueError):
+            raise self._outcome
+        if isinstance(self._outcome, Answer):
+            return self._outcome
+        return fold(list(self._pieces), self._outcome)
+
     def close(self, error: QueueError | None = None) -> None:
-        """The caller is gone, or has all it wanted. ``error`` is what a job that has not ended ends with."""
+        """The caller is gone, or has all it wanted. A job that has not ended is cancelled, with ``error`` if given."""
         if not self._closed:
             self._closed = True
-            if not self._settled:
+            if self._outcome is None:
                 self._leave(error or Cancelled("The caller left."))
 
     # --- the dispatcher's side ---
 
-    def put(self, delta: Delta) -> None:
+    def put(self, piece: Piece) -> None:
         """Hand over a piece of a streamed answer. Raises :class:`~llm_queue.errors.ReaderTooSlow`."""
-        self.job.committed = True
-        self._unread += delta.size
+        self._unread += piece.size
         if self._unread > MAX_UNREAD:
             raise ReaderTooSlow
-        self._send.send_nowait(delta)
+        self._pieces.append(piece)
+        self._news.set()
 
-    def settle(self, outcome: Completion | QueueError, answer: list[Delta] | None = None) -> None:
-        """The job has ended: with ``answer``, if it was not streamed, and its completion; or with an error."""
-        self._settled = True
-        for delta in answer or ():
-            self._unread += delta.size
-            self._send.send_nowait(delta)
-        self._send.send_nowait(outcome)
+    def settle(self, outcome: Answer | Completion | QueueError) -> None:
+        """The job has ended: with its whole answer, or, if that was streamed, with its completion; or with an error."""
+        self._outcome = outcome
+        self._news.set()

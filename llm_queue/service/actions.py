@@ -16,6 +16,7 @@ from typing import Final
 
 import httpx
 
+from llm_queue import log
 from llm_queue.launch import command, secrets
 from llm_queue.service.units import MARK, Plan, plan_for
 from llm_queue.settings import Settings
@@ -30,7 +31,7 @@ Run = Callable[[Sequence[str]], int]
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, shown first, with this terminal. 127 if there is no such command."""
-    print(f"$ {shlex.join(arguments)}", flush=True)  # noqa: T201 - people see what is done for them
+    log.say(f"$ {shlex.join(arguments)}")  # people see what is done for them
     try:
         return subprocess.run(arguments, check=False).returncode  # noqa: S603 - fixed commands of this module
     except FileNotFoundError:
@@ -45,7 +46,7 @@ def act(
     yes: bool = False,
     platform: str = sys.platform,
     run: Run = run,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = log.say,
     ask: Callable[[str], str] | None = None,
 ) -> int:
     """Install, uninstall or show the service; returns the exit code, 0 when it is as it was asked to be.

@@ -28,8 +28,7 @@ class Simple:
         return len(self._waiting)
 
     def add(self, job: Job) -> None:
-        assert job.model is not None
-        job.key = self._contexts.key(job.model, job.wanted_ctx)
+        job.key = self.key_of(job)
         self._waiting[job.id] = job
 
     def remove(self, job: Job) -> None:
@@ -37,7 +36,11 @@ class Simple:
 
     def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
         def rank(job: Job) -> tuple[int, bool, int]:
-            return (job.lane if self._lanes else 0, self._grouping and job.key not in turn.resident, job.arrival)
+            return (
+                job.lane if self._lanes else 0,
+                self._grouping and self.key_of(job) not in turn.resident,
+                job.arrival,
+            )
 
         return min(self._waiting.values(), key=rank, default=None)
 
@@ -51,13 +54,22 @@ class Simple:
     def arrives(self, job: Job, now: float) -> None: ...
     def leaves(self, job: Job, now: float, *, answered: bool) -> None: ...
 
-    def rekey(self, model: str) -> None:
-        for job in self._waiting.values():
-            if job.model == model:
-                job.key = self._contexts.key(model, job.wanted_ctx)
+    def rekey(self, model: str) -> None: ...
 
     def waiting(self) -> Sequence[Job]:
         return list(self._waiting.values())
+
+    def key_of(self, job: Job) -> RunnerKey:
+        assert job.model is not None
+        return self._contexts.key(job.model, job.wanted_ctx)
+
+    def expected_run(self, job: Job) -> float | None:
+        return None
+
+    def copy(self, contexts: ContextSizes) -> Simple:
+        twin = Simple(contexts, lanes=self._lanes, grouping=self._grouping)
+        twin._waiting = self._waiting.copy()
+        return twin
 
 
 def first_come(contexts: ContextSizes) -> Order:

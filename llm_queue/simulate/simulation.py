@@ -106,7 +106,7 @@ class Result:
 
 
 class Simulation:
-    """One run. ``load`` is how long a load takes; one key is resident at a time."""
+    """One run. ``load`` is how long a load takes; one key is resident at a time, ``resident`` at the start."""
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class Simulation:
         rules: OrderRules | None = None,
         order: Callable[[ContextSizes], Order] | None = None,
         seed: int = 1,
+        resident: RunnerKey | None = None,
     ) -> None:
         self._programs = list(programs)
         self._load = load
@@ -126,6 +127,7 @@ class Simulation:
         ours = order(contexts) if order else TurnOrder(rules or OrderRules(), contexts)
         self._seat = Seat(contexts, now=0.0)
         self._scheduler = Scheduler(ours, self._seat, RetryLimits())
+        self._resident = frozenset() if resident is None else frozenset({resident})
         self._now = 0.0
         self._serial = itertools.count()
         self._events: list[tuple[float, int, Callable[[], list[Action]]]] = []
@@ -202,7 +204,7 @@ class Simulation:
                 case Settle(job, _):
                     self._settle(job)
                 case Probe():
-                    self._at(self._now, partial(self._scheduler.handle, ProbeEnded(None), self._now))
+                    self._at(self._now, partial(self._scheduler.handle, ProbeEnded(None, self._resident), self._now))
                 case AskResident():
                     reported = ResidentReported(self._seat.resident)
                     self._at(self._now, partial(self._scheduler.handle, reported, self._now))

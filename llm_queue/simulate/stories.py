@@ -24,9 +24,10 @@ from llm_queue.simulate.simulation import (
 
 @dataclass(frozen=True)
 class Story:
-    """Some programs, for so many seconds. ``title`` says who they are."""
+    """Some programs, played for ``seconds``. ``title`` says which, and ``shows`` what to look at in the table."""
 
     title: str
+    shows: str
     programs: tuple[Program, ...]
     seconds: float = 600.0
 
@@ -39,19 +40,19 @@ def _closed_loops(models: int, service: float) -> tuple[Program, ...]:
 
 
 STORIES: Final[dict[str, Story]] = {
-    "cron": Story(
-        "a cron job's 60 classifications, an extension's trickle on another model, a click every 20 s",
-        (
-            Program("cron job", uniform(0.8, 1.6), exponential(0.02), model="large", jobs=60),
-            Program("extension", uniform(0.3, 0.6), every=exponential(4.0), model="small", jobs=30),
-            Program("click", uniform(0.5, 1.0), every=always(20.0), model="large", lane=Lane.INTERACTIVE, jobs=6),
-        ),
-        seconds=120.0,
+    "two": Story(
+        "two closed-loop programs on two models",
+        "the model computes nearly all the time, where the other orders reload it at every request",
+        _closed_loops(2, 0.45),
     ),
-    "two": Story("two closed-loop programs on two models", _closed_loops(2, 0.45)),
-    "four": Story("four closed-loop programs on four models", _closed_loops(4, 0.45)),
+    "four": Story(
+        "four closed-loop programs on four models",
+        "the same with four, each waiting for the turns of the others",
+        _closed_loops(4, 0.45),
+    ),
     "burst": Story(
         "a burst of 50 long and 50 short jobs from two programs on one model",
+        "fair share: the short jobs do not wait behind all the long ones, and the whole takes no longer",
         (
             Program("long", uniform(4.0, 8.0), every=uniform(0.0, 0.002), jobs=50),
             Program("short", uniform(0.2, 0.6), every=uniform(0.0, 0.002), jobs=50),
@@ -59,10 +60,21 @@ STORIES: Final[dict[str, Story]] = {
     ),
     "sizes": Story(
         "two closed-loop programs that ask for two context sizes of one model",
+        "one size serves both, so there is no reload after the first",
         (
             Program("small", uniform(0.4, 0.5), exponential(0.005), num_ctx=4096),
             Program("large", uniform(0.4, 0.5), heavy_tailed(0.005), num_ctx=16384),
         ),
+    ),
+    "cron": Story(
+        "a cron job's 60 classifications, an extension's trickle on another model, a click every 20 s",
+        "the click goes first, and its price is loads: the whole may end later than first come, first served",
+        (
+            Program("cron job", uniform(0.8, 1.6), exponential(0.02), model="large", jobs=60),
+            Program("extension", uniform(0.3, 0.6), every=exponential(4.0), model="small", jobs=30),
+            Program("click", uniform(0.5, 1.0), every=always(20.0), model="large", lane=Lane.INTERACTIVE, jobs=6),
+        ),
+        seconds=120.0,
     ),
 }
 
@@ -91,7 +103,7 @@ def table(names: list[str], load_costs: tuple[float, ...], rules: OrderRules) ->
     for name in names:
         story = STORIES[name]
         for load in load_costs:
-            lines += [f"{name}: {story.title}; a load takes {load:g} s", ""]
+            lines += [f"{name}: {story.title}; a load takes {load:g} s", f"  shows: {story.shows}", ""]
             clients = [program.client for program in story.programs]
             waits = "".join(f"  {client:>19}" for client in clients)
             lines.append(f"  {'order':<11} answers  useful  of bound  loads  holds  held{waits}")

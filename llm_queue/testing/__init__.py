@@ -18,6 +18,7 @@ from llm_queue.testing.scripted import (
     Script,
     ScriptedUpstream,
     Stall,
+    prompt_of,
     scripted_model,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "Script",
     "ScriptedUpstream",
     "Stall",
+    "prompt_of",
     "scripted_model",
 ]

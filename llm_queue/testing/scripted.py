@@ -22,7 +22,18 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    Completion,
+    Delta,
+    EmbedRequest,
+    FinishReason,
+    Piece,
+    Request,
+    Sampling,
+    TextRequest,
+    Vectors,
+)
 
 # --- what a run (or a load) can do ------------------------------------------------------------------------------
 
@@ -31,7 +42,8 @@ from llm_queue.wire.shapes import ChatRequest, Completion, Delta
 class Say:
     """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
 
-    ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion.
+    ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion. A request
+    for vectors is answered with ``(length of the text, 1.0)`` for each input.
     """
 
     text: str = "hello"
@@ -39,7 +51,7 @@ class Say:
     seconds_per_token: float = 0.0
     first_after: float = 0.0
     thinking: str = ""
-    finish_reason: str = "stop"
+    finish_reason: FinishReason = "stop"
     prompt_tokens: int = 1
 
     def pieces(self) -> list[str]:
@@ -112,11 +124,22 @@ class RunRecord:
     """One run. ``outcome`` is ``running``, ``done``, ``cancelled``, or the code of the error it raised."""
 
     key: RunnerKey
-    request: ChatRequest
+    request: Request
     start: float
     end: float | None = None
     outcome: str = "running"
     emitted: int = 0
+
+
+def prompt_of(request: Request) -> str:
+    """What a request says last: its last message, its prompt, or its last text to embed."""
+    match request:
+        case ChatRequest():
+            return request.messages[-1].content
+        case TextRequest():
+            return request.prompt
+        case EmbedRequest():
+            return request.inputs[-1]
 
 
 # --- the upstream -----------------------------------------------------------------------------------------------
@@ -140,7 +163,7 @@ class ScriptedUpstream:
     close_seconds: float = 0.0
     """How long it takes to see a cancelled call closed; it is in flight until then."""
     default: Script = field(default_factory=Say)
-    by_request: Callable[[ChatRequest], Script] | None = None
+    by_request: Callable[[Request], Script] | None = None
     script: deque[Script] = field(default_factory=deque)
     load_script: deque[Script] = field(default_factory=deque)
 
@@ -149,6 +172,8 @@ class ScriptedUpstream:
     chooses_context: bool = True
     default_model: str = ""
     more_models: str = "The script names them all."
+    drops: frozenset[str] = frozenset()
+    """Sampling fields that :meth:`check` says are left out."""
 
     loads: list[LoadRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
@@ -195,6 +220,9 @@ class ScriptedUpstream:
 
     # --- the protocol ---
 
+    def check(self, request: Request) -> tuple[str, ...]:
+        return tuple(name for name in self.drops if name in getattr(request, "sampling", Sampling()).given())
+
     async def models(self) -> list[Model]:
         await self._question("models")
         return [Model(name=model.name, identity=model.identity, created=model.created) for model in self.known]
@@ -232,16 +260,16 @@ class ScriptedUpstream:
                 case Say():
                     await self._make_resident(record)
 
-    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         record = RunRecord(self._key(model, num_ctx), request, trio.current_time())
         if self.by_request is not None:
             script = self.by_request(request)
         else:
             script = self.script.popleft() if self.script else self.default
 
-        def say(delta: Delta) -> None:
+        def say(piece: Piece) -> None:
             record.emitted += 1
-            emit(delta)
+            emit(piece)
 
         async with self._call(record):
             if isinstance(script, Busy):
@@ -266,6 +294,9 @@ class ScriptedUpstream:
                     raise UpstreamBroke("the answer is not JSON")
                 case Say():
                     await self._pass(script.first_after)
+                    if isinstance(request, EmbedRequest):
+                        say(Vectors(tuple((float(len(text)), 1.0) for text in request.inputs)))
+                        return Completion("stop", script.prompt_tokens, 0, load_seconds)
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
                     pieces = script.pieces()
@@ -292,7 +323,7 @@ class ScriptedUpstream:
 
     def _check_up(self) -> None:
         if self.down:
-            raise UpstreamUnreachable
+            raise UpstreamUnreachable(f"{self.name} cannot be reached: the script has switched it off.")
 
     async def _pass(self, seconds: float) -> None:
         """Let time pass; the engine may die meanwhile."""

@@ -11,9 +11,13 @@ import trio
 
 from llm_queue.errors import ModelNotFound, QueueError, UpstreamRefused
 from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.wire.shapes import Request
 
 MAX_NAMED: Final = 20
 """Models that a ModelNotFound lists: a message, not a catalogue."""
+
+REGISTRIES: Final = ("registry.ollama.ai/", "registry/")
+"""Beginnings of names in full: the place where a model comes from that has no other place in its name."""
 
 T = TypeVar("T")
 
@@ -62,6 +66,10 @@ class Catalog:
         """Ask the upstream which models it has; together with whoever is asking just now."""
         await self._listing.do(self._list)
 
+    def check(self, request: Request) -> tuple[str, ...]:
+        """What the upstream leaves out of a request: see :meth:`llm_queue.upstream.protocol.Upstream.check`."""
+        return self.upstream.check(request)
+
     def models(self) -> list[Model]:
         """The models of the last answer, in the upstream's order."""
         return list(self._listed.values())
@@ -102,8 +110,11 @@ class Catalog:
 
 
 def canonical(name: str) -> str:
-    """What a name is compared by: like Ollama's own, ``x`` is ``X:latest`` and ``library/x``."""
-    name = name.strip().casefold().removeprefix("library/")
+    """What a name is compared by: like Ollama's own, ``x`` is ``X:latest`` and ``library/x``, also in full."""
+    name = name.strip().casefold()
+    for registry in REGISTRIES:
+        name = name.removeprefix(registry)
+    name = name.removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else name + ":latest"
 
 

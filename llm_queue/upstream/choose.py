@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from llm_queue import log
 from llm_queue.errors import UpstreamError, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.settings.values import ServerUrl
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
@@ -66,12 +67,14 @@ async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
 
 
 def _ollama(settings: Settings) -> Ollama:
-    return Ollama(settings.ollama_url or OLLAMA_URL, keep_alive=settings.keep_alive)
+    url = settings.ollama_url or ServerUrl(OLLAMA_URL)
+    return Ollama(url, keep_alive=settings.keep_alive, authorization=url.authorization)
 
 
 def _openai(settings: Settings) -> OpenAIServer:
     assert settings.upstream_url is not None
-    return OpenAIServer(settings.upstream_url, settings.upstream_key)
+    url = settings.upstream_url
+    return OpenAIServer(url, settings.upstream_key, authorization=url.authorization)
 
 
 async def _embedded(settings: Settings) -> Choice:
@@ -79,7 +82,7 @@ async def _embedded(settings: Settings) -> Choice:
         raise NoUpstream(f"the embedded engine is not installed: {GET_EMBEDDED}")
     if settings.gguf is None:
         try:
-            source = await weights(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+            source = await weights(log.complain)
         except NoWeights as error:
             raise NoUpstream(str(error)) from error
         engine = Embedded(source, memory=settings.engine_memory, answer_tokens=ANSWER_TOKENS)

@@ -23,8 +23,10 @@ from llm_queue.wire.shapes import Completion, Delta
 QUESTION_TIMEOUT: Final = 5.0
 """Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""
 
-MAX_ANSWER: Final = 16 * 2**20
-"""Bytes of an answer that is read as a whole: a list of models, a model's description, an error."""
+MAX_ANSWER: Final = 64 * 2**20
+"""Bytes of an answer that is read as a whole: a list of models, an error, or vectors, of which 2,000 with 1,024 numbers
+each have about 45 MB.
+"""
 
 
 CallerAtFault = Callable[[int, str], bool]
@@ -46,8 +48,8 @@ class AnswerDecoder(Protocol):
     def feed(self, data: bytes) -> list[Delta]:
         """What these bytes complete."""
 
-    def close(self) -> Completion:
-        """The end. Raises :class:`~llm_queue.errors.UpstreamBroke` if there was none."""
+    def close(self) -> tuple[list[Delta], Completion]:
+        """What is left, and the end. Raises :class:`~llm_queue.errors.UpstreamBroke` if there was none."""
 
 
 class HttpApi:
@@ -116,7 +118,10 @@ class HttpApi:
         except UpstreamBroke:
             if not answer.done:  # what breaks after the end does not matter
                 raise
-        return answer.close()
+        left, completion = answer.close()
+        for delta in left:
+            emit(delta)
+        return completion
 
     @property
     def closed_after(self) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Final, assert_never
 
 import msgspec
 
@@ -11,8 +13,24 @@ from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, Upstream
 from llm_queue.upstream.http import HttpApi
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
-from llm_queue.wire.upstreams import ollama as wire
+from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest
+from llm_queue.wire.upstreams import ollama_catalog as catalog
+from llm_queue.wire.upstreams import ollama_request as asking
+from llm_queue.wire.upstreams import ollama_response as answers
+
+NEARLY_FULL: Final = 0.98
+"""Share of the context at which a prompt was probably cut: Ollama leaves out old messages until the rest fits."""
+
+KEPT: Final = (4, 5)
+"""Tokens that Ollama keeps at the beginning of a last message that is too long by itself: its default ``num_keep``, and
+one for the beginning of the text where a model has that. It drops half of the rest (``contextShiftPromptLimit`` in its
+llm/llama_server.go, 0.33)."""
+
+
+FIRST_REQUEST: Final = "1m"
+"""How long a load keeps its model where ``keep_alive`` is zero: its first request follows at once."""
+
+_ZERO: Final = re.compile(r"[+-]?(0+(\.0*)?(ns|us|µs|ms|s|m|h)?)+")
 
 
 class Ollama:
@@ -23,32 +41,50 @@ class Ollama:
     default_model = "granite4.1:8b"
     more_models = "`ollama pull NAME` gets another."
 
-    def __init__(self, url: str, *, keep_alive: str = "1h", connect: Connect = open_stream) -> None:
-        """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        keep_alive: str = "1h",
+        authorization: str | None = None,
+        connect: Connect = open_stream,
+    ) -> None:
+        """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for.
+
+        One of zero is the exception. Sent with a load it would undo it, so the load keeps the model for as long as its
+        first request may take to begin, and each request says that the model may go after its answer.
+        ``authorization`` is the value of that header, for a proxy in front of Ollama.
+        """
         self.url = url.rstrip("/")
-        self._keep_alive = keep_alive
+        self._unloads = _ZERO.fullmatch(keep_alive) is not None
+        self._keep_alive = FIRST_REQUEST if self._unloads else keep_alive
         self._api = HttpApi(
             self.name,
             self.url,
-            error_text=wire.error_text,
+            error_text=answers.error_text,
             unreachable="Start it (`ollama serve`), or correct OLLAMA_URL.",
-            headers={"accept": "application/x-ndjson, application/json"},
+            headers={"accept": "application/x-ndjson, application/json"}
+            | ({"authorization": authorization} if authorization else {}),
             connect=connect,
         )
 
+    def check(self, request: Request) -> tuple[str, ...]:
+        """What Ollama has no field for. It needs the arguments of earlier tool calls as objects."""
+        return asking.check(request)
+
     async def models(self) -> list[Model]:
         """What ``/api/tags`` lists; a model's identity is its digest."""
-        tags = wire.parse_tags(await self._api.ask("GET", "/api/tags"))
+        tags = catalog.parse_tags(await self._api.ask("GET", "/api/tags"))
         return [Model(name=tag.name, identity=tag.digest, created=tag.created) for tag in tags]
 
     async def describe(self, model: Model) -> Model:
         """What ``/api/show`` adds. Raises :class:`~llm_queue.errors.UpstreamRefused` (404) for a model that is gone."""
-        shown = wire.parse_show(await self._api.ask("POST", "/api/show", msgspec.json.encode({"model": model.name})))
+        shown = catalog.parse_show(await self._api.ask("POST", "/api/show", msgspec.json.encode({"model": model.name})))
         return msgspec.structs.replace(model, trained=shown.trained, capabilities=shown.capabilities)
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What ``/api/ps`` lists. A model that is still loading is not there yet."""
-        loaded = wire.parse_ps(await self._api.ask("GET", "/api/ps"))
+        loaded = catalog.parse_ps(await self._api.ask("GET", "/api/ps"))
         return frozenset(RunnerKey(one.digest, one.context_length or 0) for one in loaded)
 
     async def probe(self) -> None:
@@ -64,7 +100,7 @@ class Ollama:
         embeds_only = "embedding" in model.capabilities and "completion" not in model.capabilities
         path = "/api/embed" if embeds_only else "/api/chat"  # an embed without input loads as well
         try:
-            await self._api.work(path, wire.load_body(model.name, num_ctx, self._keep_alive))
+            await self._api.work(path, asking.load_body(model.name, num_ctx, self._keep_alive))
         except ConnectionLost:
             raise  # Ollama itself went away: that says nothing of the model
         except (UpstreamRefused, UpstreamBroke) as error:
@@ -72,10 +108,30 @@ class Ollama:
                 f"{self.name} could not load {model.name} with num_ctx {num_ctx}: {error.message}"
             ) from error
 
-    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
-        """A streamed chat under the model's own name, whatever alias the request has."""
-        body = wire.chat_body(msgspec.structs.replace(request, model=model.name), num_ctx)
-        return await self._api.converse("/api/chat", body, wire.ChatDecoder(), emit)
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
+        """A streamed chat or generate, or an embed, under the model's own name, whatever alias the request has."""
+        request = msgspec.structs.replace(request, model=model.name)
+        match request:
+            case ChatRequest():
+                path, body = "/api/chat", asking.chat_body(request, num_ctx, unload=self._unloads)
+            case TextRequest():
+                path, body = "/api/generate", asking.generate_body(request, num_ctx, unload=self._unloads)
+            case EmbedRequest():
+                answer = await self._api.work("/api/embed", asking.embed_body(request, num_ctx, unload=self._unloads))
+                vectors, completion = answers.parse_embedded(answer)
+                emit(vectors)
+                return msgspec.structs.replace(completion, unloaded=self._unloads)
+            case _:
+                assert_never(request)
+        completion = await self._api.converse(path, body, answers.LineDecoder(), emit)
+        cut = _was_cut(num_ctx, completion.prompt_tokens or 0)
+        return msgspec.structs.replace(completion, truncated=cut, unloaded=self._unloads)
 
     async def aclose(self) -> None:
         await self._api.aclose()
+
+
+def _was_cut(num_ctx: int, prompt_tokens: int) -> bool:
+    """True if the prompt has a size to which Ollama cuts one that is too long, without a word."""
+    halves = [num_ctx - (num_ctx - kept) // 2 for kept in KEPT]
+    return prompt_tokens >= NEARLY_FULL * num_ctx or prompt_tokens in halves

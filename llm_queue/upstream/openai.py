@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 import trio
 
 from llm_queue.core.keys import RunnerKey
+from llm_queue.errors import UpstreamRefused
 from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
-from llm_queue.wire.upstreams import openai as wire
+from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest
+from llm_queue.wire.upstreams import openai_catalog as catalog
+from llm_queue.wire.upstreams import openai_request as asking
+from llm_queue.wire.upstreams import openai_response as answers
+
+COUNTS: Final = "stream_options"
+"""The field that asks a stream for its counts. Servers whose shapes are older refuse it by name, with 400 or 422."""
 
 
 class OpenAIServer:
@@ -32,33 +39,45 @@ class OpenAIServer:
         api_key: str | None = None,
         *,
         name: str = "OpenAI-compatible server",
+        authorization: str | None = None,
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
+        sampling: frozenset[str] = asking.COMMON,
         caller_at_fault: CallerAtFault = status_4xx,
         connect: Connect = open_stream,
     ) -> None:
-        """``url`` may end in ``/v1`` or not. ``unreachable`` tells people what to do when it cannot be used.
+        """``url`` may end in ``/v1`` or not. ``authorization`` is the value of that header where there is no key.
+        ``unreachable`` tells people what to do when it cannot be used.
 
+        ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
         ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
+        self._sampling = sampling
+        self._counts = True
         # llama-server closes a connection after a streamed answer without a word of warning, so each has one request.
         headers = {"accept": "text/event-stream, application/json", "connection": "close"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
+        elif authorization is not None:
+            headers["authorization"] = authorization
         self._api = HttpApi(
             name,
             self.url,
-            error_text=wire.error_text,
+            error_text=catalog.error_text,
             unreachable=unreachable,
             headers=headers,
             caller_at_fault=caller_at_fault,
             connect=connect,
         )
 
+    def check(self, request: Request) -> tuple[str, ...]:
+        """What such a server has no field for."""
+        return asking.check(request, self._sampling)
+
     async def models(self) -> list[Model]:
         """What ``/v1/models`` lists; a model's identity is its name."""
-        listed = wire.parse_models(await self._api.ask("GET", "/v1/models"))
+        listed = catalog.parse_models(await self._api.ask("GET", "/v1/models"))
         return [Model(name=one.id, identity=one.id, created=one.created) for one in listed]
 
     async def describe(self, model: Model) -> Model:
@@ -78,10 +97,31 @@ class OpenAIServer:
         """Nothing to do."""
         await trio.lowlevel.checkpoint()
 
-    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
-        """A streamed chat under the model's own name, whatever alias the request has."""
-        body = wire.chat_body(msgspec.structs.replace(request, model=model.name))
-        return await self._api.converse("/v1/chat/completions", body, wire.OpenAIStreamDecoder(), emit)
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
+        """A streamed answer or vectors, under the model's own name, whatever alias the request has.
+
+        A server that refuses to be asked for its counts is asked again without, and never for counts again.
+        """
+        request = msgspec.structs.replace(request, model=model.name)
+        if isinstance(request, EmbedRequest):
+            answer = await self._api.work("/v1/embeddings", asking.embed_body(request))
+            vectors, completion = answers.parse_embedded(answer)
+            emit(vectors)
+            return completion
+        try:
+            return await self._converse(request, emit)
+        except UpstreamRefused as refusal:
+            if not (self._counts and COUNTS in refusal.message):
+                raise
+        self._counts = False
+        return await self._converse(request, emit)
+
+    async def _converse(self, request: ChatRequest | TextRequest, emit: Callable[[Piece], None]) -> Completion:
+        if isinstance(request, ChatRequest):
+            path, body = "/v1/chat/completions", asking.chat_body(request, self._sampling, counts=self._counts)
+        else:
+            path, body = "/v1/completions", asking.text_body(request, self._sampling, counts=self._counts)
+        return await self._api.converse(path, body, answers.StreamDecoder(), emit)
 
     async def aclose(self) -> None:
         await self._api.aclose()

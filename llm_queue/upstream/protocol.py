@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from llm_queue.core.keys import RunnerKey
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import Completion, Piece, Request
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -49,6 +49,13 @@ class Upstream(Protocol):
     more_models: str
     """How to get another model, as one sentence for messages."""
 
+    def check(self, request: Request) -> tuple[str, ...]:
+        """The names of fields of ``request`` that this upstream leaves out, because it has no such thing.
+
+        Asks nobody. Raises :class:`~llm_queue.errors.BadRequest`, with the field as its ``param``, for a request that
+        it could only answer wrongly or not at all. ``run`` is given only what was checked.
+        """
+
     async def models(self) -> list[Model]:
         """The catalogue: names and identities, without what costs a question per model."""
 
@@ -68,14 +75,17 @@ class Upstream(Protocol):
         :class:`~llm_queue.errors.ConnectionLost` when the engine itself went away meanwhile.
         """
 
-    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         """Ask, hand each piece of the answer to ``emit`` as it arrives, and return its true end.
 
+        Which kind of request it is decides what is asked: a chat and a text are answered with
+        :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`.
         ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
-        Raises :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx),
-        :class:`~llm_queue.errors.UpstreamBusy` (it said 503), :class:`~llm_queue.errors.UpstreamBroke` (it said another
-        5xx, or the answer ended before its end), :class:`~llm_queue.errors.EngineDied` (an engine of ours ended or had
-        to be killed over this request; also in place of a cancellation).
+        Raises :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
+        the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503),
+        :class:`~llm_queue.errors.UpstreamBroke` (it said another 5xx, or the answer ended before its end), and
+        :class:`~llm_queue.errors.EngineDied` (an engine of ours ended or had to be killed over this request; also in
+        place of a cancellation).
         """
 
     async def aclose(self) -> None:

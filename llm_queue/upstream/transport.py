@@ -254,7 +254,9 @@ def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return str(cause)
+    if isinstance(cause, ConnectionRefusedError):
+        return "nothing listens there: is it running?"
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import App, Scope, visit_of
-from llm_queue.wire.callers.openai import error_body
+from llm_queue.wire.callers.routes import dialect_of
 
 _log = structlog.get_logger("llm_queue.web")
 
@@ -53,8 +53,9 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         visit = visit_of(request.scope)
         ticket = visit.ticket
         if ticket is None:
-            tell_refusal(line, error, client_of(request.headers, visit.key_name), cast(Scope, request.scope))
-        response = error_response(error)
+            scope = cast(Scope, request.scope)
+            tell_refusal(line, error, client_of(request.headers, visit.key_name, scope), scope)
+        response = error_response(error, request.path, visit.request_id)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))
         return response
@@ -81,9 +82,11 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
     return app
 
 
-def error_response(error: QueueError) -> Response:
-    """The error in OpenAI's shape, with what tells an SDK whether to ask again."""
-    response = Response(error_body(error), status=error.http_status, content_type="application/json")
+def error_response(error: QueueError, path: str, request_id: str) -> Response:
+    """The error in the shape of the caller's dialect, with what tells an SDK whether to ask again."""
+    dialect = dialect_of(path)
+    body = dialect.error_body(error, request_id)
+    response = Response(body, status=error.http_status, content_type=dialect.error_type)
     for name, value in error_headers(error):
         response.headers[name.decode()] = value.decode()
     return response

@@ -18,7 +18,7 @@ from llm_queue.settings import Settings
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
 from llm_queue.web.visit import App, Receive, Scope, Send, Visit, begin_visit
-from llm_queue.wire.callers.openai import error_body
+from llm_queue.wire.callers.routes import dialect_of
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -34,6 +34,7 @@ _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 _METHODS: Final = b"GET, POST, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
+    b"x-llm-queue-num-ctx, x-llm-queue-session, "
     b"x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     b"x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )
@@ -186,10 +187,11 @@ class Gate:
                 visit.key_name = self._rules.key_name(_text(headers.get(b"authorization")))
         except QueueError as error:
             self._refused(error, scope)
-            answer = [(b"content-type", b"application/json"), *error_headers(error)]
+            dialect = dialect_of(scope["path"])
+            answer = [(b"content-type", dialect.error_type.encode()), *error_headers(error)]
             if isinstance(error, BadRequest):  # nobody knows for sure where the next request begins
                 answer.append((b"connection", b"close"))
-            await _respond(send_marked, error.http_status, answer, error_body(error))
+            await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
         await self._app(scope, receive, send_marked)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from llm_queue.core.jobs import Job
 from llm_queue.errors import QueueError, UnsupportedEncoding
 
@@ -23,9 +25,10 @@ def job_headers(job: Job) -> dict[str, str]:
     """What is known of the job by the time the headers leave. Waiting and loading are counted apart."""
     headers = {"X-LLM-Queue-Job": job.id, "X-LLM-Queue-Lane": job.lane.label, "X-LLM-Queue-Attempts": str(job.attempts)}
     if job.started_at is not None:
-        waited = job.started_at - job.submitted_at - job.load_seconds
-        headers["X-LLM-Queue-Wait-Ms"] = str(round(1000 * max(0.0, waited)))
+        headers["X-LLM-Queue-Wait-Ms"] = str(round(1000 * job.waited(trio.current_time())))
         headers["X-LLM-Queue-Load-Ms"] = str(round(1000 * job.load_seconds))
+    if job.max_attempts is not None:
+        headers["X-LLM-Queue-Max-Attempts"] = str(job.max_attempts)
     if job.key is not None and job.key.num_ctx:
         headers["X-LLM-Queue-Num-Ctx"] = str(job.key.num_ctx)
     return headers

@@ -14,7 +14,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import H11SendableEvent
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.callers.openai import error_body
+from llm_queue.wire.callers.routes import dialect_of
 
 MAX_HEADER: Final = 64 * 2**10
 """Bytes of request line and headers: enough for any cookie jar, too little to fill memory with."""
@@ -35,6 +35,7 @@ class Http1(H11Protocol):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._head = b""
+        self._path = ""  # of the request at hand, as far as it was read
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, RawData) and self._between_requests() and not self.connection.trailing_data[0]:
@@ -67,6 +68,7 @@ class Http1(H11Protocol):
         """No h2c: an ``Upgrade`` that is not taken up leaves a plain request."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        self._path = request.target.decode("latin-1")
         size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
         if size > MAX_HEADER:
             await self._refuse(431)
@@ -95,9 +97,10 @@ class Http1(H11Protocol):
             431: f"The headers are larger than {MAX_HEADER // 1024} KiB.",
             505: "This service speaks HTTP/1.1.",
         }.get(status_code, "This is not a valid HTTP/1.1 request.")
-        body = error_body(BadRequest(text))
+        dialect = dialect_of(self._path)
+        body = dialect.error_body(BadRequest(text), "")
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", dialect.error_type.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]

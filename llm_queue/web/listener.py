@@ -74,7 +74,7 @@ class Connection:
         self._context = context
         self._socket = stream.socket
         self._backlog = Backlog(self._socket, stall_limit)
-        self._state = ConnectionState(state.copy())
+        self._state = ConnectionState({**state, "llm_queue.connection": {}})  # see web/visit.py
         keep_backlog(self._state, self._backlog)
         self._scope = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE)
         self._inbox_in, self._inbox = trio.open_memory_channel[bytes](READ_AHEAD)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from llm_queue.errors import NotFound, UpstreamUnreachable
+from llm_queue.errors import BadRequest, NotFound, UpstreamUnreachable
 from llm_queue.settings import Settings
-from llm_queue.web.chat import ChatEndpoint
+from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
+from llm_queue.wire.callers.dialect import Operation
 from llm_queue.wire.callers.openai import model_body, models_body
+from llm_queue.wire.callers.routes import ROUTES
+
+MOST_LISTED: Final = 1000
+"""Jobs that ``/queue?limit=N`` lists at most: ordering them takes some 30 ms, in which nobody else is served."""
 
 
 def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     """Register every route."""
-    chat = ChatEndpoint(settings, line)
+    endpoint = Endpoint(settings, line)
 
-    @app.post("/v1/chat/completions")
-    @app.post("/chat/completions")
-    async def chat_completions() -> Response:
-        return await chat.answer(cast(Any, request)._get_current_object(), cast(Scope, request.scope))
+    def serve(operation: Operation[Any]) -> Callable[[], Awaitable[Response]]:
+        async def answer() -> Response:
+            return await endpoint.answer(
+                operation, cast(Any, request)._get_current_object(), cast(Scope, request.scope)
+            )
+
+        return answer
+
+    for path, operation in ROUTES:
+        app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 
     @app.get("/v1/models")
     @app.get("/models")
@@ -54,7 +66,8 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
     @app.get("/queue")
     async def queue() -> Response:
-        return _json(msgspec.json.encode(line.status()))
+        asked = request.args.get("limit")
+        return _json(msgspec.json.encode(line.status() if asked is None else line.status(_limit(asked))))
 
     @app.get("/queue/jobs/<job_id>")
     async def job(job_id: str) -> Response:
@@ -64,5 +77,14 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
         return _json(msgspec.json.encode(report))
 
 
+def _limit(asked: str) -> int:
+    """The number of jobs to list. Raises :class:`~llm_queue.errors.BadRequest` unless it is 0 to MOST_LISTED."""
+    digits = asked.isascii() and asked.isdecimal() and len(asked) <= len(str(MOST_LISTED))
+    if not digits or int(asked) > MOST_LISTED:
+        raise BadRequest(f"limit takes a number of jobs from 0 to {MOST_LISTED}.", param="limit")
+    return int(asked)
+
+
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status=status, content_type="application/json")
+    """One JSON body, which ends its line: a shell's prompt does not stand behind it."""
+    return Response(body.removesuffix(b"\n") + b"\n", status=status, content_type="application/json")

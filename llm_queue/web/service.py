@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
+from llm_queue.dispatch.status import JobReport, Status
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
 from llm_queue.upstream.protocol import Model
+from llm_queue.wire.shapes import Request
 
 
 class Models(Protocol):
@@ -15,6 +17,9 @@ class Models(Protocol):
 
     async def resolve(self, name: str) -> Model:
         """The model of that name. Raises ``ModelNotFound`` or ``UpstreamUnreachable``."""
+
+    def check(self, request: Request) -> tuple[str, ...]:
+        """The names of fields that the upstream leaves out of a request. Raises ``BadRequest``."""
 
     def models(self) -> Iterable[Model]:
         """Those last seen."""
@@ -40,11 +45,11 @@ class Service(Protocol):
     def readiness(self) -> str | None:
         """None when it can serve, else the reason why not."""
 
-    def find(self, job_id: str) -> dict[str, Any] | None:
+    def find(self, job_id: str) -> JobReport | None:
         """The report of a job that lives, or ended not long ago."""
 
-    def status(self) -> dict[str, Any]:
-        """What the line is doing."""
+    def status(self, limit: int = ...) -> Status:
+        """What the line is doing, with the first ``limit`` jobs that have not ended."""
 
     def rejected(self, error: QueueError, client: str) -> None:
         """Count a request that did not become a job."""

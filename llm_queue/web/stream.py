@@ -1,19 +1,22 @@
-"""A streamed answer: server-sent events while the model speaks, and comments while the caller waits."""
+"""A streamed answer: what the dialect writes for the pieces as they come, and for a caller that waits."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final, Self
 
+import structlog
 import trio
 from quart.wrappers.response import ResponseBody
 
 from llm_queue.core.jobs import State
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
-from llm_queue.wire.callers.openai import ChatEncoder
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.callers.dialect import Encoder, Progress
+from llm_queue.wire.shapes import Completion, Piece
+
+_log = structlog.get_logger("llm_queue.web")
 
 QUIET: Final = 10.0
 """Seconds without a byte after which a caller hears where it stands: proxies and SDKs give up at 30 and more."""
@@ -22,28 +25,22 @@ MAX_BATCH: Final = 500
 """Pieces of an answer in one write: one send for all that lies there, without holding up everybody else."""
 
 
-class EventStream(ResponseBody):
+class AnswerStream(ResponseBody):
     """The body of a streamed response. What has arrived by the time of a write leaves in one piece.
 
     It is no generator, because nothing must depend on a generator being closed: a caller who leaves ends the request's
-    tasks, and those close the ticket. After an error comes an error event and no ``[DONE]``, never a made-up end.
+    tasks, and those close the ticket. After an error comes the dialect's error, never a made-up end.
     """
 
-    def __init__(
-        self,
-        ticket: Ticket,
-        encoder: ChatEncoder,
-        first: list[Delta | Completion],
-        on_completion: Callable[[Completion], object],
-    ) -> None:
+    def __init__(self, ticket: Ticket, encoder: Encoder, first: list[Piece | Completion]) -> None:
         """``first`` is what had arrived before the headers left: if nothing, they leave with word of where the job
-        stands. ``on_completion`` hears of the true end.
+        stands.
         """
         self._ticket = ticket
         self._encoder = encoder
-        self._waiting = deque(first)
-        self._on_completion = on_completion
+        self._arrived = deque(first)
         self._owes_word = not first
+        self._begun = False
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -56,35 +53,44 @@ class EventStream(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        if self._ended:
-            raise StopAsyncIteration
-        if self._owes_word:
-            self._owes_word = False
-            return waiting_comment(self._ticket)
-        if not self._waiting:
+        data = b""
+        if not self._begun:
+            self._begun = True
+            data = self._encoder.begin()
+            if self._owes_word:
+                data += self._encoder.waiting(progress(self._ticket))
+        while not data:  # an encoder may have nothing to say yet, and an empty piece would end the body
+            if self._ended:
+                raise StopAsyncIteration
+            data = await self._next()
+        return data
+
+    async def _next(self) -> bytes:
+        if not self._arrived:
             try:
                 with trio.move_on_after(QUIET) as quiet:
-                    self._waiting.extend(await self._ticket.receive())
+                    self._arrived.extend(await self._ticket.receive())
             except QueueError as error:
                 self._ended = True
-                return self._encoder.error_event(error)
+                return self._encoder.error(error)
             if quiet.cancelled_caught:
-                return waiting_comment(self._ticket)
+                return self._encoder.waiting(progress(self._ticket))
         return self._encode()
 
     def _encode(self) -> bytes:
-        deltas: list[Delta] = []
-        while self._waiting and len(deltas) < MAX_BATCH:
-            item = self._waiting.popleft()
+        pieces: list[Piece] = []
+        while self._arrived and len(pieces) < MAX_BATCH:
+            item = self._arrived.popleft()
             if isinstance(item, Completion):
                 self._ended = True
-                self._on_completion(item)
-                return self._encoder.chunks(deltas) + self._encoder.end(item)
-            deltas.append(item)
-        return self._encoder.chunks(deltas)
+                if item.truncated:
+                    warn_truncated(self._ticket)
+                return self._encoder.pieces(pieces) + self._encoder.end(item)
+            pieces.append(item)
+        return self._encoder.pieces(pieces)
 
 
-async def first_items(ticket: Ticket) -> list[Delta | Completion]:
+async def first_items(ticket: Ticket) -> list[Piece | Completion]:
     """What arrives in the first :data:`QUIET` seconds, or nothing: then the headers must leave without it.
 
     Raises the :class:`~llm_queue.errors.QueueError` that ended the job before a header was sent.
@@ -94,12 +100,17 @@ async def first_items(ticket: Ticket) -> list[Delta | Completion]:
     return []
 
 
-def waiting_comment(ticket: Ticket) -> bytes:
-    """Where the job stands, as a comment: clients skip it, and people who use curl read it."""
+def progress(ticket: Ticket) -> Progress:
+    """Where the job stands."""
     if ticket.job.state is not State.QUEUED:
-        return b": running\n\n"
+        return Progress("running")
     place = ticket.place()
-    if place.loading:
-        return b": loading\n\n"
-    about = f", about {place.seconds:.0f} s" if place.seconds is not None else ""
-    return f": queued, {place.ahead} ahead{about}\n\n".encode()
+    return Progress("loading" if place.loading else "queued", place.ahead, place.seconds)
+
+
+def warn_truncated(ticket: Ticket) -> None:
+    """Say in the log that a prompt was probably cut."""
+    num_ctx = ticket.job.key.num_ctx if ticket.job.key else 0
+    _log.warning(
+        "a prompt was probably cut to fit its context: ask with a larger numCtx", job=ticket.job.id, num_ctx=num_ctx
+    )

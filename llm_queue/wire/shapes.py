@@ -1,11 +1,12 @@
-"""What one chat request and its answer are inside llm-queue, whatever dialect came in or goes out.
+"""What a request and its answer are inside llm-queue, whatever dialect came in or goes out.
 
 A dialect is a pair of translators to and from these shapes. Text is never changed on the way: what a field holds is
-what the caller or the model wrote.
+what the caller or the model wrote. In every shape, None means "not said" or "not known"; 0 and "" are values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,12 +14,42 @@ import msgspec
 JsonObject = dict[str, Any]
 
 
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the next token is picked. A field that the caller did not give is None: the model's own default stands."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+
+    def given(self) -> JsonObject:
+        """The fields that the caller gave, by name."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+
+
 class ToolCall(msgspec.Struct, frozen=True):
-    """The model wants a function called. ``arguments`` is the object that a JSON text stood for."""
+    """A function that the model wants called. ``arguments`` is JSON text, exactly as it came: it may be cut short."""
 
     name: str
-    arguments: JsonObject
+    arguments: str = "{}"
     id: str | None = None
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """Which tools the model may call: none, any it likes, at least one, or the one function called ``name``."""
+
+    mode: Literal["none", "auto", "required", "function"]
+    name: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -34,25 +65,83 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """What to ask of the model: everything but the context size, which is the line's to choose.
+    """A conversation to go on with. The context size is not in it: the line chooses that.
 
-    ``options`` holds only what the caller gave, under Ollama's names, so that the model's own defaults stand.
-    ``format`` is ``"json"``, a JSON schema, or nothing. ``think`` is an effort, a switch, or nothing (as
-    the model likes).
+    ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
+    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort.
     """
 
     model: str
     messages: tuple[Message, ...]
-    options: JsonObject = {}
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
     format: Literal["json"] | JsonObject | None = None
     tools: tuple[JsonObject, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
 
 
+class TextRequest(msgspec.Struct, frozen=True):
+    """A text to go on with.
+
+    ``suffix`` is what must follow the answer. Ollama's own fields: ``raw`` leaves the model's template out; ``system``
+    and ``template`` stand in for the model's; ``context`` is what an earlier answer returned. The others are as in
+    :class:`ChatRequest`.
+    """
+
+    model: str
+    prompt: str
+    suffix: str | None = None
+    system: str | None = None
+    template: str | None = None
+    raw: bool = False
+    images: tuple[str, ...] = ()
+    context: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    format: Literal["json"] | JsonObject | None = None
+    think: bool | str | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+
+
+class EmbedRequest(msgspec.Struct, frozen=True):
+    """Texts to turn into one vector each, of ``dimensions`` numbers (None: as many as the model has).
+
+    ``truncate`` False makes a text that is too long an error.
+    """
+
+    model: str
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+    truncate: bool | None = None
+
+
+Request = ChatRequest | TextRequest | EmbedRequest
+
+
+def has_images(request: Request) -> bool:
+    """True if there is a picture anywhere in it."""
+    match request:
+        case ChatRequest():
+            return any(message.images for message in request.messages)
+        case TextRequest():
+            return bool(request.images)
+        case EmbedRequest():
+            return False
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "load", "unload", "other"]
+"""Why an answer ended. ``load`` and ``unload`` end an empty request of Ollama's; ``other`` is none of these."""
+
+
 class Delta(msgspec.Struct, frozen=True):
-    """A piece of an answer, as it came: any of its parts may be empty. ``logprobs`` are in OpenAI's shape."""
+    """A piece of an answer, as it came: any of its parts may be empty. ``logprobs`` are in OpenAI's form."""
 
     content: str = ""
     thinking: str = ""
@@ -61,31 +150,59 @@ class Delta(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes to keep, for the bound on what a slow reader may leave lying."""
-        return 200 + len(self.content) + len(self.thinking) + 200 * (len(self.tool_calls) + len(self.logprobs))
+        """About how many bytes it takes to keep, for the bound on what a slow reader may leave unread."""
+        calls = sum(200 + len(call.arguments) for call in self.tool_calls)
+        return 200 + len(self.content) + len(self.thinking) + calls + 200 * len(self.logprobs)
+
+
+class Vectors(msgspec.Struct, frozen=True):
+    """The answer to an :class:`EmbedRequest`: one vector for each input, in their order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes to keep."""
+        return sum(200 + 32 * len(vector) for vector in self.vectors)
+
+
+Piece = Delta | Vectors
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """The true end of an answer: the upstream said that it is done, why, and what it counted.
+    """The true end of an answer: the upstream said that it is done, why, and what it counted and timed.
 
-    ``load_seconds`` is what the upstream spent on making the model resident: about nothing when it was.
+    ``finish_text`` is the reason in the upstream's own word. ``prompt_tokens`` is the whole prompt, of which
+    ``cached_tokens`` were computed before. ``load_seconds`` went into making the model resident (about 0
+    when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
+    the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
+    answer. ``context`` is Ollama's, for the next :class:`TextRequest`.
     """
 
-    finish_reason: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    load_seconds: float = 0.0
+    finish_reason: FinishReason
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    load_seconds: float | None = None
+    cached_tokens: int | None = None
+    prompt_seconds: float | None = None
+    answer_seconds: float | None = None
+    finish_text: str = ""
+    truncated: bool = False
+    unloaded: bool = False
+    context: tuple[int, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer: all deltas folded into one, and its end."""
+    """A whole answer: all its pieces folded into one message or one list of vectors, and its end."""
 
     message: Delta
     completion: Completion
+    vectors: tuple[tuple[float, ...], ...] = ()
 
 
-def fold(deltas: list[Delta], completion: Completion) -> Answer:
+def fold(pieces: Sequence[Piece], completion: Completion) -> Answer:
     """Join a stream into one answer, verbatim."""
+    deltas = [piece for piece in pieces if isinstance(piece, Delta)]
     return Answer(
         Delta(
             content="".join(delta.content for delta in deltas),
@@ -94,4 +211,5 @@ def fold(deltas: list[Delta], completion: Completion) -> Answer:
             logprobs=tuple(item for delta in deltas for item in delta.logprobs),
         ),
         completion,
+        tuple(vector for piece in pieces if isinstance(piece, Vectors) for vector in piece.vectors),
     )

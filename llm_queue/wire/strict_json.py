@@ -21,6 +21,15 @@ _INSIGNIFICANT: Final = bytes(set(range(256)) - set(_BRACKETS) - set(b'"'))
 _STEPS: Final = bytes.maketrans(_BRACKETS, b"\x01\x01\xff\xff")
 _HALF_A_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _MISSING: Final = re.compile(r"Object missing required field `(.+)`")
+_TYPES: Final = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
+_WORDS: Final = {
+    "array": "an array",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "an object",
+    "str": "a string",
+}
 _LONGEST_COMPLAINT: Final = 300
 
 _BLOCK: Final = 2**16
@@ -56,6 +65,19 @@ def measure(text: bytes) -> tuple[int, int]:
     return deepest, containers
 
 
+def check_bounds(text: bytes, max_depth: int, *, within: str = "") -> None:
+    """Refuse a JSON text, read or not, that nests deeper than ``max_depth`` or has more than :data:`MAX_CONTAINERS`.
+
+    Raises :class:`~llm_queue.errors.BadRequest` that blames ``within``, the field that held the text.
+    """
+    place = within or "The request body"
+    depth, containers = measure(text)
+    if depth > max_depth:
+        raise BadRequest(f"{place} is nested deeper than {max_depth} levels.", param=within or None)
+    if containers > MAX_CONTAINERS:
+        raise BadRequest(f"{place} has more than {MAX_CONTAINERS} arrays and objects.", param=within or None)
+
+
 def decode(text: bytes, decoder: msgspec.json.Decoder[T], max_depth: int, *, within: str = "") -> T:
     """The value that ``decoder`` reads from ``text``.
 
@@ -67,11 +89,7 @@ def decode(text: bytes, decoder: msgspec.json.Decoder[T], max_depth: int, *, wit
         text.decode()
     except UnicodeDecodeError:
         raise BadRequest(f"{place} is not UTF-8.", param=within or None) from None
-    depth, containers = measure(text)
-    if depth > max_depth:
-        raise BadRequest(f"{place} is nested deeper than {max_depth} levels.", param=within or None)
-    if containers > MAX_CONTAINERS:
-        raise BadRequest(f"{place} has more than {MAX_CONTAINERS} arrays and objects.", param=within or None)
+    check_bounds(text, max_depth, within=within)
     try:
         return decoder.decode(text)
     except msgspec.ValidationError as error:
@@ -92,4 +110,9 @@ def blame(error: msgspec.ValidationError, within: str = "") -> BadRequest:
     field = field.removeprefix(".")
     if len(complaint) > _LONGEST_COMPLAINT:
         complaint = complaint[:_LONGEST_COMPLAINT] + "…"
+    complaint = _TYPES.sub(_in_json_words, complaint)
     return BadRequest(f"{field or 'The request body'}: {complaint}.", param=field or None)
+
+
+def _in_json_words(types: re.Match[str]) -> str:
+    return " or ".join(dict.fromkeys(_WORDS.get(name, name) for name in types[1].split(" | ")))

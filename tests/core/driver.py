@@ -24,6 +24,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
+from llm_queue.core.trace import RecordedScheduler
 from llm_queue.errors import Cancelled, QueueError, UpstreamUnreachable
 
 FLOOR = 8192
@@ -51,13 +52,19 @@ class Driver:
         resident: tuple[RunnerKey, ...] = (),
         room: int = 1,
         up: bool = True,
+        trace: list[str] | None = None,
     ) -> None:
         self.now = 1000.0
         self.contexts = ContextSizes(FLOOR, CEILING)
         self.line = TurnOrder(rules or OrderRules(), self.contexts)
         self.seat = Seat(self.contexts, self.now)
         self.turn = self.seat.turn
-        self.scheduler = Scheduler(self.line, self.seat, limits or RetryLimits())
+        limits = limits or RetryLimits()
+        self.scheduler = (
+            Scheduler(self.line, self.seat, limits)
+            if trace is None
+            else RecordedScheduler(self.line, self.seat, limits, trace.append)
+        )
         self.room = room
         self.reported: list[RunnerKey] = list(resident)
         self.log: list[Action] = []
@@ -115,8 +122,7 @@ class Driver:
         assert self.running is not None
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
-        job.committed = job.committed or commit
-        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise), self.now))
+        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise, commit), self.now))
         return job
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:
@@ -132,7 +138,9 @@ class Driver:
 
     def wait(self, seconds: float) -> None:
         """Time passes; whatever is due on the way happens."""
-        end = self.now + seconds
+        self.wait_until(self.now + seconds)
+
+    def wait_until(self, end: float) -> None:
         spins = 0
         while (wake_at := self.scheduler.wake_at()) is not None and wake_at <= end:
             spins = spins + 1 if wake_at <= self.now else 0

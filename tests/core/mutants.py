@@ -47,6 +47,32 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "a new model waits for the whole turn",
+        "core/order.py",
+        "if here and turn.used_at(now) >= self._first_turn_length(turn):",
+        "if here and False:",
+    ),
+    Mutant("a new model goes at once", "core/order.py", "turn.used_at(now) >= self._first_turn_length(turn)", "True"),
+    Mutant("a model is new for ever", "core/costs.py", "self._tried.add(model)", "pass"),
+    Mutant(
+        "a model is new until a load of it succeeds",
+        "core/order.py",
+        "        turn.costs.load_ended(key.model)\n        if succeeded:\n",
+        "        if succeeded:\n            turn.costs.load_ended(key.model)\n",
+    ),
+    Mutant(
+        "a hold keeps a new model waiting",
+        "core/order.py",
+        "if untried else self.turn_length(turn)",
+        "if False else self.turn_length(turn)",
+    ),
+    Mutant(
+        "held time brings a new model no nearer",
+        "core/order.py",
+        "turn.used_at(now) >= self._first",
+        "turn.used >= self._first",
+    ),
+    Mutant(
         "a turn is capped by the wait alone",
         "core/order.py",
         "return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))",
@@ -90,7 +116,12 @@ MUTANTS = [
         "a cold start costs more than its load", "core/costs.py", "min(max(0.0, loss), self.load)", "max(0.0, loss)"
     ),
     Mutant("held for a larger context", "core/order.py", "if model == chosen.model or ", "if "),
-    Mutant("held while draining", "core/scheduler.py", "may_hold=not self.draining", "may_hold=True"),
+    Mutant(
+        "held while draining",
+        "core/scheduler.py",
+        "now, may_hold=not self.draining)\n        if job",
+        "now, may_hold=True)\n        if job",
+    ),
     Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(
         "an outage is held time", "core/turn.py", "min(now, before.until) - self.held_since", "now - self.held_since"
@@ -119,8 +150,8 @@ MUTANTS = [
     Mutant(
         "no fair share",
         "core/fairness.py",
-        "self._order.push((client.tag, self._placed), client)",
-        "self._order.push((0.0, self._placed), client)",
+        "self._order.push((client.tag, self._placed), client.name)",
+        "self._order.push((0.0, self._placed), client.name)",
     ),
     Mutant(
         "a newcomer has credit",
@@ -143,11 +174,39 @@ MUTANTS = [
     Mutant(
         "loads are not billed",
         "core/order.py",
-        "            queue.bill(job.client, seconds, served=False)\n        if succeeded",
-        "            pass\n        if succeeded",
+        "            queue.bill(job.client, seconds, served=False)\n        turn.costs.load_ended",
+        "            pass\n        turn.costs.load_ended",
+    ),
+    Mutant("a removed job comes up again", "core/fairness.py", "if self._entries.get(entry[2]) is entry:", "if True:"),
+    Mutant(
+        "a forecast changes the line",
+        "core/fairness.py",
+        "            self._clients[name] = self._clients[name].copy()\n",
+        "            pass\n",
     ),
     Mutant(
-        "a removed job comes up again", "core/fairness.py", "if self._entries.get(id(entry[2])) is entry:", "if True:"
+        "a forecast changes the keys of jobs",
+        "core/order.py",
+        "        self._keys[job] = key\n",
+        "        job.key = key\n",
+    ),
+    Mutant(
+        "a forecast changes what switches cost",
+        "core/turn.py",
+        "replace(self, costs=self.costs.copy())",
+        "replace(self)",
+    ),
+    Mutant(
+        "a forecast forgets how long a run has lasted",
+        "core/forecast.py",
+        "max(self.at, since + expected)",
+        "self.at + expected",
+    ),
+    Mutant(
+        "a forecast knows no loads",
+        "core/forecast.py",
+        "self._pass(self.turn.costs.load(key.model), since)",
+        "self._pass(0.0, since)",
     ),
     Mutant(
         "a cancelled job is forgotten in the line",
@@ -192,7 +251,7 @@ MUTANTS = [
     Mutant(
         "a failed load fails its own job only",
         "core/scheduler.py",
-        "other is job or other.key == key or too_large",
+        "other is job or self._order.key_of(other) == key or too_large",
         "other is job",
     ),
     Mutant("a failed raise spares those who want more", "core/scheduler.py", " or too_large:", ":"),
@@ -201,8 +260,8 @@ MUTANTS = [
     Mutant(
         "an outage never ends for who comes late",
         "core/scheduler.py",
-        "if outage.given_up and self.waiting:",
-        "if outage.given_up and self.waiting and not self.seat.seen:",
+        "self.waiting_jobs()) if outage.given_up else",
+        "self.waiting_jobs()) if outage.given_up and not self.seat.seen else",
     ),
     Mutant(
         "max wait is looked at only at the pick",
@@ -213,13 +272,13 @@ MUTANTS = [
     Mutant(
         "an ended job blocks all max waits",
         "core/scheduler.py",
-        "        self._stop_patience(job)\n        self.counts",
+        "        self._patience.discard(job)\n        self.counts",
         "        self.counts",
     ),
     Mutant(
         "max wait goes on after the pick",
         "core/scheduler.py",
-        "        job.picked = True\n        self._stop_patience(job)\n",
+        "        job.picked = True\n        self._patience.discard(job)\n",
         "",
     ),
     Mutant(

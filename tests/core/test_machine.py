@@ -12,6 +12,7 @@ from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules
 from llm_queue.core.scheduler import RetryLimits
+from llm_queue.core.trace import replay
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 
@@ -26,9 +27,10 @@ mostly_good = [Outcome.SUCCEEDED] * 6
 class Watched(Driver):
     """A driver that counts, at each start, which lower lanes had to let it pass although they could have gone."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, *, trace: list[str], **how: Any) -> None:
+        self.trace = trace
         self.passed = dict.fromkeys(Lane, 0)
-        super().__init__(**how)
+        super().__init__(trace=trace, **how)
 
     def act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -71,6 +73,7 @@ class TheLine(RuleBasedStateMachine):
             room=room,
             resident=(key("a"),) if resident else (),
             up=up,
+            trace=[],
         )
         self.jobs: list[Job] = []
         self.stopped = False
@@ -232,9 +235,7 @@ class TheLine(RuleBasedStateMachine):
         assert sum(driver.scheduler.counts.ended.values()) == len(self.jobs) - len(waiting) - len(running)
         assert running == ([driver.running.job] if driver.running else [])
         for lane in Lane:
-            assert driver.line._lanes[lane].waiting == sum(
-                job.lane is lane and job.model is not None for job in waiting
-            )
+            assert driver.line.waiting_in(lane) == sum(job.lane is lane and job.model is not None for job in waiting)
 
     @invariant()
     def the_slot_holds_what_is_in_flight_and_nothing_else(self) -> None:
@@ -263,7 +264,7 @@ class TheLine(RuleBasedStateMachine):
             assert not scheduler.draining
             assert hold.key in driver.turn.resident
             assert driver.now < hold.until <= driver.now + driver.switch_cost() / 2 + 1e-6
-            left_at = driver.line._habits._habits[hold.client, hold.key.model].left_at
+            left_at = driver.line.last_answer(hold.client, hold.key.model)
             assert left_at is not None
             assert hold.until <= left_at + driver.switch_cost() / 2 + 1e-6
             left = driver.turn_length() - driver.turn.used - (hold.until - driver.turn.held_since)
@@ -315,12 +316,13 @@ class TheLine(RuleBasedStateMachine):
         assert scheduler.idle, "the drain does not end"
         self.every_job_has_ended_exactly_once_or_lives()
         assert all(job.state.ended for job in self.jobs)
-        assert [lane.queues for lane in driver.line._lanes.values()] == [{}, {}, {}]
-        assert not driver.line._habits._here
-        assert not scheduler._patience
-        assert not scheduler._unresolved
+        assert driver.line.idle
+        assert not scheduler.with_max_wait
+        assert not list(scheduler.unresolved)
         driver.wait(5.0)
         assert scheduler.wake_at() is None
+        again = [type(action) for step in replay(driver.trace) for action in step.actions]
+        assert again == [type(action) for action in driver.log], "the trace tells another story"
 
 
 TestTheLine = TheLine.TestCase

@@ -16,6 +16,7 @@ from llm_queue.errors import (
     LoadFailed,
     LoadTimedOut,
     QueueError,
+    Unfinished,
     WaitExpired,
 )
 from llm_queue.settings import Settings
@@ -147,7 +148,7 @@ async def test_a_model_that_somebody_else_evicted_is_noticed_by_its_load_duratio
         await held.ask()
         await held.ask()
         assert [load.implicit for load in held.upstream.loads] == [False, True]
-        assert held.dispatcher.status()["surprise_loads"] == 1
+        assert held.dispatcher.status().surprise_loads == 1
 
 
 async def test_after_a_minute_of_idleness_what_is_loaded_is_asked_for(autojump_clock: MockClock) -> None:
@@ -303,7 +304,7 @@ async def test_a_drain_always_ends_and_answers_whoever_is_left(autojump_clock: M
         await held.dispatcher.drain()
         assert trio.current_time() - started <= 35.0
         for ticket in tickets:
-            with pytest.raises(Draining):
+            with pytest.raises(Unfinished):
                 await answer(ticket)
         assert len(held.dispatcher.unfinished) == 5
 
@@ -314,7 +315,7 @@ async def test_a_drain_while_a_model_loads_ends_too(autojump_clock: MockClock) -
         ticket = held.submit()
         await trio.sleep(1)
         await held.dispatcher.drain()
-        with pytest.raises(Draining):
+        with pytest.raises(Unfinished):
             await answer(ticket)
 
 
@@ -354,15 +355,15 @@ async def test_a_job_can_be_found_while_it_lives_and_a_while_after(autojump_cloc
         await wait_all_tasks_blocked()
         found = held.dispatcher.find(second.job.id)
         assert found is not None
-        assert found["state"] == "queued"
-        assert found["ahead"] == 1
+        assert found.state == "queued"
+        assert found.ahead == 1
         await answer(first)
         await answer(second)
         found = held.dispatcher.find(second.job.id)
         assert found is not None
-        assert found["state"] == "succeeded"
-        assert found["wait_s"] == pytest.approx(2.0)  # a load and the first
-        assert found["run_s"] == pytest.approx(1.0)
+        assert found.state == "succeeded"
+        assert found.wait_s == pytest.approx(2.0)  # a load and the first
+        assert found.run_s == pytest.approx(1.0)
         await held.ask()
         await held.ask()
         assert held.dispatcher.find(second.job.id) is None
@@ -375,11 +376,12 @@ async def test_the_status_tells_the_line_as_it_is(autojump_clock: MockClock) -> 
         tickets = [held.submit(lane=lane) for lane in (Lane.NORMAL, Lane.NORMAL, Lane.INTERACTIVE)]
         await trio.sleep(1.5)
         status = held.dispatcher.status()
-        assert status["waiting"] == {"interactive": 0, "normal": 2, "background": 0}
-        assert status["slot"]["phase"] == "running"
+        assert status.waiting == {"interactive": 0, "normal": 2, "background": 0}
+        assert status.slot is not None
+        assert status.slot.phase == "running"
         for ticket in tickets:
             await answer(ticket)
-        assert held.dispatcher.status()["ended"] == {"succeeded": 3}
+        assert held.dispatcher.status().ended == {"succeeded": 3}
         assert isinstance((await held.ask()).completion, Completion)
 
 
@@ -387,35 +389,36 @@ async def test_the_status_lists_who_is_served_and_who_waits_in_order_and_for_how
     autojump_clock: MockClock,
 ) -> None:
     async with line() as held:
+        await held.ask(model=OTHER)  # a model of which no load was tried would go first
         held.upstream.default = Say(first_after=1.0)
         asked = [("cron", Lane.NORMAL), ("cron", Lane.NORMAL), ("extension", Lane.NORMAL), ("person", Lane.INTERACTIVE)]
         tickets = [held.submit(client=client, lane=lane) for client, lane in asked]
         tickets.append(held.submit(model=OTHER, client="other"))
         await wait_all_tasks_blocked()
-        assert [job["state"] for job in held.dispatcher.status()["jobs"]] == ["loading", *["queued"] * 4]
+        assert [job.state for job in held.dispatcher.status().jobs] == ["loading", *["queued"] * 4]
         await trio.sleep(1.5)  # a load of a second, and half of the first job
         status = held.dispatcher.status()
-        assert [(job["place"], job["client"], job["state"]) for job in status["jobs"]] == [
+        assert [(job.place, job.client, job.state) for job in status.jobs] == [
             (0, "person", "running"),
             (1, "cron", "queued"),
             (2, "extension", "queued"),
             (3, "cron", "queued"),
             (4, "other", "queued"),
         ]
-        assert [job["waited_s"] for job in status["jobs"]] == [1.0, *[1.5] * 4]
-        assert [job["resident"] for job in status["jobs"]] == [True, True, True, True, False]
-        assert {(job["model"], job["num_ctx"]) for job in status["jobs"]} == {("scripted", 8192), ("other", 8192)}
-        assert status["held_for"] is None
+        assert [job.wait_s for job in status.jobs] == [1.0, 0.5, 1.5, 1.5, 1.5]  # cron caused the load of a second
+        assert [job.resident for job in status.jobs] == [True, True, True, True, False]
+        assert {(job.model, job.num_ctx) for job in status.jobs} == {("scripted", 8192), ("other", 8192)}
+        assert status.held_for is None
         for ticket in tickets:
             await answer(ticket)
-        assert held.dispatcher.status()["jobs"] == []
+        assert held.dispatcher.status().jobs == ()
 
 
 async def test_the_status_lists_no_more_jobs_than_anybody_reads(autojump_clock: MockClock) -> None:
     async with line() as held:
         tickets = [held.submit() for _ in range(JOBS_SHOWN + 10)]
         await wait_all_tasks_blocked()
-        assert [job["place"] for job in held.dispatcher.status()["jobs"]] == list(range(JOBS_SHOWN))
+        assert [job.place for job in held.dispatcher.status().jobs] == list(range(JOBS_SHOWN))
         for ticket in tickets:
             await answer(ticket)
 
@@ -423,10 +426,11 @@ async def test_the_status_lists_no_more_jobs_than_anybody_reads(autojump_clock: 
 async def test_the_status_says_for_whom_the_slot_is_held(autojump_clock: MockClock) -> None:
     async with line(switch_wait=60) as held:
         held.upstream.default = Say(first_after=0.5)
+        await held.ask(model=OTHER)  # one that was never loaded would end the turn after one load's time
         for _ in range(9):
             await held.ask(client="loop")
         other = held.submit(model=OTHER, client="other")
         await trio.sleep(0.01)
-        assert held.dispatcher.status()["held_for"] == "loop"
+        assert held.dispatcher.status().held_for == "loop"
         await answer(other)
-        assert held.dispatcher.status()["held_for"] is None
+        assert held.dispatcher.status().held_for is None

@@ -21,7 +21,7 @@ import trio
 
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.weights import NAME, weights
-from llm_queue.wire.shapes import ChatRequest, Completion, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Message, Sampling
 from tests.e2e.conftest import Service, until
 
 pytestmark = pytest.mark.skipif(
@@ -275,12 +275,12 @@ async def test_an_answer_ends_at_the_engines_limit_unless_the_request_has_its_ow
     engine = Embedded(model, answer_tokens=16)
     (small,) = await engine.models()
 
-    async def ask(options: dict[str, int]) -> Completion:
-        request = ChatRequest("x", (Message("user", STORY),), options={"temperature": 0, **options})
+    async def ask(max_tokens: int | None) -> Completion:
+        request = ChatRequest("x", (Message("user", STORY),), sampling=Sampling(temperature=0), max_tokens=max_tokens)
         return await engine.run(small, 2048, request, lambda delta: None)
 
     await engine.load(small, 2048)
-    answers = [await ask(options) for options in ({}, {"num_predict": 40}, {"num_predict": 4})]
+    answers = [await ask(limit) for limit in (None, 40, 4)]
     await engine.aclose()
     assert [(one.finish_reason, one.completion_tokens) for one in answers] == [
         ("length", 16),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Lane
+from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order, OrderRules
 from llm_queue.simulate.orders import first_come, grouping, priority_only
 from llm_queue.simulate.simulation import (
@@ -41,6 +43,37 @@ def test_two_closed_loops_on_two_models_get_most_of_what_one_alone_gets(think: S
     alone = play(two_loops(think, "a"), load=0.5)
     both = play(two_loops(think), load=0.5)
     assert both.answers / alone.answers >= 0.85
+
+
+def first_contact(start: float, *, measured: bool) -> tuple[Result, Result]:
+    """Loads of 0.5 s; a second loop comes at ``start``. Returns what became of both, and of the first one alone."""
+    first, second = two_loops(exponential(0.005))
+    resident = None if measured else RunnerKey(first.model, first.num_ctx)
+    both, alone = (
+        Simulation(programs, load=always(0.5), seconds=15.0, resident=resident).run()
+        for programs in ([first, replace(second, start=start)], [first])
+    )
+    return both, alone
+
+
+@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize("start", [0.0, 1.0, 2.5, 5.0, 10.0, 14.0])
+def test_a_second_model_waits_three_seconds_at_most_when_it_is_first_asked_for(start: float, measured: bool) -> None:
+    both, alone = first_contact(start, measured=measured)
+    assert both.served[Lane.NORMAL, "on b"].waits[0] <= 3.0
+    assert both.answers / alone.answers >= 0.7
+
+
+@pytest.mark.parametrize("load", [0.5, 2.0, 6.0])
+def test_programs_that_come_one_after_the_other_wait_for_little_more_than_their_load(load: float) -> None:
+    programs = [
+        Program(f"on {model}", uniform(0.36, 0.54), think=always(0.005), model=model, start=start)
+        for model, start in zip("abcd", [0.0, 20.0, 50.0, 80.0], strict=True)
+    ]
+    result = Simulation(programs, load=always(load), seconds=200.0).run()
+    for program in programs:
+        assert result.served[Lane.NORMAL, program.client].waits[0] <= 2 * load + 1.0
+    assert result.useful >= {0.5: 0.85, 2.0: 0.8, 6.0: 0.6}[load]
 
 
 def test_without_holds_they_get_less_than_a_third_of_it() -> None:

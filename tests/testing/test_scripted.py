@@ -17,9 +17,9 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.testing import Break, Busy, Garble, Hang, LoadRecord, Refuse, RunRecord, Say, ScriptedUpstream, Stall
-from llm_queue.testing.scripted import Script, scripted_model
+from llm_queue.testing.scripted import Script, prompt_of, scripted_model
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
 
 A, B = scripted_model("a"), scripted_model("b", trained=4096)
 ASK = ChatRequest("a", (Message("user", "hello"),))
@@ -31,9 +31,9 @@ def upstream() -> ScriptedUpstream:
 
 
 async def run(upstream: Upstream, model: Model = A, num_ctx: int = 8192) -> tuple[list[str], Completion]:
-    said: list[str] = []
-    completion = await upstream.run(model, num_ctx, ASK, lambda delta: said.append(delta.content))
-    return said, completion
+    said: list[Piece] = []
+    completion = await upstream.run(model, num_ctx, ASK, said.append)
+    return [piece.content for piece in said if isinstance(piece, Delta)], completion
 
 
 async def test_it_says_the_text_in_its_time(upstream: ScriptedUpstream, autojump_clock: trio.testing.MockClock) -> None:
@@ -89,7 +89,7 @@ async def test_a_run_that_is_given_up_is_in_flight_until_it_is_seen_closed(
 
 
 async def test_an_exception_of_the_reader_is_a_cancellation(upstream: ScriptedUpstream, autojump_clock: object) -> None:
-    def refuse(delta: Delta) -> None:
+    def refuse(piece: Piece) -> None:
         raise ReaderTooSlow
 
     with pytest.raises(ReaderTooSlow):
@@ -171,7 +171,7 @@ async def test_when_it_goes_down_what_runs_breaks_and_nothing_is_reachable_or_re
 
 
 async def test_a_function_may_decide_by_the_request(upstream: ScriptedUpstream, autojump_clock: object) -> None:
-    upstream.by_request = lambda request: Say(request.messages[-1].content + "!")
+    upstream.by_request = lambda request: Say(prompt_of(request) + "!")
     assert "".join((await run(upstream))[0]) == "hello!"
 
 

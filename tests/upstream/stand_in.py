@@ -11,7 +11,7 @@ import trio
 
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
 
 STAND_IN = (sys.executable, "-P", str(Path(__file__).with_name("engine_child.py")))
 
@@ -25,9 +25,9 @@ async def model(engine: Embedded, name: str = "Alpha") -> Model:
 
 
 async def say(engine: Embedded, model: Model, text: str = "hello", num_ctx: int = 8192) -> tuple[str, Completion]:
-    deltas: list[Delta] = []
-    completion = await engine.run(model, num_ctx, ChatRequest("x", (Message("user", text),)), deltas.append)
-    return "".join(delta.content for delta in deltas), completion
+    pieces: list[Piece] = []
+    completion = await engine.run(model, num_ctx, ChatRequest("x", (Message("user", text),)), pieces.append)
+    return "".join(piece.content for piece in pieces if isinstance(piece, Delta)), completion
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from llm_queue.settings import Settings, WrongSetting, load
+from llm_queue.settings.values import ServerUrl
 from llm_queue.testing.fake_ollama import FakeOllama, serve
 from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.upstream import choose as choosing
@@ -73,7 +74,7 @@ async def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 
 async def test_an_address_of_ollama_settles_it(machine: Machine) -> None:
     machine.install()
-    engine = await machine.choose(ollama_url="http://elsewhere:1")
+    engine = await machine.choose(ollama_url=ServerUrl("http://elsewhere:1"))
     assert isinstance(engine.upstream, Ollama)
     assert engine.upstream.url == "http://elsewhere:1"
     assert not engine.notes
@@ -112,7 +113,7 @@ async def test_with_nothing_there_it_is_ollama_and_how_to_get_it(machine: Machin
 async def test_what_a_setting_points_to_is_taken(machine: Machine) -> None:
     machine.install()
     assert isinstance((await machine.choose(gguf=str(machine.model("mine")))).upstream, Embedded)
-    assert isinstance((await machine.choose(upstream_url="http://x")).upstream, OpenAIServer)
+    assert isinstance((await machine.choose(upstream_url=ServerUrl("http://x"))).upstream, OpenAIServer)
     assert machine.fetched == 0
 
 
@@ -124,7 +125,7 @@ async def test_an_engine_asked_for_by_name_is_the_one(machine: Machine, nursery:
     machine.ollama_at(await nursery.start(serve, FakeOllama(Behaviour())))
     assert isinstance((await machine.choose(engine="ollama", gguf="x")).upstream, Ollama)
     assert isinstance((await machine.choose(engine="embedded")).upstream, Embedded)
-    upstream = (await machine.choose(engine="openai", upstream_url="http://x/v1")).upstream
+    upstream = (await machine.choose(engine="openai", upstream_url=ServerUrl("http://x/v1"))).upstream
     assert isinstance(upstream, OpenAIServer)
     assert upstream.url == "http://x"
 

@@ -23,7 +23,7 @@ from llm_queue.errors import (
 from llm_queue.upstream import transport
 from llm_queue.upstream.embedded import Embedded, memory, process
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Message, Piece
 from tests.upstream.stand_in import STAND_IN, children, model, say, until
 
 # --- an engine that does not let go -----------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> float:
 
 async def give_up(engine: Embedded, alpha: Model, text: str) -> None:
     """Ask, and cancel when the first piece has come."""
-    deltas: list[Delta] = []
+    deltas: list[Piece] = []
     async with trio.open_nursery() as nursery:
 
         async def ask() -> None:
@@ -84,7 +84,7 @@ async def test_a_reader_that_is_too_slow_stays_the_reason_whatever_the_engine_do
     alpha = await model(engine)
     await engine.load(alpha, 8192)
 
-    def full(delta: Delta) -> None:
+    def full(piece: Piece) -> None:
         raise ReaderTooSlow
 
     with pytest.raises(ReaderTooSlow):
@@ -135,7 +135,7 @@ async def test_a_process_killed_while_it_answers_is_a_broken_answer_and_can_be_l
     alpha = await model(engine)
     await engine.load(alpha, 8192)
     failures: list[UpstreamError] = []
-    deltas: list[Delta] = []
+    deltas: list[Piece] = []
 
     async def ask() -> None:
         try:
@@ -177,7 +177,7 @@ async def test_a_cancelled_run_leaves_the_process_to_the_next(engine: Embedded) 
     alpha = await model(engine)
     await engine.load(alpha, 8192)
     (before,) = children()
-    deltas: list[Delta] = []
+    deltas: list[Piece] = []
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run, alpha, 8192, ChatRequest("x", (Message("user", "hang"),)), deltas.append)

@@ -24,7 +24,7 @@ from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
 
 MODEL = Model(name="fake:latest", identity=digest_of("fake"))
 
@@ -42,10 +42,10 @@ async def ollama(fake: FakeOllama, nursery: trio.Nursery) -> AsyncIterator[Ollam
 
 
 async def say(ollama: Ollama, text: str, model: Model = MODEL) -> tuple[str, Completion]:
-    deltas: list[Delta] = []
+    pieces: list[Piece] = []
     request = ChatRequest("an alias", (Message("user", text),))
-    completion = await ollama.run(model, 8192, request, deltas.append)
-    return "".join(delta.content for delta in deltas), completion
+    completion = await ollama.run(model, 8192, request, pieces.append)
+    return "".join(piece.content for piece in pieces if isinstance(piece, Delta)), completion
 
 
 async def until(condition: object) -> None:
@@ -219,7 +219,7 @@ async def test_a_cancelled_load_is_aborted(ollama: Ollama, fake: FakeOllama) -> 
 
 
 async def test_an_exception_of_the_reader_ends_the_run_as_a_cancellation_does(ollama: Ollama, fake: FakeOllama) -> None:
-    def refuse(delta: Delta) -> NoReturn:
+    def refuse(piece: Piece) -> NoReturn:
         raise ReaderTooSlow
 
     with pytest.raises(ReaderTooSlow):

@@ -22,7 +22,7 @@ from llm_queue.errors import (
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
 from tests.harness import line
 
 MODEL = Model(name="small", identity="small")
@@ -107,9 +107,9 @@ async def upstream(url: str) -> AsyncIterator[OpenAIServer]:
 
 
 async def say(upstream: OpenAIServer, text: str = "hello") -> tuple[str, Completion]:
-    deltas: list[Delta] = []
-    completion = await upstream.run(MODEL, 0, ChatRequest("an alias", (Message("user", text),)), deltas.append)
-    return "".join(delta.content for delta in deltas), completion
+    pieces: list[Piece] = []
+    completion = await upstream.run(MODEL, 0, ChatRequest("an alias", (Message("user", text),)), pieces.append)
+    return "".join(piece.content for piece in pieces if isinstance(piece, Delta)), completion
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -120,7 +120,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_the_text_comes_back_verbatim_with_its_counts(upstream: OpenAIServer, server: Server) -> None:
-    assert await say(upstream) == (" hello ", Completion("stop", 4, 2))
+    assert await say(upstream) == (" hello ", Completion("stop", 4, 2, finish_text="stop"))
     assert server.chats[0]["model"] == "small"  # its own name, not the alias
 
 
@@ -183,7 +183,7 @@ async def test_what_goes_wrong_in_a_run_is_one_of_our_errors(
 
 async def test_what_breaks_after_the_finish_reason_does_not_matter(upstream: OpenAIServer, server: Server) -> None:
     server.says = STREAM + chunked(HELLO[: HELLO.index(b'data: {"choices":[],"usage"')])
-    assert await say(upstream) == (" hello ", Completion("stop"))
+    assert await say(upstream) == (" hello ", Completion("stop", finish_text="stop"))
 
 
 async def test_a_refusal_keeps_its_status(upstream: OpenAIServer, server: Server) -> None:
@@ -233,7 +233,7 @@ async def test_an_exception_of_the_reader_ends_the_run_as_a_cancellation_does(
 ) -> None:
     server.says, server.hangs = STREAM + chunked(HALF), True
 
-    def refuse(delta: Delta) -> NoReturn:
+    def refuse(piece: Piece) -> NoReturn:
         raise ReaderTooSlow
 
     with pytest.raises(ReaderTooSlow):

@@ -6,19 +6,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from llm_queue.core.jobs import Job
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.counts import Counts
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.seat import Seat
+from llm_queue.dispatch.status import JobReport, Status, line_status, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import ModelNotFound, QueueError
 from llm_queue.settings import Settings
+from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
+from llm_queue.wire.shapes import ChatRequest, Request
 
 
 @dataclass
@@ -26,6 +31,8 @@ class FakeCatalog:
     """Knows one model, or fails as it is told to."""
 
     error: QueueError | None = None
+    refusal: QueueError | None = None
+    dropped: tuple[str, ...] = ()
     listed: list[Model] = field(default_factory=lambda: [Model("small", "sha", created=7)])
 
     async def resolve(self, name: str) -> Model:
@@ -41,6 +48,11 @@ class FakeCatalog:
         await trio.lowlevel.checkpoint()
         if self.error:
             raise self.error
+
+    def check(self, request: Request) -> tuple[str, ...]:
+        if self.refusal:
+            raise self.refusal
+        return self.dropped
 
     def models(self) -> list[Model]:
         return self.listed
@@ -58,6 +70,7 @@ class FakeLine:
         self.left: list[str] = []
         self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
+        self.limits: list[int] = []
         self.busy = False
         self.submitted = trio.Event()
         self.gone = trio.Event()
@@ -81,11 +94,18 @@ class FakeLine:
     def readiness(self) -> str | None:
         return self.reason
 
-    def find(self, job_id: str) -> dict[str, Any] | None:
-        return {"id": job_id} if job_id == "job_0" else None
+    def find(self, job_id: str) -> JobReport | None:
+        if job_id != "job_0":
+            return None
+        job = Job(job_id, Lane.NORMAL, "cron", "sha", 8192, 0, 10.0)
+        return report(job, Submission(request=ChatRequest("small", ()), model=Model("small", "sha")), now=11.5)
 
-    def status(self) -> dict[str, Any]:
-        return {"waiting": 0}
+    def status(self, limit: int = 50) -> Status:
+        self.limits.append(limit)
+        seat = Seat(ContextSizes(8192, 8192), now=0.0)
+        return line_status(
+            ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=(), rejected={}, unknown_lanes=0
+        )
 
     def rejected(self, error: QueueError, client: str) -> None:
         self.refused.append((error.code, client))

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
+import structlog.testing
 import trio
 import trio.testing
 from structlog.testing import capture_logs
@@ -27,7 +29,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.web.app import create_app, create_quart
 from llm_queue.web.clients import client_of
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.shapes import Answer, Completion, Delta
 
 HELLO = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -39,8 +41,9 @@ def says(*words: str, completion: Completion | None = None) -> Any:
         job = ticket.job
         job.key = RunnerKey("sha", 8192)
         job.move(State.RUNNING, 12.5)
+        job.busy_since = 12.5
         job.load_seconds = 0.5
-        ticket.settle(completion or Completion("stop", 10, 2), [Delta(content=word) for word in words])
+        ticket.settle(Answer(Delta(content="".join(words)), completion or Completion("stop", 10, 2)))
 
     return script
 
@@ -76,14 +79,13 @@ async def test_the_headers_say_what_became_of_the_job(line: Any) -> None:
     assert "X-LLM-Queue-Truncated" not in response.headers
 
 
-@pytest.mark.parametrize("tokens", [8190, 4098])  # full, or one message cut to half of what its first 4 leave
-async def test_a_prompt_that_was_probably_cut_is_reported(
-    tokens: int, line: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    line.script = says("hi", completion=Completion("stop", tokens, 1))
-    response = await ask(line)
+async def test_a_prompt_that_was_probably_cut_is_reported(line: Any) -> None:
+    line.script = says("hi", completion=Completion("stop", 8190, 1, truncated=True))
+    with structlog.testing.capture_logs() as logs:
+        response = await ask(line)
     assert response.headers["X-LLM-Queue-Truncated"] == "maybe"
-    assert "numCtx" in caplog.text
+    assert "numCtx" in logs[0]["event"]
+    assert logs[0]["num_ctx"] == 8192
 
 
 async def test_the_submission_says_what_the_caller_said(line: Any) -> None:
@@ -244,9 +246,22 @@ async def test_health_is_plain_and_ready_has_a_reason(line: Any) -> None:
 
 
 async def test_the_queue_and_its_jobs_can_be_looked_at(line: Any) -> None:
-    assert (await get(line, "/queue"))[:2] == (200, {"waiting": 0})
-    assert (await get(line, "/queue/jobs/job_0"))[:2] == (200, {"id": "job_0"})
+    status, queue = (await get(line, "/queue"))[:2]
+    assert (status, queue["waiting"], queue["jobs"]) == (200, {"interactive": 0, "normal": 0, "background": 0}, [])
+    status, job = (await get(line, "/queue/jobs/job_0"))[:2]
+    assert (status, job["job"], job["state"], job["wait_s"]) == (200, "job_0", "queued", 1.5)
+    assert "error" not in job
     assert (await get(line, "/queue/jobs/job_1"))[0] == 404
+
+
+async def test_the_queue_lists_as_many_jobs_as_are_asked_for(line: Any) -> None:
+    for limit in ("0", "7", "1000"):
+        assert (await get(line, f"/queue?limit={limit}"))[0] == 200
+    assert line.limits == [0, 7, 1000]
+    for limit in ("", "-1", "1001", "x", "1e2", "%D9%A3", "9" * 5000):
+        status, parsed, _ = await get(line, f"/queue?limit={limit}")
+        assert (status, parsed["error"]["param"]) == (400, "limit"), limit
+    assert line.limits == [0, 7, 1000]
 
 
 async def test_errors_without_a_route_are_json(line: Any) -> None:
@@ -311,4 +326,4 @@ async def test_every_route_is_behind_the_gate(line: Any) -> None:
     ],
 )
 def test_the_client_is_the_program_that_asks(headers: dict[str, str], key_name: str | None, client: str) -> None:
-    assert client_of(Headers(headers), key_name) == client
+    assert client_of(Headers(headers), key_name, {}) == client

@@ -15,7 +15,8 @@ from llm_queue.core.jobs import State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import LineFull, UpstreamRefused
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.testing import prompt_of
+from llm_queue.wire.shapes import Answer, Completion, Delta
 from tests.web.conftest import Caller, FakeLine
 
 Serving = Callable[[], AbstractAsyncContextManager[Caller]]
@@ -36,7 +37,7 @@ def answers(ticket: Ticket) -> None:
     """A line that answers at once."""
     ticket.job.key = RunnerKey("sha", 8192)
     ticket.job.move(State.RUNNING, 12.5)
-    ticket.settle(Completion("stop", 10, 2), [Delta(content="hi")])
+    ticket.settle(Answer(Delta(content="hi"), Completion("stop", 10, 2)))
 
 
 async def one_answer(stream: trio.SocketStream, seen: bytes = b"") -> tuple[bytes, bytes]:
@@ -178,7 +179,7 @@ async def test_a_compressed_body_is_read(line: FakeLine, serving: Serving, clock
     request = post(b"Content-Encoding: gzip", length=len(body)) + body
     async with serving() as caller, await caller.connect(request) as stream:
         assert (await one_answer(stream))[0].startswith(b"HTTP/1.1 200 OK\r\n")
-    assert line.tickets[0].submission.request.messages[0].content == "hello"
+    assert prompt_of(line.tickets[0].submission.request) == "hello"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from llm_queue.core.jobs import State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.tickets import Place, Ticket
 from llm_queue.errors import ReaderTooSlow, UpstreamBroke
-from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.shapes import Answer, Completion, Delta
 
 Serving = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -45,6 +45,7 @@ async def everything(stream: trio.SocketStream) -> bytes:
 def run(ticket: Ticket) -> None:
     ticket.job.key = RunnerKey("sha", 8192)
     ticket.job.move(State.RUNNING, 12.0)
+    ticket.job.busy_since = 12.0
 
 
 async def test_a_stream_arrives_piece_by_piece_and_ends_with_done(clock: Any, line: Any, serving: Serving) -> None:
@@ -107,7 +108,7 @@ async def test_a_waiting_stream_hears_where_it_stands(clock: Any, line: Any, ser
         await until(stream, b": loading\n\n")
         run(line.tickets[0])
         await until(stream, b": running\n\n")
-        line.tickets[0].settle(Completion("stop"), [Delta(content="late")])
+        line.tickets[0].settle(Answer(Delta(content="late"), Completion("stop")))
         assert b'"late"' in await until(stream, b"[DONE]")
 
 
@@ -190,7 +191,7 @@ async def test_who_asked_for_a_close_gets_it_with_the_answer(
 ) -> None:
     def script(ticket: Ticket) -> None:
         run(ticket)
-        ticket.settle(Completion("stop"), [Delta(content="hello")])
+        ticket.settle(Answer(Delta(content="hello"), Completion("stop")))
 
     line.script = script
     async with serving() as server, await server.connect(request(streamed, head, version)) as stream:
@@ -203,7 +204,7 @@ async def test_who_asked_for_a_close_gets_it_with_the_answer(
 async def test_a_connection_serves_one_request_after_the_other(clock: Any, line: Any, serving: Serving) -> None:
     def script(ticket: Ticket) -> None:
         run(ticket)
-        ticket.settle(Completion("stop"), [Delta(content="hello")])
+        ticket.settle(Answer(Delta(content="hello"), Completion("stop")))
 
     line.script = script
     async with serving() as server, await server.connect(request(stream=True)) as stream:

@@ -24,7 +24,8 @@ from llm_queue.upstream.embedded.gguf import Header, read_header
 from llm_queue.upstream.embedded.memory import PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta
+from llm_queue.wire.shapes import Completion, Piece, Request, has_images
+from llm_queue.wire.upstreams import openai_request as asking
 
 # -P: a file beside the script must not pass for a module of the standard library.
 COMMAND: Final = (sys.executable, "-P", str(Path(__file__).with_name("child.py")))
@@ -79,6 +80,10 @@ class Embedded:
         self._files: dict[str, Path] = {}
         self.default_model = next((_name(file) for file in _files(source)), "")
 
+    def check(self, request: Request) -> tuple[str, ...]:
+        """What llama.cpp's server has no field for."""
+        return asking.check(request, asking.LLAMA_CPP)
+
     async def models(self) -> list[Model]:
         """The files that are there now.
 
@@ -122,7 +127,7 @@ class Embedded:
         self._key = RunnerKey(model.identity, num_ctx)
         self._gone = _ENDED
 
-    async def run(self, model: Model, num_ctx: int, request: ChatRequest, emit: Callable[[Delta], None]) -> Completion:
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         """Ask the process, which serves just this model at this size.
 
         When it returns or raises, the process has stopped working on this request, or is gone: given up, it has
@@ -132,7 +137,7 @@ class Embedded:
         asked, and the line looks again at what is resident. Raises :class:`~llm_queue.errors.EngineDied` if the request
         ended the process; its subclass :class:`~llm_queue.errors.EngineStuck` also takes the place of a cancellation.
         """
-        if any(message.images for message in request.messages):
+        if has_images(request):
             raise UpstreamRefused(_NO_EYES.format(model.name))
         process = self._process
         if process is None or not self._serving or self._key != RunnerKey(model.identity, num_ctx):

@@ -9,6 +9,7 @@ import trio
 
 from llm_queue.errors import UpstreamBroke
 from llm_queue.upstream.openai import OpenAIServer
+from llm_queue.wire.upstreams.openai_request import LLAMA_CPP
 
 ASK_AGAIN: Final = 0.05
 """Seconds between two questions whether it still works."""
@@ -29,7 +30,14 @@ class LlamaServer(OpenAIServer):
     """One model at one context size, at ``url`` behind the key ``api_key``. ``name`` is for messages."""
 
     def __init__(self, url: str, api_key: str | None = None, *, name: str) -> None:
-        super().__init__(url, api_key, name=name, unreachable="It is started again.", caller_at_fault=caller_at_fault)
+        super().__init__(
+            url,
+            api_key,
+            name=name,
+            unreachable="It is started again.",
+            sampling=LLAMA_CPP,
+            caller_at_fault=caller_at_fault,
+        )
 
     @property
     def closed_after(self) -> float:

@@ -1,19 +1,51 @@
-"""OpenAI's dialect: its chat completion requests and answers, its errors and its list of models."""
+"""OpenAI's dialect: its errors and its list of models. What can be asked for has a file of its own each."""
 
 from __future__ import annotations
 
-from llm_queue.wire.callers.openai_request import ParsedChat, RequestLimits, parse_chat
-from llm_queue.wire.callers.openai_response import ChatEncoder, error_body, model_body, models_body
-from llm_queue.wire.priority import lane_name, tier_name
+from collections.abc import Iterable
+from typing import Final
 
-__all__ = [
-    "ChatEncoder",
-    "ParsedChat",
-    "RequestLimits",
-    "error_body",
-    "lane_name",
-    "model_body",
-    "models_body",
-    "parse_chat",
-    "tier_name",
-]
+import msgspec
+
+from llm_queue.errors import QueueError
+from llm_queue.wire.callers.dialect import Dialect
+from llm_queue.wire.shapes import JsonObject
+
+_ERROR_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def error_json(error: QueueError) -> bytes:
+    """An error in OpenAI's shape, on one line."""
+    status = error.http_status
+    kind = _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
+    return msgspec.json.encode(
+        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    )
+
+
+def error_body(error: QueueError, _request_id: str = "") -> bytes:
+    """An error as the body of an answer. The request's id is in the headers alone."""
+    return error_json(error) + b"\n"
+
+
+OPENAI: Final = Dialect("openai", error_body)
+
+
+def models_body(models: Iterable[tuple[str, int]]) -> bytes:
+    """The list of models from names and times of creation, in Unix seconds."""
+    return msgspec.json.encode({"object": "list", "data": [_model(name, created) for name, created in models]}) + b"\n"
+
+
+def model_body(name: str, created: int) -> bytes:
+    """One model of that list."""
+    return msgspec.json.encode(_model(name, created)) + b"\n"
+
+
+def _model(name: str, created: int) -> JsonObject:
+    owner, slash, _ = name.rpartition("/")
+    return {"id": name, "object": "model", "created": created, "owned_by": owner if slash else "library"}

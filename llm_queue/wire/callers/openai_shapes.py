@@ -57,10 +57,10 @@ class AudioPart(Part, tag="input_audio"):
 
 
 class Function(Struct):
-    """What the model called. ``arguments`` is a JSON text at OpenAI, an object at Ollama."""
+    """What the model called. ``arguments`` is a JSON text at OpenAI, an object at Ollama; kept as it came."""
 
     name: str
-    arguments: str | dict[str, Any] | None = None
+    arguments: Raw = field(default_factory=Raw)
 
 
 class Call(Struct):
@@ -70,45 +70,18 @@ class Call(Struct):
     id: str | None = None
 
 
-class Turn(Struct, tag_field="role"):
-    """One message; its ``role`` says which fields it has."""
+class Turn(Struct):
+    """One message. Its ``role`` says which of the fields mean something, in whatever case it is written."""
 
-
-class SystemTurn(Turn, tag="system"):
-    """What the application tells the model."""
-
-    content: str | Annotated[list[TextPart], Meta(min_length=1)]
-
-
-class DeveloperTurn(SystemTurn, tag="developer"):
-    """OpenAI's newer name for a system message."""
-
-
-class UserTurn(Turn, tag="user"):
-    """What the user says."""
-
-    content: str | Annotated[list[TextPart | ImagePart | AudioPart], Meta(min_length=1)]
-
-
-class AssistantTurn(Turn, tag="assistant"):
-    """What the model answered before."""
-
-    content: str | Annotated[list[TextPart | RefusalPart], Meta(min_length=1)] | None = None
+    role: str
+    content: str | list[TextPart | RefusalPart | ImagePart | AudioPart] | None = None
     refusal: str | None = None
     tool_calls: list[Call] | None = None
+    function_call: Function | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
-
-
-class ToolTurn(Turn, tag="tool"):
-    """What a tool returned."""
-
-    content: str | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
     tool_call_id: str | None = None
     name: str | None = None
-
-
-AnyTurn = SystemTurn | DeveloperTurn | UserTurn | AssistantTurn | ToolTurn
 
 
 # --- everything else --------------------------------------------------------------------------------------------------
@@ -119,19 +92,16 @@ class TextFormat(Struct, tag_field="type", tag="text"):
 
 
 class JsonFormat(Struct, tag_field="type", tag="json_object"):
-    """Any JSON."""
+    """Any JSON; of a given schema where llama.cpp's ``schema`` stands beside it."""
 
-
-class NamedSchema(Struct):
-    """A JSON schema; its ``name`` and ``strict`` mean nothing here."""
-
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None = None
 
 
 class SchemaFormat(Struct, tag_field="type", tag="json_schema"):
-    """JSON of a given schema."""
+    """JSON of a given schema: in ``json_schema`` at OpenAI, beside it at llama.cpp."""
 
-    json_schema: NamedSchema
+    json_schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = None
 
 
 class NamedFunction(Struct):
@@ -147,6 +117,21 @@ class Tool(Struct):
     function: NamedFunction
 
 
+class AllowedTools(Struct):
+    """Those of the tools that the model may call in this turn."""
+
+    mode: str | None = None
+    tools: list[Tool] | None = None
+
+
+class Choice(Struct):
+    """A ``tool_choice`` that is no single word."""
+
+    type: str | None = None
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+
+
 class StreamOptions(Struct):
     """What a stream brings along."""
 
@@ -160,7 +145,7 @@ class Reasoning(Struct):
 
 
 class Sampling(Struct):
-    """Sampling parameters that have the same name and meaning at Ollama."""
+    """Sampling parameters: OpenAI's, and those of Ollama and llama.cpp under their names."""
 
     temperature: NotNegative | None = None
     top_p: Share | None = None
@@ -198,16 +183,19 @@ class Options(Parameters):
 class ChatBody(Parameters, kw_only=True):
     """The request body."""
 
-    messages: Annotated[list[AnyTurn], Meta(min_length=1)]
+    messages: Annotated[list[Turn], Meta(min_length=1)]
     model: Name | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
-    max_completion_tokens: Count | None = None
-    max_tokens: Count | None = None
+    max_completion_tokens: Int | None = None
+    max_tokens: Int | None = None
     response_format: TextFormat | JsonFormat | SchemaFormat | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: str | Choice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | NamedFunction | None = None
     reasoning: Reasoning | None = None
     reasoning_effort: str | None = None
     think: bool | str | None = None
@@ -216,9 +204,10 @@ class ChatBody(Parameters, kw_only=True):
     options: Options | None = None
     num_ctx: Count | None = None
     num_ctx_camel: Count | None = field(name="numCtx", default=None)
-    # Of any type: an unknown wanted_ctx for priority is never an error.
+    # Of any type: what they say to the line is never an error.
     priority: Raw = field(default_factory=Raw)
     service_tier: Raw = field(default_factory=Raw)
+    prompt_cache_key: Raw = field(default_factory=Raw)
 
 
 CHAT: Final = msgspec.json.Decoder(ChatBody)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from llm_queue.wire.shapes import JsonObject
-from llm_queue.wire.upstreams.ollama_response import decode
+from llm_queue.wire.upstreams.lines import decode
 
 
 class Tag(Struct, frozen=True):

@@ -1,28 +1,31 @@
-"""From Ollama's answers to ours: the lines of a chat, and its errors. Shapes are those of Ollama 0.33."""
+"""From Ollama's answers to ours: lines of text, vectors, and errors. Shapes are those of Ollama 0.33."""
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct, field
 
 from llm_queue.errors import UpstreamBroke
-from llm_queue.wire.shapes import Completion, Delta, JsonObject, ToolCall
-
-MAX_LINE: Final = 8 * 2**20
-"""Bytes that one line of an answer may have: as many as Ollama's own client allows (api/client.go)."""
-
-T = TypeVar("T")
+from llm_queue.wire.shapes import Completion, Delta, FinishReason, JsonObject, ToolCall, Vectors
+from llm_queue.wire.upstreams.lines import LONGEST_ERROR, Lines, decode
 
 _NANOSECOND: Final = 1e-9
 _ERROR_NESTING: Final = 4
-_LONGEST_ERROR: Final = 4000
+_REASONS: Final[dict[str, FinishReason]] = {
+    "": "stop",
+    "stop": "stop",
+    "length": "length",
+    "load": "load",
+    "unload": "unload",
+}
 
 
 class _Function(Struct):
     name: str
-    arguments: JsonObject | None = None
+    arguments: Raw = field(default_factory=Raw)
 
 
 class _Call(Struct):
@@ -46,28 +49,45 @@ class _Logprob(_Token):
     top_logprobs: list[_Token] | None = None
 
 
-class _Line(Struct):
-    message: _Said | None = None
+class _Counts(Struct):
+    """Durations are in nanoseconds; what is 0 is left out, but for the cached tokens, where absent means unknown."""
+
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_cached_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+
+
+class _Line(_Counts):
+    message: _Said | None = None  # of a chat
+    response: str | None = None  # of a generate, as the next two
+    thinking: str | None = None
+    context: list[int] | None = None
     logprobs: list[_Logprob] | None = None
     error: Any = None
     done: bool | None = None
     done_reason: str | None = None
-    load_duration: int | None = None
-    prompt_eval_count: int | None = None
-    eval_count: int | None = None
+
+
+class _Embedded(_Counts):
+    embeddings: list[tuple[float, ...]] | None = None
 
 
 _LINE: Final = msgspec.json.Decoder(_Line)
+_EMBEDDED: Final = msgspec.json.Decoder(_Embedded)
+_TEXT: Final = msgspec.json.Decoder(str)
 
 
-class ChatDecoder:
-    """Reads the lines of one answer, however the network cut them.
+class LineDecoder:
+    """Reads the lines of one answer of a chat or a generate, however the network cut them.
 
     What comes after the line that says ``done`` is ignored. After an error nothing more may be fed.
     """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._lines = Lines()
         self._completion: Completion | None = None
 
     @property
@@ -78,63 +98,76 @@ class ChatDecoder:
     def feed(self, data: bytes) -> list[Delta]:
         """The pieces that end in ``data``; empty ones are left out.
 
-        Raises :class:`~llm_queue.errors.UpstreamBroke` for a line that says so, is no line of an answer, or is longer
-        than :data:`MAX_LINE`.
+        Raises :class:`~llm_queue.errors.UpstreamBroke` for a line that says so, is no line of an answer, or is too
+        long.
         """
-        deltas: list[Delta] = []
-        *ended, rest = data.split(b"\n")
-        for piece in ended:
-            if self.done:
-                break
-            line = bytes(self._rest) + piece
-            self._rest.clear()
-            if (delta := self._read(line)) is not None:
-                deltas.append(delta)
-        if not self.done:
-            self._rest += rest
-            _check_length(self._rest)
-        return deltas
+        return [] if self.done else self._read_all(self._lines.feed(data))
 
-    def close(self) -> Completion:
-        """The end of the answer, once the upstream sends no more.
+    def close(self) -> tuple[list[Delta], Completion]:
+        """What is left of the answer and its end, once the upstream sends no more.
 
         Raises :class:`~llm_queue.errors.UpstreamBroke` if it never said that it was done.
         """
-        unterminated = self.feed(b"\n") if self._rest else []
-        if self._completion is None or unterminated:
+        left = [] if self.done else self._read_all([self._lines.rest()])
+        if self._completion is None:
             raise UpstreamBroke("The upstream broke off its answer before the end. Its own log says why.")
-        return self._completion
+        return left, self._completion
 
-    def _read(self, text: bytes) -> Delta | None:
-        _check_length(text)
-        if not text.strip():
-            return None
+    def _read_all(self, lines: Iterable[bytes]) -> list[Delta]:
+        deltas: list[Delta] = []
+        for line in lines:
+            if line.strip() and (delta := self._read(line)) != Delta():
+                deltas.append(delta)
+            if self.done:
+                break
+        return deltas
+
+    def _read(self, text: bytes) -> Delta:
         line = decode(text, _LINE)
         if line.error is not None:
             raise UpstreamBroke(error_text(text))
         if line.done:
-            self._completion = Completion(
-                finish_reason=line.done_reason or "stop",
-                prompt_tokens=line.prompt_eval_count or 0,
-                completion_tokens=line.eval_count or 0,
-                load_seconds=(line.load_duration or 0) * _NANOSECOND,
-            )
+            self._completion = _completion(line, line.done_reason or "", tuple(line.context or ()))
         said = line.message or _Said()
-        delta = Delta(
-            content=said.content or "",
-            thinking=said.thinking or "",
+        return Delta(
+            content=said.content or line.response or "",
+            thinking=said.thinking or line.thinking or "",
             tool_calls=tuple(
-                ToolCall(call.function.name, call.function.arguments or {}, call.id or None)
+                ToolCall(call.function.name, _arguments(call.function.arguments), call.id or None)
                 for call in said.tool_calls or ()
             ),
             logprobs=tuple(_logprob(item) for item in line.logprobs or ()),
         )
-        return None if delta == Delta() else delta
 
 
-def _check_length(line: bytes | bytearray) -> None:
-    if len(line) > MAX_LINE:
-        raise UpstreamBroke(f"The upstream sent a line of more than {MAX_LINE} bytes.")
+def parse_embedded(body: bytes) -> tuple[Vectors, Completion]:
+    """The answer of an embed. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    answer = decode(body, _EMBEDDED)
+    if answer.embeddings is None:
+        raise UpstreamBroke("The upstream sent an answer without embeddings.")
+    return Vectors(tuple(answer.embeddings)), _completion(answer, "stop")
+
+
+def _completion(counts: _Counts, reason: str, context: tuple[int, ...] = ()) -> Completion:
+    return Completion(
+        finish_reason=_REASONS.get(reason, "other"),
+        finish_text=reason,
+        prompt_tokens=counts.prompt_eval_count or 0,
+        completion_tokens=counts.eval_count or 0,
+        cached_tokens=counts.prompt_eval_cached_count,
+        load_seconds=(counts.load_duration or 0) * _NANOSECOND,
+        prompt_seconds=(counts.prompt_eval_duration or 0) * _NANOSECOND,
+        answer_seconds=(counts.eval_duration or 0) * _NANOSECOND,
+        context=context,
+    )
+
+
+def _arguments(raw: Raw) -> str:
+    """The object's text as it came; Ollama's kin send a text that holds one."""
+    text = bytes(raw).decode(errors="replace")
+    if text.startswith('"'):
+        text = decode(text.encode(), _TEXT)
+    return text if text.strip() not in ("", "null") else "{}"
 
 
 def _logprob(item: _Logprob) -> JsonObject:
@@ -172,13 +205,4 @@ def error_text(body: bytes) -> str:
         except (msgspec.DecodeError, ValueError, RecursionError):
             break
         text = wrapped if isinstance(wrapped, str) else wrapped.message
-    return text[:_LONGEST_ERROR]
-
-
-def decode(text: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """What ``decoder`` reads. Raises :class:`~llm_queue.errors.UpstreamBroke` for anything else."""
-    try:
-        return decoder.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: not UTF-8
-        # Not what it says: that may be somebody's text, and errors are logged.
-        raise UpstreamBroke("The upstream sent something that is not an answer of Ollama.") from None
+    return text[:LONGEST_ERROR]

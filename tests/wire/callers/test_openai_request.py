@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.callers.openai import ParsedChat, RequestLimits, lane_name, parse_chat
+from llm_queue.wire.callers.dialect import Parsed, RequestLimits
+from llm_queue.wire.callers.openai_request import ChatReply, parse_chat
+from llm_queue.wire.shapes import ChatRequest, Sampling, ToolCall, ToolChoice
+from llm_queue.wire.wishes import Wishes
 
 LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
 PIXEL = base64.b64encode(b"not really a picture").decode()
@@ -25,8 +28,14 @@ json_values = st.recursive(
 )
 
 
-def parse(**fields: Any) -> ParsedChat:
+def parse(**fields: Any) -> Parsed[ChatReply]:
     return parse_chat(json.dumps({"messages": [HELLO]} | fields).encode(), LIMITS)
+
+
+def chat(**fields: Any) -> ChatRequest:
+    request = parse(**fields).request
+    assert isinstance(request, ChatRequest)
+    return request
 
 
 def refused(**fields: Any) -> BadRequest:
@@ -37,7 +46,7 @@ def refused(**fields: Any) -> BadRequest:
 
 def said(*content: Any) -> str:
     """The text of one user message that has these parts."""
-    return parse(messages=[{"role": "user", "content": list(content)}]).request.messages[0].content
+    return chat(messages=[{"role": "user", "content": list(content)}]).messages[0].content
 
 
 def call(arguments: Any, **more: Any) -> dict[str, Any]:
@@ -48,15 +57,10 @@ def call(arguments: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_the_least_request_gets_nothing_that_was_not_given() -> None:
-    parsed = parse()
-    assert parsed.request.messages[0].content == "Hello"
-    assert parsed.request.model == ""
-    assert parsed.request.options == {}
-    assert parsed.request.format is None
-    assert parsed.request.tools == ()
-    assert parsed.request.think is None
-    assert not parsed.request.logprobs
-    assert parsed == ParsedChat(request=parsed.request)
+    request = chat()
+    assert request == ChatRequest("", request.messages)
+    assert request.messages[0].content == "Hello"
+    assert parse() == Parsed(request, ChatReply())
 
 
 OPTIONAL = [
@@ -69,6 +73,10 @@ OPTIONAL = [
     "response_format",
     "tools",
     "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "prompt_cache_key",
     "reasoning",
     "reasoning_effort",
     "think",
@@ -98,7 +106,7 @@ def test_null_is_the_same_as_absent(field: str) -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    assert parse(metadata={"a": [1]}, logit_bias=3, keep_alive=0, parallel_tool_calls="x") == parse()
+    assert parse(metadata={"a": [1]}, logit_bias=3, keep_alive=0, verbosity="x") == parse()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,6 @@ def test_a_deep_body_is_refused() -> None:
         ({"messages": [{"role": "tool", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "assistant", "tool_calls": []}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": ["text"]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type"),
@@ -148,18 +155,17 @@ def test_a_deep_body_is_refused() -> None:
         ({"temperature": True}, "temperature"),
         ({"temperature": -0.1}, "temperature"),
         ({"top_p": 1.1}, "top_p"),
-        ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
-        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"max_completion_tokens": "5"}, "max_completion_tokens"),
         ({"seed": 2**63}, "seed"),
         ({"seed": -(2**63) - 1}, "seed"),
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"stop": 3}, "stop"),
         ({"stop": ["a", 3]}, "stop[1]"),
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": 3}}, "response_format.json_schema"),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}},
             "response_format.json_schema.schema",
         ),
         ({"tools": {}}, "tools"),
@@ -168,6 +174,9 @@ def test_a_deep_body_is_refused() -> None:
         ({"tools": [{"type": "browser"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"functions": [{}]}, "functions[0].name"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"parallel_tool_calls": "x"}, "parallel_tool_calls"),
         ({"reasoning_effort": "extreme"}, "reasoning_effort"),
         ({"reasoning": {"effort": "extreme"}}, "reasoning.effort"),
         ({"think": "extreme"}, "think"),
@@ -198,7 +207,7 @@ def test_a_float_that_no_machine_holds_is_refused() -> None:
 @given(st.text())
 def test_text_is_verbatim(text: str) -> None:
     messages = [{"role": role, "content": text} for role in ("system", "user", "assistant", "tool")]
-    for message in parse(messages=messages).request.messages:
+    for message in chat(messages=messages).messages:
         assert message.content == text
     assert said({"type": "text", "text": text}) == text
 
@@ -211,7 +220,7 @@ def test_text_is_verbatim_whether_escaped_or_not(text: str) -> None:
 
 
 def test_developer_is_system() -> None:
-    assert parse(messages=[{"role": "developer", "content": "Be brief."}]).request.messages[0].role == "system"
+    assert chat(messages=[{"role": "developer", "content": "Be brief."}]).messages[0].role == "system"
 
 
 def test_content_parts_are_kept_and_joined_with_a_newline() -> None:
@@ -221,7 +230,7 @@ def test_content_parts_are_kept_and_joined_with_a_newline() -> None:
 @pytest.mark.parametrize("role", ["system", "developer", "assistant", "tool"])
 def test_content_parts_are_kept_in_every_role(role: str) -> None:
     messages = [{"role": role, "content": [{"type": "text", "text": "kept"}]}]
-    assert parse(messages=messages).request.messages[0].content == "kept"
+    assert chat(messages=messages).messages[0].content == "kept"
 
 
 def test_text_and_images_become_one_message() -> None:
@@ -230,7 +239,7 @@ def test_text_and_images_become_one_message() -> None:
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}},
         {"type": "image_url", "image_url": f"data:;base64,{PIXEL}"},
     ]
-    (message,) = parse(messages=[{"role": "user", "content": parts}]).request.messages
+    (message,) = chat(messages=[{"role": "user", "content": parts}]).messages
     assert message.content == "What is this?"
     assert message.images == (PIXEL, PIXEL)
 
@@ -238,7 +247,7 @@ def test_text_and_images_become_one_message() -> None:
 @pytest.mark.parametrize("kind", ["jpeg", "jpg", "png", "webp"])
 def test_the_kinds_of_image_that_ollama_takes(kind: str) -> None:
     part = {"type": "image_url", "image_url": f"data:image/{kind};base64,{PIXEL}"}
-    assert parse(messages=[{"role": "user", "content": [part]}]).request.messages[0].images == (PIXEL,)
+    assert chat(messages=[{"role": "user", "content": [part]}]).messages[0].images == (PIXEL,)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +262,7 @@ def test_the_kinds_of_image_that_ollama_takes(kind: str) -> None:
         "data:image/png;base64,",
         "data:image/png;base64,AAA",
         "data:image/png;base64,AA AA",
+        "data:image/png;base64,\r\n",
         "data:image/png;base64,ÄÄÄÄ",
     ],
 )
@@ -269,23 +279,26 @@ def test_a_refused_image_url_says_what_to_send() -> None:
     assert error.param == "messages[0].content[0].image_url"
 
 
-def test_tool_calls_are_kept_and_their_arguments_become_an_object() -> None:
-    message = {"role": "assistant", "content": None, "tool_calls": [call('{"city": "Köln", "days": 3}')]}
-    (turn,) = parse(messages=[message]).request.messages
+@pytest.mark.parametrize("text", ['{"city": "Köln", "days": 1.10}', '{"cut', "[1]", '"text"', '{"a": NaN}'])
+def test_tool_calls_are_kept_with_the_text_of_their_arguments(text: str) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [call(text)]}
+    (turn,) = chat(messages=[message]).messages
     assert turn.content == ""
     assert turn.tool_calls[0].name == "weather"
     assert turn.tool_calls[0].id == "call_1"
-    assert turn.tool_calls[0].arguments == {"city": "Köln", "days": 3}
+    assert turn.tool_calls[0].arguments == text
 
 
-@pytest.mark.parametrize(("given", "arguments"), [("", {}), (None, {}), ("{}", {}), ({"a": 1}, {"a": 1})])
-def test_arguments_may_be_empty_or_an_object_already(given: Any, arguments: dict[str, Any]) -> None:
-    (turn,) = parse(messages=[{"role": "assistant", "tool_calls": [call(given)]}]).request.messages
+@pytest.mark.parametrize(
+    ("given", "arguments"), [("", "{}"), (None, "{}"), ("null", "{}"), ("{}", "{}"), ({"a": 1}, '{"a": 1}')]
+)
+def test_arguments_may_be_empty_or_an_object_already(given: Any, arguments: str) -> None:
+    (turn,) = chat(messages=[{"role": "assistant", "tool_calls": [call(given)]}]).messages
     assert turn.tool_calls[0].arguments == arguments
 
 
-@pytest.mark.parametrize("bad", ["[1]", "null", '"text"', "{", "{'a': 1}", '{"a": NaN}', "[" * 100_000, 3])
-def test_arguments_that_are_no_object_are_refused(bad: Any) -> None:
+@pytest.mark.parametrize("bad", ["[" * 100_000, "{}" * 200_001, 3, ["{}"], True])
+def test_arguments_without_bounds_and_those_that_are_no_text_are_refused(bad: Any) -> None:
     error = refused(messages=[HELLO, {"role": "assistant", "tool_calls": [call("{}"), call(bad)]}])
     assert error.param == "messages[1].tool_calls[1].function.arguments"
 
@@ -293,10 +306,8 @@ def test_arguments_that_are_no_object_are_refused(bad: Any) -> None:
 def test_big_integers_in_arguments_and_schemas_keep_their_digits() -> None:
     big = 10**25 + 1
     tool = {"type": "function", "function": {"name": "f", "parameters": {"maximum": big}}}
-    request = parse(
-        messages=[{"role": "assistant", "tool_calls": [call(json.dumps({"id": big}))]}], tools=[tool]
-    ).request
-    assert request.messages[0].tool_calls[0].arguments == {"id": big}
+    request = chat(messages=[{"role": "assistant", "tool_calls": [call({"id": big})]}], tools=[tool])
+    assert request.messages[0].tool_calls[0].arguments == json.dumps({"id": big})
     assert request.tools == (tool,)
 
 
@@ -308,7 +319,7 @@ def test_a_tool_result_finds_the_name_of_its_function() -> None:
         {"role": "tool", "tool_call_id": "call_1", "name": "given", "content": "rain"},
         {"role": "tool", "tool_call_id": "call_9", "content": "?"},
     ]
-    results = parse(messages=messages).request.messages[1:]
+    results = chat(messages=messages).messages[1:]
     assert [result.tool_name for result in results] == ["clock", "weather", "given", None]
     assert results[0].tool_call_id == "call_2"
 
@@ -320,28 +331,28 @@ def test_an_id_that_is_used_again_means_the_latest_call() -> None:
         {"role": "assistant", "tool_calls": [call("{}", function={"name": "clock"})]},
         {"role": "tool", "tool_call_id": "call_1", "content": "noon"},
     ]
-    turns = parse(messages=messages).request.messages
+    turns = chat(messages=messages).messages
     assert (turns[1].tool_name, turns[3].tool_name) == ("weather", "clock")
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 def test_thinking_of_earlier_turns_is_kept(field: str) -> None:
-    (turn,) = parse(messages=[{"role": "assistant", "content": "4", field: " 2+2 "}]).request.messages
+    (turn,) = chat(messages=[{"role": "assistant", "content": "4", field: " 2+2 "}]).messages
     assert (turn.content, turn.thinking) == ("4", " 2+2 ")
 
 
 def test_a_refusal_stands_for_content() -> None:
-    (turn,) = parse(messages=[{"role": "assistant", "content": None, "refusal": "No."}]).request.messages
+    (turn,) = chat(messages=[{"role": "assistant", "content": None, "refusal": "No."}]).messages
     assert turn.content == "No."
     parts = [{"type": "refusal", "refusal": "No."}]
-    assert parse(messages=[{"role": "assistant", "content": parts}]).request.messages[0].content == "No."
+    assert chat(messages=[{"role": "assistant", "content": parts}]).messages[0].content == "No."
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
 def test_sampling_parameters_go_by_ollamas_names() -> None:
-    given = {
+    given: dict[str, Any] = {
         "temperature": 0.5,
         "top_p": 0.25,
         "frequency_penalty": -1.0,
@@ -354,34 +365,40 @@ def test_sampling_parameters_go_by_ollamas_names() -> None:
         "repeat_penalty": 1.5,
         "repeat_last_n": -1,
     }
-    assert parse(**given).request.options == given
-    assert parse(options=given).request.options == given
+    sampling = Sampling(**given | {"stop": ("a", "b")})
+    assert chat(**given).sampling == sampling
+    assert chat(options=given).sampling == sampling
 
 
 def test_zero_is_a_value() -> None:
-    assert parse(temperature=0, seed=0, top_k=0).request.options == {"temperature": 0, "seed": 0, "top_k": 0}
+    assert chat(temperature=0, seed=0, top_k=0).sampling.given() == {"temperature": 0, "seed": 0, "top_k": 0}
 
 
 def test_one_stop_text_is_a_list_of_one() -> None:
-    assert parse(stop="\n\n").request.options == {"stop": ["\n\n"]}
+    assert chat(stop="\n\n").sampling == Sampling(stop=("\n\n",))
 
 
 def test_an_empty_list_of_stops_leaves_those_of_the_model() -> None:
-    assert parse(stop=[]).request.options == {}
+    assert chat(stop=[]).sampling == Sampling()
 
 
 def test_own_fields_win_over_the_options_object() -> None:
-    assert parse(temperature=0.5, options={"temperature": 1, "top_k": 3}).request.options == {
-        "temperature": 0.5,
-        "top_k": 3,
-    }
+    given = chat(temperature=0.5, options={"temperature": 1, "top_k": 3}).sampling
+    assert given == Sampling(temperature=0.5, top_k=3)
 
 
 def test_max_completion_tokens_wins() -> None:
-    assert parse(max_tokens=10).request.options == {"num_predict": 10}
-    assert parse(max_tokens=10, max_completion_tokens=20).request.options == {"num_predict": 20}
-    assert parse(max_tokens=10, options={"num_predict": -1}).request.options == {"num_predict": 10}
-    assert parse(options={"num_predict": -1}).request.options == {"num_predict": -1}
+    assert chat(max_tokens=10).max_tokens == 10
+    assert chat(max_tokens=10, max_completion_tokens=20).max_tokens == 20
+    assert chat(max_tokens=10, options={"num_predict": -1}).max_tokens == 10
+    assert chat(options={"num_predict": 5}).max_tokens == 5
+
+
+@pytest.mark.parametrize("limit", [0, -1, -2])
+def test_a_limit_of_none_is_no_limit(limit: int) -> None:
+    for fields in ({"max_tokens": limit}, {"max_completion_tokens": limit}, {"options": {"num_predict": limit}}):
+        assert chat(**fields).max_tokens is None
+    assert chat(max_completion_tokens=limit, max_tokens=10).max_tokens is None
 
 
 RELOADING = ["num_batch", "num_gpu", "num_thread", "main_gpu", "use_mmap", "num_keep", "draft_num_predict", "shift"]
@@ -391,21 +408,21 @@ RELOADING = ["num_batch", "num_gpu", "num_thread", "main_gpu", "use_mmap", "num_
 @pytest.mark.parametrize("value", [0, 4, False, "x"])
 def test_options_that_would_reload_the_model_are_dropped_and_named(name: str, value: Any) -> None:
     for parsed in (parse(**{name: value}), parse(options={name: value}), parse(**{name: 1}, options={name: value})):
-        assert parsed.dropped == (name,)
-        assert parsed.request.options == {}
+        assert parsed.wishes == Wishes(dropped=(name,))
+        assert parsed.request == chat()
 
 
 @pytest.mark.parametrize("field", ["numCtx", "num_ctx"])
 def test_a_context_size_by_either_name(field: str) -> None:
-    assert parse(**{field: 8192}).num_ctx == 8192
-    assert parse(**{field: 65536}).num_ctx == 65536
-    assert parse(**{field: 1}).num_ctx == 1
+    assert parse(**{field: 8192}).wishes.num_ctx == 8192
+    assert parse(**{field: 65536}).wishes.num_ctx == 65536
+    assert parse(**{field: 1}).wishes.num_ctx == 1
 
 
 def test_a_context_size_is_no_option() -> None:
     parsed = parse(options={"num_ctx": 4096})
-    assert parsed.num_ctx == 4096
-    assert parsed.request.options == {}
+    assert parsed.wishes.num_ctx == 4096
+    assert parsed.request == chat()
 
 
 @pytest.mark.parametrize("value", [True, False, 0, -1, 65537, 10**30, 8192.5, 8192.0, "8192", [8192], {}])
@@ -418,7 +435,7 @@ def test_a_bad_context_size_names_the_limit(field: str, value: Any) -> None:
 
 
 def test_two_context_sizes_must_agree() -> None:
-    assert parse(numCtx=4096, num_ctx=4096, options={"num_ctx": 4096}).num_ctx == 4096
+    assert parse(numCtx=4096, num_ctx=4096, options={"num_ctx": 4096}).wishes.num_ctx == 4096
     assert refused(numCtx=4096, num_ctx=8192).param == "numCtx"
     assert refused(num_ctx=4096, options={"num_ctx": 8192}).param == "num_ctx"
 
@@ -429,10 +446,16 @@ def test_two_context_sizes_must_agree() -> None:
         ({"type": "text"}, None),
         ({"type": "json_object"}, "json"),
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "x"}, "schema": {"type": "object"}}, {"type": "object"}),
+        ({"type": "json_schema", "schema": {"type": "object"}}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"type": "object"}}, {"type": "object"}),
+        ({"type": "json_object", "schema": {"type": "object"}}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "x", "strict": True}}, "json"),
+        ({"type": "json_schema"}, "json"),
     ],
 )
 def test_response_format(given: Any, format: Any) -> None:
-    assert parse(response_format=given).request.format == format
+    assert chat(response_format=given).format == format
 
 
 TOOL = {
@@ -441,13 +464,69 @@ TOOL = {
 }
 
 
-@pytest.mark.parametrize("choice", [None, "auto", "required", {"type": "function", "function": {"name": "f"}}])
-def test_tools_pass_as_they_came(choice: Any) -> None:
-    assert parse(tools=[TOOL], tool_choice=choice).request.tools == (TOOL,)
+@pytest.mark.parametrize(
+    ("said", "choice"),
+    [
+        (None, None),
+        ("whatever", None),
+        ({"type": "custom", "custom": {"name": "f"}}, None),
+        ("auto", ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ("any", ToolChoice("required")),
+        ({"type": "function", "function": {"name": "f"}}, ToolChoice("function", "f")),
+    ],
+)
+def test_tools_pass_as_they_came_with_the_choice_among_them(said: Any, choice: ToolChoice | None) -> None:
+    request = chat(tools=[TOOL], tool_choice=said, parallel_tool_calls=False)
+    assert (request.tools, request.tool_choice) == ((TOOL,), choice)
+    assert request.parallel_tool_calls is False
 
 
-def test_tool_choice_none_leaves_no_tools() -> None:
-    assert parse(tools=[TOOL], tool_choice="none").request.tools == ()
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_allowed_tools_are_those_that_are_left(mode: Any) -> None:
+    other = {"type": "function", "function": {"name": "g"}}
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [other]}}
+    request = chat(tools=[TOOL, other], tool_choice=allowed)
+    assert (request.tools, request.tool_choice) == ((other,), ToolChoice(mode))
+
+
+@pytest.mark.parametrize(
+    ("said", "choice"), [(None, None), ("none", ToolChoice("none")), ({"name": "f"}, ToolChoice("function", "f"))]
+)
+def test_the_older_function_calling_is_the_same_in_other_words(said: Any, choice: ToolChoice | None) -> None:
+    parsed = parse(functions=[TOOL["function"]], function_call=said)
+    assert parsed.request == ChatRequest("", chat().messages, tools=(TOOL,), tool_choice=choice)
+    assert parsed.reply == ChatReply(older_calls=True)
+    assert parse(functions=[TOOL["function"]], tools=[TOOL]).reply == ChatReply()
+
+
+def test_earlier_turns_may_be_of_the_older_function_calling() -> None:
+    said, result, other = chat(
+        messages=[
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": "42"},
+            {"role": "function", "name": "g", "content": "43"},
+        ]
+    ).messages
+    assert said.tool_calls == (ToolCall("f", "{}", "call_0"),)
+    assert (result.role, result.tool_name, result.tool_call_id, result.content) == ("tool", "f", "call_0", "42")
+    assert (other.tool_name, other.tool_call_id) == ("g", None)
+
+
+@pytest.mark.parametrize("role", ["User", "SYSTEM", "Developer", "ASSISTANT", "Tool", "FUNCTION"])
+def test_a_role_may_have_capitals(role: str) -> None:
+    assert chat(messages=[{"role": role, "content": "x"}]) == chat(messages=[{"role": role.lower(), "content": "x"}])
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_no_parts_are_an_empty_content(role: str) -> None:
+    assert chat(messages=[{"role": role, "content": []}]).messages[0].content == ""
+
+
+def test_base64_may_have_line_ends() -> None:
+    part = {"type": "image_url", "image_url": f"data:image/png;base64,{PIXEL[:8]}\r\n{PIXEL[8:]}\n"}
+    assert chat(messages=[{"role": "user", "content": [part]}]).messages[0].images == (PIXEL,)
 
 
 def test_tools_are_checked_even_when_they_are_not_to_be_used() -> None:
@@ -469,14 +548,14 @@ def test_tools_are_checked_even_when_they_are_not_to_be_used() -> None:
     ],
 )
 def test_reasoning_effort(effort: str, think: bool | str | None) -> None:
-    assert parse(reasoning_effort=effort).request.think == think
-    assert parse(reasoning={"effort": effort}, reasoning_effort="medium").request.think == think
-    assert parse(think=effort).request.think == think
+    assert chat(reasoning_effort=effort).think == think
+    assert chat(reasoning={"effort": effort}, reasoning_effort="medium").think == think
+    assert chat(think=effort).think == think
 
 
 @pytest.mark.parametrize("think", [True, False])
 def test_think_is_a_switch_too(think: bool) -> None:
-    assert parse(think=think).request.think is think
+    assert chat(think=think).think is think
 
 
 def test_an_unknown_effort_says_which_there_are() -> None:
@@ -484,45 +563,49 @@ def test_an_unknown_effort_says_which_there_are() -> None:
 
 
 def test_logprobs() -> None:
-    request = parse(logprobs=True, top_logprobs=20).request
+    request = chat(logprobs=True, top_logprobs=20)
     assert (request.logprobs, request.top_logprobs) == (True, 20)
 
 
 def test_streaming() -> None:
     assert not parse(stream=False).stream
     parsed = parse(stream=True, stream_options={"include_usage": True})
-    assert (parsed.stream, parsed.include_usage) == (True, True)
+    assert (parsed.stream, parsed.reply) == (True, ChatReply(include_usage=True))
 
 
 def test_the_requested_model_is_verbatim() -> None:
-    parsed = parse(model="hf.co/Some/Model:Q4_K_M")
-    assert parsed.request.model == parsed.requested_model == "hf.co/Some/Model:Q4_K_M"
-    assert parse(model="").requested_model is None
+    assert chat(model="hf.co/Some/Model:Q4_K_M").model == "hf.co/Some/Model:Q4_K_M"
+    assert chat(model="").model == ""
 
 
 # --- priority ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [True, False, 3, -3, 2.5, "background"])
-def test_priority_is_as_it_came(value: Any) -> None:
-    priority = parse(priority=value).priority
-    assert priority == value
-    assert type(priority) is type(value)
+@pytest.mark.parametrize(
+    ("fields", "wishes"),
+    [
+        ({"priority": True, "service_tier": "flex"}, Wishes("interactive")),
+        ({"priority": 2.5}, Wishes("normal", True)),
+        ({"service_tier": "flex"}, Wishes("background")),
+        ({"service_tier": 3}, Wishes("normal", True)),
+        ({"prompt_cache_key": "talk"}, Wishes(session="talk")),
+        ({"prompt_cache_key": 3}, Wishes()),
+    ],
+)
+def test_what_is_meant_for_the_line(fields: dict[str, Any], wishes: Wishes) -> None:
+    assert parse(**fields).wishes == wishes
 
 
 @given(json_values)
 def test_priority_and_service_tier_of_any_type_are_never_an_error(value: Any) -> None:
-    parsed = parse(priority=value, service_tier=value)
-    lane_name(None, parsed.priority, parsed.service_tier)
+    parse(priority=value, service_tier=value, prompt_cache_key=value)
 
 
 @pytest.mark.parametrize("value", [b"1e999", b"9" * 5000, b"[1]", b'{"level": 1}'])
-def test_a_priority_that_is_none_is_unknown(value: bytes) -> None:
-    body = b'{"messages":[{"role":"user","content":"x"}],"priority":%b,"service_tier":%b}' % (value, value)
-    parsed = parse_chat(body, LIMITS)
-    assert parsed.service_tier == value.decode()
-    assert lane_name(None, parsed.priority, parsed.service_tier) == ("normal", True)
-    assert lane_name(None, None, parsed.service_tier) == ("normal", True)
+@pytest.mark.parametrize("field", [b"priority", b"service_tier"])
+def test_a_priority_that_is_none_is_unknown(field: bytes, value: bytes) -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}],"%b":%b}' % (field, value)
+    assert parse_chat(body, LIMITS).wishes == Wishes("normal", True)
 
 
 # --- anything at all --------------------------------------------------------------------------------------------------
@@ -564,5 +647,4 @@ MESSAGES = st.fixed_dictionaries(
 @given(st.lists(MESSAGES, max_size=4))
 def test_any_messages_are_refused_or_read(messages: list[Any]) -> None:
     with contextlib.suppress(BadRequest):
-        parsed = parse_chat(json.dumps({"messages": messages}).encode(), LIMITS)
-        assert len(parsed.request.messages) == len(messages)
+        assert len(chat(messages=messages).messages) == len(messages)

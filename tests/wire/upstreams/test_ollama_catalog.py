@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_queue.errors import UpstreamBroke
-from llm_queue.wire.upstreams.ollama import Loaded, Shown, Tag, parse_ps, parse_show, parse_tags
+from llm_queue.wire.upstreams.ollama_catalog import Loaded, Shown, Tag, parse_ps, parse_show, parse_tags
 
 TAGS = (
     b'{"models":[{"name":"smollm2:135m","model":"smollm2:135m","modified_at":"2026-11-23T08:56:54.216030241Z",'

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.wire.shapes import ChatRequest, Message, ToolCall
-from llm_queue.wire.upstreams.ollama import chat_body, load_body
+from llm_queue.wire.shapes import ChatRequest, Message, Sampling, ToolCall
+from llm_queue.wire.upstreams.ollama_request import chat_body, load_body
 
 HELLO = Message("user", "Hello")
 
@@ -28,7 +28,8 @@ def test_a_full_request() -> None:
     request = ChatRequest(
         "m",
         (HELLO,),
-        options={"temperature": 0.0, "stop": ["x"]},
+        sampling=Sampling(temperature=0.0, stop=("x",)),
+        max_tokens=5,
         format={"type": "object"},
         tools=(tool,),
         think="low",
@@ -36,7 +37,7 @@ def test_a_full_request() -> None:
         top_logprobs=0,
     )
     body = json.loads(chat_body(request, 4096))
-    assert body["options"] == {"temperature": 0.0, "stop": ["x"], "num_ctx": 4096}
+    assert body["options"] == {"temperature": 0.0, "stop": ["x"], "num_predict": 5, "num_ctx": 4096}
     assert body["format"] == {"type": "object"}
     assert body["tools"] == [tool]
     assert body["think"] == "low"
@@ -47,10 +48,6 @@ def test_work_never_carries_a_keep_alive() -> None:
     assert b"keep_alive" not in chat_body(ChatRequest("m", (HELLO,)), 8192)
 
 
-def test_the_line_chooses_the_context_size() -> None:
-    assert json.loads(chat_body(ChatRequest("m", (HELLO,), options={"num_ctx": 1}), 8192))["options"]["num_ctx"] == 8192
-
-
 def test_a_switch_to_not_think_is_passed_on() -> None:
     assert json.loads(chat_body(ChatRequest("m", (HELLO,), think=False), 1))["think"] is False
 
@@ -58,7 +55,7 @@ def test_a_switch_to_not_think_is_passed_on() -> None:
 def test_every_part_of_a_message_is_passed_on() -> None:
     messages = (
         Message("user", "Look", images=("AAAA",)),
-        Message("assistant", thinking="hm", tool_calls=(ToolCall("f", {"a": 1}, "call_1"), ToolCall("g", {}))),
+        Message("assistant", thinking="hm", tool_calls=(ToolCall("f", '{"a": 1}', "call_1"), ToolCall("g", ""))),
         Message("tool", "3", tool_call_id="call_1", tool_name="f"),
     )
     assert json.loads(chat_body(ChatRequest("m", messages), 1))["messages"] == [

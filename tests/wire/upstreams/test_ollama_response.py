@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from llm_queue.errors import UpstreamBroke
 from llm_queue.wire.shapes import Completion, Delta, ToolCall
-from llm_queue.wire.upstreams.ollama import MAX_LINE, ChatDecoder, error_text
+from llm_queue.wire.upstreams.lines import MAX_LINE
+from llm_queue.wire.upstreams.ollama_response import LineDecoder, error_text
 
 SAID = (
     b'{"model":"m","created_at":"2026-11-23T09:03:24.6Z","message":{"role":"assistant","content":" B"},"done":false,'
@@ -36,9 +37,10 @@ def said(content: str = "", **message: Any) -> bytes:
 
 
 def read(*chunks: bytes) -> tuple[list[Delta], Completion]:
-    decoder = ChatDecoder()
+    decoder = LineDecoder()
     deltas = [delta for chunk in chunks for delta in decoder.feed(chunk)]
-    return deltas, decoder.close()
+    left, completion = decoder.close()
+    return deltas + left, completion
 
 
 def test_a_stream_and_its_end() -> None:
@@ -50,7 +52,16 @@ def test_a_stream_and_its_end() -> None:
         "top_logprobs": [{"token": "I", "logprob": -2.25, "bytes": [73]}],
     }
     assert deltas == [Delta(" B", logprobs=(logprob,))]
-    assert completion == Completion("length", prompt_tokens=11, completion_tokens=4, load_seconds=1.5)
+    assert completion == Completion(
+        "length",
+        finish_text="length",
+        prompt_tokens=11,
+        completion_tokens=4,
+        cached_tokens=0,
+        load_seconds=1.5,
+        prompt_seconds=48235000 * 1e-9,
+        answer_seconds=51108000 * 1e-9,
+    )
 
 
 def test_logprobs_have_every_field_of_openais() -> None:
@@ -67,19 +78,19 @@ CALL = {"id": "call_1", "function": {"index": 0, "name": "f", "arguments": {"a":
 
 
 def test_tool_calls_may_come_before_the_end_or_in_it() -> None:
-    call = ToolCall("f", {"a": 1}, "call_1")
+    call = ToolCall("f", '{"a": 1}', "call_1")
     deltas, _ = read(said(tool_calls=[CALL]), DONE)
     assert deltas == [Delta(tool_calls=(call,))]
     deltas, completion = read(line(message={"content": "x", "tool_calls": [CALL]}, done=True, done_reason="stop"))
     assert deltas == [Delta("x", tool_calls=(call,))]
-    assert completion == Completion("stop")
+    assert completion.finish_reason == "stop"
 
 
 def test_a_tool_call_needs_no_id_and_no_arguments() -> None:
     deltas, _ = read(
         said(tool_calls=[{"function": {"name": "f", "arguments": None}}, {"id": "", **_function("g")}]), DONE
     )
-    assert deltas == [Delta(tool_calls=(ToolCall("f", {}), ToolCall("g", {})))]
+    assert deltas == [Delta(tool_calls=(ToolCall("f"), ToolCall("g")))]
 
 
 def _function(name: str) -> dict[str, Any]:
@@ -93,11 +104,12 @@ def test_null_is_nothing() -> None:
         line(done=True, done_reason=None, prompt_eval_count=None),
     )
     assert deltas == []
-    assert completion == Completion("stop")
+    assert completion.finish_reason == "stop"
 
 
 def test_counts_that_are_missing_are_zero() -> None:
-    assert read(line(done=True, done_reason="load"))[1] == Completion("load", 0, 0, 0.0)
+    completion = read(line(done=True, done_reason="load"))[1]
+    assert completion == Completion("load", 0, 0, 0.0, None, 0.0, 0.0, "load")
 
 
 def test_a_truncated_stream_is_an_error() -> None:
@@ -111,14 +123,13 @@ def test_an_answer_that_is_not_done_is_an_error() -> None:
         read(line(message={"content": "half"}, done=False, done_reason="stop"))
 
 
-def test_the_last_line_needs_no_newline_unless_text_would_be_lost() -> None:
+def test_the_last_line_needs_no_newline() -> None:
     assert read(SAID, DONE.rstrip())[1].finish_reason == "length"
-    with pytest.raises(UpstreamBroke):
-        read(line(message={"content": "lost"}, done=True).rstrip())
+    assert read(line(message={"content": "kept"}, done=True).rstrip())[0] == [Delta("kept")]
 
 
 def test_the_text_of_an_error_line_is_kept() -> None:
-    decoder = ChatDecoder()
+    decoder = LineDecoder()
     assert decoder.feed(SAID)
     with pytest.raises(UpstreamBroke, match=r"^an error was encountered: unexpected EOF$"):
         decoder.feed(line(error="an error was encountered: unexpected EOF"))
@@ -155,19 +166,19 @@ def test_a_line_that_is_none_is_an_error(garbage: bytes) -> None:
 
 def test_an_error_about_a_garbled_line_does_not_quote_it() -> None:
     with pytest.raises(UpstreamBroke) as caught:
-        ChatDecoder().feed(b'{"message":{"content":"a secret\n')
+        LineDecoder().feed(b'{"message":{"content":"a secret\n')
     assert "secret" not in caught.value.message
 
 
 def test_what_follows_the_end_is_ignored() -> None:
-    decoder = ChatDecoder()
+    decoder = LineDecoder()
     assert decoder.feed(DONE + b"garbage\n" + SAID + b"more") == []
     assert decoder.feed(b"garbage\n" + SAID) == []
-    assert decoder.close().finish_reason == "length"
+    assert decoder.close()[1].finish_reason == "length"
 
 
 def test_it_is_done_when_the_upstream_says_so() -> None:
-    decoder = ChatDecoder()
+    decoder = LineDecoder()
     seen = []
     for chunk in (SAID, DONE[:50], DONE[50:], b"more"):
         decoder.feed(chunk)
@@ -184,8 +195,8 @@ def test_a_line_may_be_long_but_not_endless() -> None:
     ((delta,), _) = read(whole[:1000], whole[1000:], DONE)
     assert len(delta.content) == MAX_LINE - 200
     with pytest.raises(UpstreamBroke, match="more than"):
-        ChatDecoder().feed(said("x" * MAX_LINE))
-    decoder = ChatDecoder()
+        LineDecoder().feed(said("x" * MAX_LINE))
+    decoder = LineDecoder()
     decoder.feed(b"x" * MAX_LINE)
     with pytest.raises(UpstreamBroke, match="more than"):
         decoder.feed(b"x")

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_queue import errors
-from llm_queue.wire.callers.openai import ChatEncoder, error_body, model_body, models_body
-from llm_queue.wire.shapes import Completion, Delta, ToolCall, fold
+from llm_queue.wire.callers.dialect import Progress, Served
+from llm_queue.wire.callers.openai import error_body, model_body, models_body
+from llm_queue.wire.callers.openai_chat import ChatEncoder
+from llm_queue.wire.callers.openai_request import ChatReply
+from llm_queue.wire.shapes import Completion, Delta, FinishReason, ToolCall, fold
 
 STOP = Completion("stop", prompt_tokens=11, completion_tokens=4)
 USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
@@ -21,13 +24,14 @@ deltas = st.builds(
     Delta,
     content=st.text(),
     thinking=st.text(),
-    tool_calls=st.lists(st.builds(ToolCall, st.text(), st.dictionaries(st.text(), st.text())), max_size=2).map(tuple),
+    tool_calls=st.lists(st.builds(ToolCall, st.text(), st.text()), max_size=2).map(tuple),
     logprobs=st.sampled_from([(), (LOGPROB,)]),
 )
 
 
-def encoder(**more: Any) -> ChatEncoder:
-    return ChatEncoder(model="m:latest", created=1_700_000_000, **more)
+def encoder(*, lane: str = "normal", answer_id: str | None = None, **reply: Any) -> ChatEncoder:
+    served = Served(model="m:latest", created=1_700_000_000, lane=lane)
+    return ChatEncoder(ChatReply(**reply), served, answer_id=answer_id)
 
 
 def events(stream: bytes) -> list[Any]:
@@ -40,7 +44,7 @@ def events(stream: bytes) -> list[Any]:
 
 def streamed(*pieces: Delta, completion: Completion = STOP, **more: Any) -> list[Any]:
     writer = encoder(**more)
-    return events(writer.chunks(pieces) + writer.end(completion))
+    return events(writer.pieces(pieces) + writer.end(completion))
 
 
 def choices(*pieces: Delta) -> list[Any]:
@@ -79,13 +83,13 @@ def test_thinking_and_logprobs_of_a_whole_answer() -> None:
 
 
 def test_arguments_of_a_tool_call_are_a_json_text() -> None:
-    choice = whole(Delta(tool_calls=(ToolCall("weather", {"city": "Köln"}, "call_7"),)))["choices"][0]
+    choice = whole(Delta(tool_calls=(ToolCall("weather", '{"city": "Köln", "at": 1.10}', "call_7"),)))["choices"][0]
     assert choice["message"]["tool_calls"] == [
         {
             "index": 0,
             "id": "call_7",
             "type": "function",
-            "function": {"name": "weather", "arguments": '{"city":"Köln"}'},
+            "function": {"name": "weather", "arguments": '{"city": "Köln", "at": 1.10}'},
         }
     ]
 
@@ -97,13 +101,47 @@ def test_arguments_of_a_tool_call_are_a_json_text() -> None:
         ("stop", True, "tool_calls"),
         ("length", False, "length"),
         ("length", True, "length"),
-        ("something new", False, "something new"),
+        ("tool_calls", True, "tool_calls"),
+        ("tool_calls", False, "stop"),
+        ("content_filter", False, "content_filter"),
     ],
 )
-def test_the_finish_reason_is_the_truth(said: str, with_calls: bool, reason: str) -> None:
-    piece = Delta("x", tool_calls=(ToolCall("f", {}),) if with_calls else ())
+def test_the_finish_reason_is_the_truth(said: FinishReason, with_calls: bool, reason: str) -> None:
+    piece = Delta("x", tool_calls=(ToolCall("f"),) if with_calls else ())
     assert whole(piece, completion=Completion(said))["choices"][0]["finish_reason"] == reason
     assert streamed(piece, completion=Completion(said))[-2]["choices"][0]["finish_reason"] == reason
+
+
+@pytest.mark.parametrize(("text", "reason"), [("something new", "something new"), ("", "other")])
+def test_a_finish_reason_that_is_not_known_goes_as_it_came(text: str, reason: str) -> None:
+    completion = Completion("other", finish_text=text)
+    assert whole(Delta("x"), completion=completion)["choices"][0]["finish_reason"] == reason
+
+
+def test_cached_tokens_are_said_where_they_are_known() -> None:
+    for cached in (0, 7):
+        usage = whole(completion=Completion("stop", 11, 4, cached_tokens=cached))["usage"]
+        assert usage == USAGE | {"prompt_tokens_details": {"cached_tokens": cached}}
+
+
+def test_counts_that_are_not_known_are_zero() -> None:
+    assert set(whole(completion=Completion("stop"))["usage"].values()) == {0}
+
+
+def test_whoever_asked_in_the_older_way_is_called_in_the_older_way() -> None:
+    pieces = (Delta(tool_calls=(ToolCall("f", '{"a":1}', "call_1"), ToolCall("g"))), Delta(tool_calls=(ToolCall("h"),)))
+    called = {"function_call": {"name": "f", "arguments": '{"a":1}'}}
+    choice = whole(*pieces, older_calls=True)["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": ""} | called
+    assert choice["finish_reason"] == "function_call"
+    first, *_, finish, _ = streamed(*pieces, older_calls=True)
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""} | called
+    assert finish["choices"][0]["finish_reason"] == "function_call"
+
+
+def test_a_whole_answer_ends_its_line() -> None:
+    assert encoder().whole(fold([Delta("x")], STOP)).endswith(b"}\n")
+    assert error_body(errors.QueueError()).endswith(b"}\n")
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -135,7 +173,7 @@ def test_thinking_comes_in_a_chunk_before_the_content() -> None:
 
 
 def test_a_tool_call_is_whole_in_one_chunk() -> None:
-    (choice,) = choices(Delta(tool_calls=(ToolCall("f", {"a": 1}, "call_1"), ToolCall("g", {}, "call_2"))))
+    (choice,) = choices(Delta(tool_calls=(ToolCall("f", '{"a":1}', "call_1"), ToolCall("g", "{}", "call_2"))))
     assert choice["delta"]["role"] == "assistant"
     assert [(call["index"], call["id"], call["function"]) for call in choice["delta"]["tool_calls"]] == [
         (0, "call_1", {"name": "f", "arguments": '{"a":1}'}),
@@ -144,7 +182,7 @@ def test_a_tool_call_is_whole_in_one_chunk() -> None:
 
 
 def test_tool_calls_are_numbered_through_the_stream() -> None:
-    said = choices(Delta("Let me see."), Delta(tool_calls=(ToolCall("f", {}),)), Delta(tool_calls=(ToolCall("g", {}),)))
+    said = choices(Delta("Let me see."), Delta(tool_calls=(ToolCall("f"),)), Delta(tool_calls=(ToolCall("g"),)))
     calls = [call for choice in said for call in choice["delta"].get("tool_calls", [])]
     assert [call["index"] for call in calls] == [0, 1]
     assert all(call["id"].startswith("call_") for call in calls)
@@ -152,7 +190,7 @@ def test_tool_calls_are_numbered_through_the_stream() -> None:
 
 
 def test_content_beside_a_tool_call_is_kept() -> None:
-    assert choices(Delta("Let me see.", tool_calls=(ToolCall("f", {}),)))[0]["delta"]["content"] == "Let me see."
+    assert choices(Delta("Let me see.", tool_calls=(ToolCall("f"),)))[0]["delta"]["content"] == "Let me see."
 
 
 def test_logprobs_without_text_are_kept() -> None:
@@ -161,7 +199,7 @@ def test_logprobs_without_text_are_kept() -> None:
 
 
 def test_an_empty_piece_is_no_event() -> None:
-    assert encoder().chunks([Delta(), Delta()]) == b""
+    assert encoder().pieces([Delta(), Delta()]) == b""
 
 
 def test_an_empty_stream_still_has_its_role() -> None:
@@ -171,9 +209,23 @@ def test_an_empty_stream_still_has_its_role() -> None:
     assert done == "[DONE]"
 
 
+@pytest.mark.parametrize(
+    ("progress", "comment"),
+    [
+        (Progress("queued", 3, 40.2), b": queued, 3 ahead, about 40 s\n\n"),
+        (Progress("queued", 2), b": queued, 2 ahead\n\n"),
+        (Progress("loading"), b": loading\n\n"),
+        (Progress("running"), b": running\n\n"),
+    ],
+)
+def test_a_caller_who_waits_gets_a_comment(progress: Progress, comment: bytes) -> None:
+    assert encoder().waiting(progress) == comment
+    assert encoder().begin() == b""
+
+
 def test_a_broken_stream_ends_with_an_error_and_nothing_made_up() -> None:
     writer = encoder()
-    first, error = events(writer.chunks([Delta("half an ans")]) + writer.error_event(errors.UpstreamBroke("It broke.")))
+    first, error = events(writer.pieces([Delta("half an ans")]) + writer.error(errors.UpstreamBroke("It broke.")))
     assert first["choices"][0]["finish_reason"] is None
     assert error == {"error": {"message": "It broke.", "type": "api_error", "param": None, "code": "upstream_broke"}}
 
@@ -182,7 +234,7 @@ def test_a_broken_stream_ends_with_an_error_and_nothing_made_up() -> None:
 def test_a_stream_says_what_a_whole_answer_says(pieces: list[Delta], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(pieces)))
     writer = encoder()
-    stream = writer.chunks(pieces[:cut]) + writer.chunks(pieces[cut:]) + writer.end(STOP)
+    stream = writer.pieces(pieces[:cut]) + writer.pieces(pieces[cut:]) + writer.end(STOP)
     said = [event["choices"][0] for event in events(stream)[:-1]]
     message = whole(*pieces)["choices"][0]["message"]
     assert "".join(choice["delta"].get("content", "") for choice in said) == message["content"]
@@ -205,7 +257,7 @@ def test_text_is_verbatim(text: str) -> None:
 
 
 def test_letters_of_any_script_go_as_they_are() -> None:
-    assert "Grüße 😀".encode() in encoder().chunks([Delta("Grüße 😀")])
+    assert "Grüße 😀".encode() in encoder().pieces([Delta("Grüße 😀")])
 
 
 def test_every_answer_has_an_id_of_its_own() -> None:
@@ -215,7 +267,7 @@ def test_every_answer_has_an_id_of_its_own() -> None:
 
 
 def test_the_tier_that_was_used_is_echoed() -> None:
-    assert whole(service_tier="flex")["service_tier"] == "flex"
+    assert whole(lane="background")["service_tier"] == "flex"
 
 
 # --- errors and models ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which lane a caller means."""
+"""What a caller wants of the line: which lane it means, and the rest."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.wire.priority import Scalar, lane_name, tier_name
+from llm_queue.errors import BadRequest
+from llm_queue.wire.wishes import Scalar, Wishes, from_body, from_headers, tier_name
+
+
+def lane_name(header: str | None, priority: Scalar, tier: str | None) -> tuple[str | None, bool]:
+    """The lane that these say, and whether it is unknown."""
+    headers = {} if header is None else {"X-LLM-Queue-Lane": header}
+    wishes = from_headers(headers, 65536).over(from_body(priority, tier))
+    return wishes.lane, wishes.unknown_lane
 
 
 @pytest.mark.parametrize(
     ("priority", "lane"),
     [
-        (None, "normal"),
+        (None, None),
         (True, "interactive"),
         (False, "normal"),
         ("interactive", "interactive"),
@@ -28,7 +36,7 @@ from llm_queue.wire.priority import Scalar, lane_name, tier_name
         (2.0, "normal"),
     ],
 )
-def test_priority_by_switch_name_or_sign(priority: Scalar, lane: str) -> None:
+def test_priority_by_switch_name_or_sign(priority: Scalar, lane: str | None) -> None:
     assert lane_name(None, priority, None) == (lane, False)
 
 
@@ -74,7 +82,7 @@ def test_an_unknown_header_is_normal_and_counted() -> None:
 )
 def test_nothing_that_a_caller_says_is_an_error(header: str | None, priority: Scalar, tier: str | None) -> None:
     lane, unknown = lane_name(header, priority, tier)
-    assert lane in ("interactive", "normal", "background")
+    assert lane in ("interactive", "normal", "background", None)
     assert lane == "normal" or not unknown
 
 
@@ -83,3 +91,40 @@ def test_the_answer_echoes_the_lane_as_a_tier() -> None:
     assert all(
         lane_name(None, None, tier_name(lane)) == (lane, False) for lane in ("interactive", "normal", "background")
     )
+
+
+def test_every_wish_has_a_header() -> None:
+    headers = {
+        "X-LLM-Queue-Lane": "background",
+        "X-LLM-Queue-Num-Ctx": " 4096 ",
+        "X-LLM-Queue-Max-Wait": "1.5",
+        "X-LLM-Queue-Session": " a talk ",
+    }
+    assert from_headers(headers, 8192) == Wishes("background", False, 4096, 1.5, "a talk")
+    assert from_headers({}, 8192) == Wishes()
+
+
+def test_headers_win_over_the_body_one_by_one() -> None:
+    body = Wishes("background", True, 1, 2.0, "body", ("a",))
+    assert Wishes().over(body) == body
+    headers = Wishes("normal", False, 3, 0.0, "header", ("b",))
+    assert headers.over(body) == Wishes("normal", False, 3, 0.0, "header", ("b", "a"))
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "8193", "", "x", "1.5", "9" * 5000, "²", "1_000"])
+def test_a_bad_context_size_names_its_header_and_the_limit(size: str) -> None:
+    with pytest.raises(BadRequest, match=r"X-LLM-Queue-Num-Ctx takes .* to 8192") as refused:
+        from_headers({"X-LLM-Queue-Num-Ctx": size}, 8192)
+    assert refused.value.param == "X-LLM-Queue-Num-Ctx"
+
+
+@pytest.mark.parametrize("wait", ["-1", "x", "", "nan", "inf", "1e999"])
+def test_a_bad_wait_names_its_header(wait: str) -> None:
+    with pytest.raises(BadRequest, match="takes seconds") as refused:
+        from_headers({"X-LLM-Queue-Max-Wait": wait}, 8192)
+    assert refused.value.param == "X-LLM-Queue-Max-Wait"
+
+
+def test_a_session_is_bounded_and_an_empty_one_is_none() -> None:
+    assert len(from_headers({"X-LLM-Queue-Session": "x" * 1000}, 1).session or "") == 200
+    assert from_headers({"X-LLM-Queue-Session": "  "}, 1).session is None

@@ -1,0 +1,230 @@
+"""What can be asked about the line, as frozen values: ``/queue``, a job's report, the log and the demo read these.
+
+Times are in seconds. A job's own times have one formula each, and it stands in :class:`~llm_queue.core.jobs.Job`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from llm_queue.core.counts import Counts
+from llm_queue.core.jobs import Job, Lane, State
+from llm_queue.core.seat import Occupant, Seat
+from llm_queue.dispatch.tickets import Submission
+from llm_queue.errors import QueueError
+from llm_queue.upstream.protocol import Upstream
+from llm_queue.wire.shapes import Completion
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """A struct whose fields can be written as JSON; seconds are rounded to milliseconds."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float):
+                msgspec.structs.force_setattr(self, name, round(value, 3))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, without those that do not apply."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
+
+class JobReport(Value, frozen=True, kw_only=True):
+    """One job: what it was, how it went, and nothing of its text.
+
+    ``wait_s`` is the time in which it neither loaded nor ran, ``load_s`` and ``run_s`` are what it loaded and ran, all
+    attempts together. ``ahead`` counts the jobs before it while it waits. The counts of tokens and ``finish`` are those
+    of its answer, if it has one.
+    """
+
+    job: str
+    request_id: str
+    client: str
+    lane: str
+    model: str
+    num_ctx: int | None
+    state: str
+    attempts: int
+    wait_s: float
+    load_s: float
+    run_s: float
+    ahead: int | msgspec.UnsetType = msgspec.UNSET
+    prompt_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    completion_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    finish: str | msgspec.UnsetType = msgspec.UNSET
+    code: str | msgspec.UnsetType | None = msgspec.UNSET
+    error: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class JobStatus(Value, frozen=True, kw_only=True):
+    """One job of the line. ``id`` is an alias of ``job`` that goes with the next version.
+
+    ``place`` is 0 for the job that has the slot, 1 for the next. ``starts_in_s`` is about when it starts, from now
+    (None: unknown). ``wait_s`` is as in :class:`JobReport`, ``waited_s`` an alias that goes with the next version.
+    """
+
+    job: str
+    id: str
+    client: str
+    lane: str
+    model: str
+    num_ctx: int | None
+    resident: bool
+    state: str
+    place: int
+    starts_in_s: float | None
+    wait_s: float
+    waited_s: float
+
+
+class SlotStatus(Value, frozen=True, kw_only=True):
+    """What holds the slot."""
+
+    job: str
+    phase: Literal["loading", "running"]
+    client: str
+
+
+class UpstreamStatus(Value, frozen=True, kw_only=True):
+    """What is behind the line. ``away`` says why nothing can be served now, or is None."""
+
+    name: str
+    url: str
+    away: str | None
+
+
+class Status(Value, frozen=True, kw_only=True):
+    """The line as a whole.
+
+    ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code. ``jobs`` has the first
+    that live, in the order in which they are expected to run. ``held_for`` names the client that the slot is kept free
+    for, if ``held``.
+    """
+
+    upstream: UpstreamStatus
+    waiting: Mapping[str, int]
+    slot: SlotStatus | None
+    held: bool
+    held_for: str | None
+    jobs: tuple[JobStatus, ...]
+    ended: Mapping[str, int]
+    rejected: Mapping[str, int]
+    loads: int
+    loads_failed: int
+    load_seconds: float
+    reloads_avoided: int
+    surprise_loads: int
+    retries: int
+    outages: int
+    unknown_lanes: int
+    holds: int
+    held_seconds: float
+
+
+def report(
+    job: Job,
+    submission: Submission,
+    now: float,
+    *,
+    completion: Completion | None = None,
+    error: QueueError | None = None,
+    ahead: int | None = None,
+) -> JobReport:
+    """The report of a job as it is at ``now``; ``ahead`` is how many go before it, if it waits."""
+    ended = job.state.ended
+    return JobReport(
+        job=job.id,
+        request_id=submission.request_id,
+        client=job.client,
+        lane=job.lane.label,
+        model=model_name(submission),
+        num_ctx=job.key.num_ctx if job.key else None,
+        state=job.state.value,
+        attempts=job.attempts,
+        wait_s=job.waited(now),
+        load_s=job.load_seconds,
+        run_s=job.run_seconds,
+        ahead=msgspec.UNSET if ahead is None else ahead,
+        prompt_tokens=completion.prompt_tokens if completion else msgspec.UNSET,
+        completion_tokens=completion.completion_tokens if completion else msgspec.UNSET,
+        finish=completion.finish_reason if completion else msgspec.UNSET,
+        code=(error.code if error else None) if ended else msgspec.UNSET,
+        error=(error.message if error else None) if ended else msgspec.UNSET,
+    )
+
+
+def job_status(
+    job: Job, submission: Submission, seat: Seat, now: float, *, place: int, starts_in: float | None
+) -> JobStatus:
+    """The status of a job that has not ended; ``starts_in`` is in seconds from ``now``."""
+    slot, state = seat.slot, job.state.value
+    if slot is not None and slot.job is job:
+        state = "loading" if slot.loading else "running"
+    waited = job.waited(now)
+    return JobStatus(
+        job=job.id,
+        id=job.id,
+        client=job.client,
+        lane=job.lane.label,
+        model=model_name(submission),
+        num_ctx=job.key.num_ctx if job.key else None,
+        resident=job.key in seat.resident,
+        state=state,
+        place=place,
+        starts_in_s=starts_in,
+        wait_s=waited,
+        waited_s=waited,
+    )
+
+
+def line_status(
+    upstream: Upstream,
+    seat: Seat,
+    counts: Counts,
+    *,
+    away: str | None,
+    waiting: Callable[[], Mapping[Lane, int]],
+    jobs: tuple[JobStatus, ...],
+    rejected: Mapping[str, int],
+    unknown_lanes: int,
+) -> Status:
+    """The line as it is now."""
+    slot, hold = seat.slot, seat.hold
+    by_lane = dict(waiting())
+    if slot is not None and slot.loading and slot.job.state is State.QUEUED:
+        by_lane[slot.job.lane] -= 1
+    return Status(
+        upstream=UpstreamStatus(name=upstream.name, url=upstream.url, away=away),
+        waiting={lane.label: by_lane.get(lane, 0) for lane in Lane},
+        slot=None if slot is None else _slot_status(slot),
+        held=hold is not None,
+        held_for=hold.client if hold is not None else None,
+        jobs=jobs,
+        ended={state.value: number for state, number in counts.ended.items()},
+        rejected=dict(rejected),
+        loads=counts.loads,
+        loads_failed=counts.loads_failed,
+        load_seconds=counts.load_seconds,
+        reloads_avoided=counts.reloads_avoided,
+        surprise_loads=counts.surprise_loads,
+        retries=counts.retries,
+        outages=counts.outages,
+        unknown_lanes=unknown_lanes,
+        holds=seat.turn.holds,
+        held_seconds=seat.turn.held_seconds,
+    )
+
+
+def _slot_status(slot: Occupant) -> SlotStatus:
+    phase: Literal["loading", "running"] = "loading" if slot.loading else "running"
+    return SlotStatus(job=slot.job.id, phase=phase, client=slot.job.client)
+
+
+def model_name(submission: Submission) -> str:
+    """What people call the job's model: its name in the catalogue, or, while that is unknown, what was asked for."""
+    return submission.model.name if submission.model else submission.request.model

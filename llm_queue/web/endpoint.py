@@ -1,0 +1,168 @@
+"""One request that goes through the line, in any dialect: read, check, queue, answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+import trio
+from quart import Request, Response
+
+from llm_queue.core.jobs import Lane
+from llm_queue.dispatch.tickets import Submission, Ticket
+from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
+from llm_queue.settings import Settings
+from llm_queue.web.bodies import decoded, known_encoding
+from llm_queue.web.clients import Clients
+from llm_queue.web.headers import job_headers
+from llm_queue.web.service import Service
+from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
+from llm_queue.web.visit import Scope, visit_of
+from llm_queue.wire import wishes
+from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.wishes import NORMAL, Wishes
+
+T = TypeVar("T")
+
+BODY_STALL: Final = 30.0
+"""Seconds without a byte after which a request body counts as given up."""
+
+LARGE: Final = 256 * 2**10
+"""Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
+
+
+class Endpoint:
+    """Serves every operation of every dialect."""
+
+    def __init__(self, settings: Settings, line: Service) -> None:
+        self._settings = settings
+        self._line = line
+        self._clients = Clients()
+        self._arriving = 0
+        self._limits = RequestLimits(
+            max_depth=settings.max_depth,
+            max_messages=settings.max_messages,
+            num_ctx_ceiling=settings.num_ctx_ceiling,
+        )
+
+    async def answer(self, operation: Operation[Any], request: Request, scope: Scope) -> Response:
+        """Serve one request. Raises the :class:`~llm_queue.errors.QueueError` to answer with instead.
+
+        Puts the job's ticket into ``scope``, which is where it is closed from.
+        """
+        counted = 0
+
+        def arrive(size: int) -> None:
+            nonlocal counted
+            counted += size
+            self._arriving += size
+            if self._arriving > self._settings.max_waiting_bytes:
+                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
+
+        try:
+            body = await read_body(request, self._settings.max_body, arrive)
+            parsed = await _aside(body, operation.parse, body, self._limits)
+            wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
+            left_out = await _aside(body, self._line.catalog.check, parsed.request)
+            submission = await self._submission(request, scope, parsed, wanted, len(body))
+            del body
+            ticket = self._line.submit(submission)
+        finally:
+            self._arriving -= counted  # from here on it is the line that counts them
+        visit = visit_of(scope)
+        visit.ticket = ticket
+        served = Served(
+            model=submission.request.model,
+            created=int(time.time()),
+            lane=submission.lane.label,
+            request_id=visit.request_id,
+        )
+        encoder = operation.encoder(parsed.reply, served)
+        if parsed.stream:
+            response = await _stream(ticket, encoder, operation.stream_type)
+        else:
+            response = await _whole(ticket, encoder, operation.whole_type)
+        if dropped := wanted.dropped + left_out:
+            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
+        return response
+
+    async def _submission(
+        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
+    ) -> Submission:
+        name = parsed.request.model or self._settings.model
+        try:
+            model = await self._line.catalog.resolve(name)
+        except (UpstreamUnreachable, ConnectionLost):
+            model = None  # the line may outlast the outage; it asks again when it picks the job
+        return Submission(
+            request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
+            model=model,
+            lane=Lane[(wanted.lane or NORMAL).upper()],
+            client=await self._clients.name(request.headers, visit_of(scope).key_name, scope),
+            stream=parsed.stream,
+            num_ctx=wanted.num_ctx,
+            max_wait=self._settings.max_wait if wanted.max_wait is None else wanted.max_wait,
+            size=size,
+            request_id=visit_of(scope).request_id,
+            unknown_lane=wanted.unknown_lane,
+            session=wanted.session,
+        )
+
+
+async def _aside(body: bytes, check: Callable[..., T], *arguments: object) -> T:
+    """What ``check`` returns; run in a thread where the body is so large that everybody else would wait for it."""
+    if len(body) < LARGE:
+        return check(*arguments)
+    return await trio.to_thread.run_sync(check, *arguments, abandon_on_cancel=True)
+
+
+async def read_body(request: Request, limit: int, arrive: Callable[[int], None]) -> bytes:
+    """The request body. Raises ``BodyTooLarge`` at the first byte too many, whatever its headers say.
+
+    ``arrive`` is told of each piece's size, and may refuse it.
+    """
+    encoding = known_encoding(request.headers.get("Content-Encoding"))
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    chunks = bytearray()
+    body = aiter(request.body)
+    while True:
+        with trio.move_on_after(BODY_STALL) as patience:
+            try:
+                chunk = await anext(body)
+                arrive(len(chunk))
+                chunks += chunk
+            except StopAsyncIteration:
+                return await decoded(bytes(chunks), encoding, limit, arrive) if encoding else bytes(chunks)
+            except BaseException:
+                chunks.clear()  # its traceback would keep them until the garbage collector comes round
+                raise
+        if patience.cancelled_caught:
+            raise BadRequest(f"The request body stopped arriving for {BODY_STALL:g} s.")
+        if len(chunks) > limit:
+            raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
+
+
+async def _whole(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
+    answer = await ticket.whole()
+    response = Response(encoder.whole(answer), content_type=media_type)
+    response.headers.update(job_headers(ticket.job))
+    if answer.completion.truncated:
+        response.headers["X-LLM-Queue-Truncated"] = "maybe"
+        warn_truncated(ticket)
+    return response
+
+
+async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
+    first = await first_items(ticket)
+    response = Response(AnswerStream(ticket, encoder, first), content_type=media_type)
+    response.headers.update(job_headers(ticket.job))
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would gather the events
+    return response

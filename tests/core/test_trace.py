@@ -1,0 +1,97 @@
+"""What a scheduler heard can be played again. The machine does so with all that it draws; here is what a trace says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llm_queue.core.actions import StartAttempt
+from llm_queue.core.events import Outcome, Resolved
+from llm_queue.core.jobs import Lane
+from llm_queue.core.trace import Step, WrongTrace, replay
+from llm_queue.errors import Draining, ModelNotFound, UpstreamRefused
+from tests.core.driver import Driver, key
+
+
+def recorded() -> list[str]:
+    lines: list[str] = []
+    driver = Driver(resident=(key("a"),), trace=lines)
+    driver.submit("x", lane=Lane.BACKGROUND, max_wait=60.0)
+    gone = driver.submit("y", "b")
+    driver.run(1.0, Outcome.BROKEN, commit=True)
+    driver.load(2.0)
+    driver.cancel(gone)
+    driver.run(0.5, Outcome.CANCELLED)
+    unknown, missing = driver.submit("z", None), driver.submit("z", None)
+    driver.probe(up=False)
+    driver.wait(0.1)
+    driver.probe(resolved={unknown.id: Resolved("c", 4096), missing.id: ModelNotFound()})
+    driver.load(1.0, Outcome.REFUSED)
+    driver.wait(100.0)
+    driver.submit("y", "b")
+    driver.answer([])
+    driver.drain()
+    driver.stop(Draining())
+    return lines
+
+
+def test_a_trace_comes_out_the_same_when_it_is_played_again() -> None:
+    lines = recorded()
+    steps = list(replay(lines))
+    assert len(steps) == len(lines) - 1
+    starts = [action.job.client for step in steps for action in step.actions if isinstance(action, StartAttempt)]
+    assert starts == ["x", "y"]
+    assert isinstance(steps[0], Step)
+
+
+def test_each_kind_of_event_is_in_the_trace_under_its_name() -> None:
+    rows = [json.loads(line) for line in recorded()[1:]]
+    assert {row["event"]["is"] for row in rows if row["event"]} == {
+        *("Submitted", "Left", "LoadEnded", "AttemptEnded", "ProbeEnded", "ResidentReported", "DrainBegan", "Stopped")
+    }
+
+
+def test_time_that_changes_nothing_is_not_recorded() -> None:
+    lines: list[str] = []
+    driver = Driver(trace=lines)
+    before = len(lines)
+    assert driver.scheduler.tick(driver.now) == []
+    assert len(lines) == before
+
+
+def test_no_message_of_an_error_is_in_a_trace() -> None:
+    lines: list[str] = []
+    driver = Driver(resident=(key("a"),), trace=lines)
+    driver.submit()
+    driver.run(1.0, Outcome.REFUSED, error=UpstreamRefused("what the upstream says of a secret prompt"))
+    assert "upstream_refused" in "".join(lines)
+    assert "secret" not in "".join(lines)
+
+
+def test_a_trace_that_the_scheduler_would_not_answer_so_is_told_with_its_line() -> None:
+    lines = recorded()
+    number, line = next((number, line) for number, line in enumerate(lines, 1) if "StartLoad" in line)
+    lines[number - 1] = line.replace("StartLoad", "StartAttempt")
+    with pytest.raises(WrongTrace, match=f"Line {number}: "):
+        list(replay(lines))
+
+
+@pytest.mark.parametrize("first", ["", "{}", "[]", "no JSON", '{"trace": 99}'])
+def test_what_is_no_trace_is_told_so(first: str) -> None:
+    with pytest.raises(WrongTrace, match="no trace"):
+        list(replay([first] if first else []))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "half a li",
+        "{}",
+        '{"at": 1.0, "event": {"is": "Guessed"}, "actions": []}',
+        '{"at": 1.0, "event": {"is": "Left", "job": "never seen", "error": "cancelled"}, "actions": []}',
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_with_its_number(line: str) -> None:
+    with pytest.raises(WrongTrace, match="Line 2 cannot be read"):
+        list(replay([recorded()[0], line]))

@@ -1,0 +1,182 @@
+"""What watches the line: moments in their order, counts, and observers that fail."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from types import FunctionType, ModuleType
+from typing import Any, get_args
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llm_queue.core.jobs import Lane
+from llm_queue.dispatch.moments import (
+    AttemptFinished,
+    AttemptStarted,
+    DrainStarted,
+    FirstPiece,
+    HoldFinished,
+    HoldStarted,
+    JobAccepted,
+    JobEnded,
+    JobRequeued,
+    LoadFinished,
+    LoadStarted,
+    Moment,
+    UpstreamChanged,
+)
+from llm_queue.dispatch.status import JobReport
+from llm_queue.errors import LineFull, QueueError
+from llm_queue.testing import Break, Refuse, Say
+from llm_queue.web.headers import job_headers
+from tests.harness import OTHER, Harness, answer, line
+
+PROMPT, ANSWER = "a-prompt-that-no-observer-sees", "an-answer-that-no-observer-sees"
+
+
+def watch(harness: Harness) -> list[Moment]:
+    seen: list[Moment] = []
+    harness.dispatcher.observers.add(seen.append)
+    return seen
+
+
+async def test_the_life_of_a_job_is_a_row_of_moments(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        seen = watch(held)
+        held.upstream.then(Break(after_tokens=0, after=1.0), Say(ANSWER, first_after=2.0))
+        await held.ask(PROMPT, client="cron")
+    kinds = [type(moment) for moment in seen]
+    assert kinds == [
+        *(JobAccepted, LoadStarted, LoadFinished),
+        *(AttemptStarted, AttemptFinished, JobRequeued, AttemptStarted, FirstPiece, AttemptFinished, JobEnded),
+    ]
+    assert [moment.attempt for moment in seen if isinstance(moment, AttemptStarted)] == [1, 2]
+    [first] = [moment for moment in seen if isinstance(moment, FirstPiece)]
+    assert first.seconds == 2.0
+    assert PROMPT not in repr(seen)
+    assert ANSWER not in repr(seen)
+
+
+def reachable(start: object) -> Iterator[object]:
+    """All that can be reached from ``start`` by attributes and items, but for what belongs to the program."""
+    seen, left = {id(start)}, [start]
+    while left:
+        one = left.pop()
+        yield one
+        for other in gc.get_referents(one):
+            if id(other) not in seen and not isinstance(other, type | ModuleType | FunctionType):
+                seen.add(id(other))
+                left.append(other)
+
+
+async def test_no_way_leads_from_a_moment_to_the_request(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        seen = watch(held)
+        held.upstream.then(Break(after_tokens=1), Refuse())
+        with pytest.raises(QueueError):
+            await held.ask(PROMPT)
+        held.upstream.then_load(Break())
+        with pytest.raises(QueueError):
+            await held.ask(PROMPT, model=OTHER)
+    assert {LoadFinished, JobRequeued, JobEnded} <= {type(moment) for moment in seen}
+    assert not any(isinstance(one, str) and PROMPT in one for moment in seen for one in reachable(moment))
+
+
+@pytest.mark.parametrize("kind", get_args(Moment))
+def test_no_moment_has_a_field_that_could_hold_what_a_caller_says(kind: Any) -> None:
+    assert is_dataclass(kind)
+    for field in fields(kind):
+        assert str(field.type) in {"str", "int", "float", "bool", "str | None", "Lane", "Outcome", "JobReport"} | {
+            "Failure",
+            "Failure | None",
+        }, field
+    assert not {"request", "text", "prompt"} & {field.name for field in msgspec.structs.fields(JobReport)}
+
+
+async def test_a_hold_an_outage_and_a_drain_are_moments(autojump_clock: MockClock) -> None:
+    async with line(switch_wait=60) as held:
+        await held.ask(model=OTHER)  # a model of which no load was tried would not be held up
+        seen = watch(held)
+        held.upstream.default = Say(first_after=0.5)
+        for _ in range(9):
+            await held.ask(client="loop")
+        other = held.submit(model=OTHER, client="other")
+        await answer(other)
+        held.upstream.down = True
+        waiting = held.submit()
+        await trio.sleep(2)
+        held.upstream.down = False
+        await answer(waiting)
+        await held.dispatcher.drain()
+    assert seen.count(HoldStarted("loop")) == 1
+    [ended] = [moment for moment in seen if isinstance(moment, HoldFinished)]
+    assert ended.client == "loop"
+    assert ended.seconds == pytest.approx(held.dispatcher.status().held_seconds, abs=0.001)
+    assert ended.seconds > 0
+    reasons = [moment.reason for moment in seen if isinstance(moment, UpstreamChanged)]
+    assert reasons == ["Scripted cannot be reached: the script has switched it off.", None]
+    assert DrainStarted(0) in seen
+
+
+async def test_an_observer_that_raises_is_called_no_more_and_ends_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = 0
+
+    def broken(_: Moment) -> None:
+        nonlocal calls
+        calls += 1
+        raise RuntimeError("a bug of an observer")
+
+    async with line() as held:
+        held.dispatcher.observers.add(broken)
+        seen = watch(held)
+        await held.ask()
+        await held.ask()
+    assert calls == 1
+    assert len([moment for moment in seen if isinstance(moment, JobEnded)]) == 2
+
+
+async def test_refusals_and_unknown_lanes_are_counted_from_moments(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.dispatcher.rejected(LineFull(), "cron")
+        held.dispatcher.rejected(LineFull(), "cron")
+        await held.ask(unknown_lane=True, lane=Lane.NORMAL)
+        status = held.dispatcher.status()
+    assert (status.rejected, status.unknown_lanes) == ({"line_full": 2}, 1)
+
+
+async def test_a_retried_job_has_waited_as_long_by_its_report_as_by_its_own_count(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.default = Say(first_after=3.0)
+        await held.ask()
+        held.upstream.then(Break(after_tokens=0, after=1.0))
+        retried = held.submit(client="a")
+        await trio.sleep(0.5)
+        others = [held.submit(client="b", lane=Lane.INTERACTIVE) for _ in range(2)]
+        for ticket in (retried, *others):
+            await answer(ticket)
+        report = held.dispatcher.find(retried.job.id)
+        assert report is not None
+        assert (report.attempts, report.run_s) == (2, 4.0)
+        assert report.wait_s == pytest.approx(6.0)
+        assert job_headers(retried.job)["X-LLM-Queue-Wait-Ms"] == "6000"
+
+
+async def test_it_can_be_waited_for_until_the_upstream_is_there(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        await held.dispatcher.wait_ready()
+        held.upstream.down = True
+        waiting = held.submit()
+        await trio.sleep(2)
+        with trio.move_on_after(1) as patience:
+            await held.dispatcher.wait_ready()
+        assert patience.cancelled_caught
+        held.upstream.down = False
+        await held.dispatcher.wait_ready()
+        assert held.dispatcher.readiness() is None
+        await answer(waiting)
