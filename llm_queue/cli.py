@@ -161,8 +161,8 @@ def _demo(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, st
     return demo(settings, flags["seconds"], environ)
 
 
-def _service(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    return act(flags["action"] or "status", settings, environ, yes=flags["yes"])
+def _service(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
+    return act(flags["action"] or "status", settings, yes=flags["yes"])
 
 
 _COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, str]], int]]] = {

@@ -11,44 +11,54 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 from rich.console import Console
 from trio.testing import MockClock
 
 from llm_queue import __main__, cli
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.counts import Counts
 from llm_queue.core.jobs import Lane
+from llm_queue.core.seat import Seat
 from llm_queue.demo import run
 from llm_queue.demo.endpoint import NoService, service
 from llm_queue.demo.programs import POSTINGS, PROGRAMS, Answered, DemoProgram, Record, play
 from llm_queue.demo.summary import Costs, costs, summary, without_the_line
 from llm_queue.demo.view import Plain, drawn, on_terminal, plain, why
+from llm_queue.dispatch.status import JobStatus, Status, line_status
 from llm_queue.settings import Settings
+from llm_queue.testing import ScriptedUpstream
 from llm_queue.testing.fake_ollama.behaviour import Play, read_directives
 
 CRON, EXTENSION, PERSON = PROGRAMS
 
 
-def job(
-    client: str, place: int, *, lane: str = "normal", state: str = "queued", resident: bool = True
-) -> dict[str, Any]:
-    return {
-        "id": f"{client} {place}",
-        "client": client,
-        "lane": lane,
-        "model": "small",
-        "num_ctx": 8192,
-        "resident": resident,
-        "state": state,
-        "place": place,
-        "wait_s": 1.25,
-    }
+def job(client: str, place: int, *, lane: str = "normal", state: str = "queued", resident: bool = True) -> JobStatus:
+    return JobStatus(
+        job=f"{client} {place}",
+        id=f"{client} {place}",
+        client=client,
+        lane=lane,
+        model="small",
+        num_ctx=8192,
+        resident=resident,
+        state=state,
+        place=place,
+        starts_in_s=None,
+        wait_s=1.25,
+        waited_s=1.25,
+    )
 
 
-def status(*jobs: dict[str, Any], held_for: str | None = None, **counts: Any) -> dict[str, Any]:
-    waiting = {"interactive": 0, "normal": sum(one["place"] > 0 for one in jobs), "background": 0}
-    usual = {"loads": 0, "reloads_avoided": 0, "load_seconds": 0.0}
-    return {"jobs": list(jobs), "waiting": waiting, "held_for": held_for, **usual, **counts}
+def status(*jobs: JobStatus, held_for: str | None = None, **counts: Any) -> Status:
+    seat = Seat(ContextSizes(8192, 8192), now=0.0)
+    empty = line_status(
+        ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=jobs, rejected={}, unknown_lanes=0
+    )
+    waiting = {"interactive": 0, "normal": sum(one.place > 0 for one in jobs), "background": 0}
+    return msgspec.structs.replace(empty, waiting=waiting, held=held_for is not None, held_for=held_for, **counts)
 
 
 def record(program: DemoProgram, *waits: float, ran: float = 0.5, loaded: float = 0.0, num_ctx: int = 16384) -> Record:
@@ -176,7 +186,7 @@ async def test_an_answer_of_another_shape_is_an_error_and_no_crash(body: bytes, 
         (job("a", 1, resident=False), "cron job", "held for cron job, who is about to ask again"),
     ],
 )
-def test_it_says_why_a_job_stands_where_it_stands(shown: dict[str, Any], held_for: str | None, reason: str) -> None:
+def test_it_says_why_a_job_stands_where_it_stands(shown: JobStatus, held_for: str | None, reason: str) -> None:
     assert why(shown, status(held_for=held_for)) == reason
 
 

@@ -201,7 +201,8 @@ class TurnOrder:
         over = turn.used >= self.turn_length(turn)
         chosen = self._choose_in(lanes[0], turn, now, over)
         for late in self._overdue(lanes):
-            job = self._choose_in(late, turn, now, over)
+            # A load must wait for the turn's end, so a new model does not stand before what the lane can run without.
+            job = self._choose_in(late, turn, now, over, new_first=self.key_of(chosen) not in turn.resident)
             if self.key_of(job) in turn.resident or over or self.key_of(chosen) not in turn.resident:
                 return job
         if may_hold and not over and self.key_of(chosen) not in turn.resident:
@@ -221,13 +222,13 @@ class TurnOrder:
         late = [lane for lane in lanes[1:] if self._lanes[lane].passed_over >= self.rules.lane_burst]
         return sorted(late, key=lambda lane: -self._lanes[lane].passed_over)
 
-    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool) -> Job:
+    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool, *, new_first: bool = True) -> Job:
         queues = self._lanes[lane].queues
         wanted = self._lanes[lane].wanted()
         # Going from one resident key to another is free, so those just alternate; the turn is theirs together. When it
         # is over all keys are asked: a resident one may have spent it on another lane's jobs and have had nothing here.
         here = [] if over else [key for key in wanted if key in turn.resident]
-        if here and turn.used_at(now) >= self._first_turn_length(turn):
+        if here and new_first and turn.used_at(now) >= self._first_turn_length(turn):
             here = [key for key in wanted if self._is_untried(turn, key)] or here
         return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
 

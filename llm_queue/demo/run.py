@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from typing import Final, TextIO
 
 import httpx
+import msgspec
 import trio
 
 from llm_queue import log
 from llm_queue.demo.endpoint import NoService, service
 from llm_queue.demo.programs import PROGRAMS, Record, play
 from llm_queue.demo.summary import summary
-from llm_queue.demo.view import JsonObject, Plain, View, on_terminal
+from llm_queue.demo.view import Plain, View, on_terminal
+from llm_queue.dispatch.status import Status
 from llm_queue.settings import Settings
 
 LOOK_EVERY: Final = 0.2
@@ -79,7 +81,7 @@ async def _run(http: httpx.AsyncClient, settings: Settings, seconds: float, out:
     with _view(out) as view, trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, http, view, records)
-            # Two of them would go on for ever: it ends with the one that has so much to do and no more.
+            # Two of the programs never end by themselves: the demo ends with the one that has a number of jobs.
             over = trio.Event()
             async with trio.open_nursery() as programs:
                 for record in records:
@@ -96,15 +98,14 @@ async def _watch(http: httpx.AsyncClient, view: View, records: Sequence[Record])
         await trio.sleep(LOOK_EVERY)
 
 
-async def _status(http: httpx.AsyncClient) -> JsonObject:
+async def _status(http: httpx.AsyncClient) -> Status:
     try:
         response = await http.get("/queue")
-        status: JsonObject = response.raise_for_status().json()
+        return msgspec.json.decode(response.raise_for_status().content, type=Status)
+    except msgspec.ValidationError as error:
+        raise NoService("the service that runs is of another version than this demo: restart it") from error
     except (httpx.HTTPError, ValueError) as error:
         raise NoService(f"the service has gone, or does not say how its line stands: {error}") from error
-    if "jobs" not in status:
-        raise NoService("the service that runs is older than this demo: restart it")
-    return status
 
 
 @contextmanager

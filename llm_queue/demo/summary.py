@@ -6,14 +6,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from llm_queue.demo.programs import LARGER, Answered, Record
+from llm_queue.dispatch.status import Status
 from llm_queue.simulate.orders import first_come
 from llm_queue.simulate.simulation import Program as Simulated
 from llm_queue.simulate.simulation import Result, Seconds, Served, Simulation, always
-
-JsonObject = dict[str, Any]
 
 LOAD_GUESS: Final = 3.0
 """Seconds of a load where none was seen: a 5 GB model from a laptop's disk."""
@@ -28,15 +27,15 @@ class Costs:
     sizes: bool
 
 
-def costs(records: Sequence[Record], status: JsonObject) -> Costs:
+def costs(records: Sequence[Record], status: Status) -> Costs:
     """From the answers' own words, else from all loads of this service so far, else a guess."""
     answers = [answer for record in records for answer in record.answers]
     loads = [answer.loaded for answer in answers if answer.loaded > 0]
     sizes = any(answer.num_ctx for answer in answers)
     if loads:
         return Costs(median(loads), True, sizes)
-    if status["loads"]:
-        return Costs(status["load_seconds"] / status["loads"], True, sizes)
+    if status.loads:
+        return Costs(status.load_seconds / status.loads, True, sizes)
     return Costs(LOAD_GUESS, False, sizes)
 
 
@@ -71,14 +70,15 @@ def _one_of(answers: Sequence[Answered]) -> Seconds:
     return draw
 
 
-def summary(records: Sequence[Record], before: JsonObject, after: JsonObject, seconds: float) -> str:
+def summary(records: Sequence[Record], before: Status, after: Status, seconds: float) -> str:
     """The end of the demo in plain text. ``before`` and ``after`` are what ``GET /queue`` said then."""
     width = max(len(record.program.name) for record in records)
     lines = [f"{seconds:.0f} seconds through the line:", "", _head(width)]
     for record in records:
         waits = [answer.waited for answer in record.answers]
         lines.append(_row(record.program.name, width, Served(waits)))
-    loads, avoided = (max(0, after[name] - before[name]) for name in ("loads", "reloads_avoided"))
+    loads = max(0, after.loads - before.loads)
+    avoided = max(0, after.reloads_avoided - before.reloads_avoided)
     there = " (the model was loaded already)" if not loads and not avoided else ""
     lines += ["", f"  {_many(loads, 'load')}, {avoided} avoided{there}"]
     for record in records:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from llm_queue.demo.programs import Record
+from llm_queue.dispatch.status import JobStatus, Status
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
-
-JsonObject = dict[str, Any]
 
 MOST_ROWS: Final = 10
 """Jobs that are shown: more would not fit into a small terminal beside the rest."""
@@ -20,25 +19,25 @@ MOST_ROWS: Final = 10
 class View(Protocol):
     """Shows the line; told of it several times a second."""
 
-    def __call__(self, seconds: float, status: JsonObject, records: Sequence[Record]) -> None:
+    def __call__(self, seconds: float, status: Status, records: Sequence[Record]) -> None:
         """``seconds`` since the start, what ``GET /queue`` says, and the programs' answers so far."""
 
 
-def why(job: JsonObject, status: JsonObject) -> str:
+def why(job: JobStatus, status: Status) -> str:
     """Why this job stands where it stands."""
-    if job["state"] == "running":
+    if job.state == "running":
         return "runs"
-    if job["state"] == "loading":
+    if job.state == "loading":
         return "its model loads"
-    reason = "in a hurry" if job["lane"] == "interactive" else "has time" if job["lane"] == "background" else ""
-    if status["held_for"] and not job["resident"]:
-        return f"held for {status['held_for']}, who is about to ask again"
-    needs = "" if job["resident"] else "needs a load"
+    reason = "in a hurry" if job.lane == "interactive" else "has time" if job.lane == "background" else ""
+    if status.held_for and not job.resident:
+        return f"held for {status.held_for}, who is about to ask again"
+    needs = "" if job.resident else "needs a load"
     if reason:
         return f"{reason}, {needs}" if needs else reason
     if needs:
         return f"{needs}, when its turn comes"
-    return "its turn" if job["place"] == 1 else "its model is loaded"
+    return "its turn" if job.place == 1 else "its model is loaded"
 
 
 # --- plain ---
@@ -53,19 +52,19 @@ class Plain:
         self._write = write
         self._last: tuple[float, str] = (-self.EVERY, "")
 
-    def __call__(self, seconds: float, status: JsonObject, records: Sequence[Record]) -> None:
+    def __call__(self, seconds: float, status: Status, records: Sequence[Record]) -> None:
         text = plain(status)
         if text != self._last[1] and seconds >= self._last[0] + self.EVERY:
             self._last = (seconds, text)
             self._write(f"{seconds:5.1f} s  {text}")
 
 
-def plain(status: JsonObject) -> str:
+def plain(status: Status) -> str:
     """Who runs, and who waits and why, in one line."""
-    jobs = status["jobs"]
-    now = [f"{job['client']} ({why(job, status)})" for job in jobs if job["place"] == 0]
-    waiting = [f"{job['client']} ({why(job, status)})" for job in jobs if job["place"] > 0]
-    more = sum(status["waiting"].values()) - len(waiting[:MOST_ROWS])
+    jobs = status.jobs
+    now = [f"{job.client} ({why(job, status)})" for job in jobs if job.place == 0]
+    waiting = [f"{job.client} ({why(job, status)})" for job in jobs if job.place > 0]
+    more = sum(status.waiting.values()) - len(waiting[:MOST_ROWS])
     shown = ", ".join(waiting[:MOST_ROWS]) + (f" and {more} more" if more > 0 and waiting else "")
     return f"{', '.join(now) or 'nobody runs'}; waiting: {shown or 'nobody'}"
 
@@ -76,7 +75,7 @@ def plain(status: JsonObject) -> str:
 _COLUMNS: Final = (("", 2), ("program", 10), ("lane", 11), ("model", 12), ("context", 7), ("waited", 7))
 
 
-def drawn(seconds: float, status: JsonObject, records: Sequence[Record]) -> Group:
+def drawn(seconds: float, status: Status, records: Sequence[Record]) -> Group:
     """The line as a table, and under it what each program has had."""
     from rich import box
     from rich.console import Group
@@ -89,17 +88,17 @@ def drawn(seconds: float, status: JsonObject, records: Sequence[Record]) -> Grou
         # Widths that do not depend on who waits: columns that jump cannot be read.
         line.add_column(head, justify="right" if right else "left", no_wrap=True, min_width=width)
     line.add_column("why", no_wrap=True, ratio=1)
-    for job in status["jobs"][:MOST_ROWS]:
-        served = job["place"] == 0
+    for job in status.jobs[:MOST_ROWS]:
+        served = job.place == 0
         line.add_row(
-            Text("▶" if served else str(job["place"])),
-            Text(job["client"]),
-            Text(job["lane"]),
-            Text(job["model"]),
-            Text(str(job["num_ctx"] or "")),
-            Text(f"{job['wait_s']:.1f} s"),
+            Text("▶" if served else str(job.place)),
+            Text(job.client),
+            Text(job.lane),
+            Text(job.model),
+            Text(str(job.num_ctx or "")),
+            Text(f"{job.wait_s:.1f} s"),
             Text(why(job, status)),
-            style="bold green" if served else "yellow" if job["lane"] == "interactive" else "",
+            style="bold green" if served else "yellow" if job.lane == "interactive" else "",
         )
     answers = Table(box=None, expand=True, show_header=False, padding=(0, 1))
     answers.add_column(no_wrap=True)
@@ -108,7 +107,7 @@ def drawn(seconds: float, status: JsonObject, records: Sequence[Record]) -> Grou
     for record in records:
         last = " ".join(record.answers[-1].text.split()) if record.answers else ""
         answers.add_row(Text(record.program.name), Text(_progress(record)), Text(last, style="dim"))
-    footer = f" loads {status['loads']}   loads avoided {status['reloads_avoided']}   Ctrl-C ends it"
+    footer = f" loads {status.loads}   loads avoided {status.reloads_avoided}   Ctrl-C ends it"
     return Group(line, answers, Text(footer, style="dim"))
 
 
@@ -125,7 +124,7 @@ def on_terminal(console: Console) -> Iterator[View]:
     # No thread of rich's own: it is drawn when we say so, and nothing is left to end.
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
 
-        def show(seconds: float, status: JsonObject, records: Sequence[Record]) -> None:
+        def show(seconds: float, status: Status, records: Sequence[Record]) -> None:
             live.update(drawn(seconds, status, records), refresh=True)
 
         yield show

@@ -10,7 +10,7 @@ import difflib
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +41,6 @@ def run(arguments: Sequence[str]) -> int:
 def act(
     action: str,
     settings: Settings,
-    environ: Mapping[str, str],
     *,
     yes: bool = False,
     platform: str = sys.platform,
@@ -55,7 +54,7 @@ def act(
     """
     if settings.gguf is not None and not settings.gguf.startswith("~"):
         settings = dataclasses.replace(settings, gguf=str(Path(settings.gguf).absolute()))
-    plan = plan_for(platform, settings, environ)
+    plan = plan_for(platform, settings)
     if plan is None:
         say(f"llm-queue: there is no systemd and no launchd on {platform}. Have it start this with your session:")
         say(f"  {subprocess.list2cmdline(command(settings))}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import plistlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from llm_queue.launch import command
 from llm_queue.settings import Settings
@@ -35,13 +37,12 @@ class Plan:
     note: str
 
 
-def plan_for(platform: str, settings: Settings, environ: Mapping[str, str]) -> Plan | None:
-    """What to write and to run on such a system; None where we know none."""
-    home = Path(environ.get("HOME") or Path.home())
+def plan_for(platform: str, settings: Settings) -> Plan | None:
+    """What to write and to run on ``platform`` for the user of this process; None where we know no way."""
     if platform == "linux":
-        return _systemd(settings, Path(environ.get("XDG_CONFIG_HOME") or home / ".config"))
+        return _systemd(settings, Unix("llm-queue").user_config_path)
     if platform == "darwin":
-        return _launchd(settings, home, getattr(os, "getuid", lambda: 0)())
+        return _launchd(settings, MacOS("llm-queue").user_config_path, getattr(os, "getuid", lambda: 0)())
     return None
 
 
@@ -77,9 +78,9 @@ TimeoutStopSec={_stop_within(settings)}
 WantedBy=default.target
 """
     return Plan(
-        path=config / "systemd" / "user" / unit,
+        path=config.parent / "systemd" / "user" / unit,
         text=text,
-        keys=config / "llm-queue" / "environment",
+        keys=config / "environment",
         start=((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
         again=((*control, "enable", "--now", unit),),
         restart=((*control, "daemon-reload"), (*control, "enable", unit), (*control, "restart", unit)),
@@ -102,11 +103,12 @@ _WITH_KEYS: Final = 'set -a; [ -f "$0" ] && . "$0"; exec "$@"'
 """What systemd's EnvironmentFile does, for a shell whose first argument is that file."""
 
 
-def _launchd(settings: Settings, home: Path, user: int) -> Plan:
+def _launchd(settings: Settings, config: Path, user: int) -> Plan:
     label, domain = "llm-queue", f"gui/{user}"
-    path = home / "Library" / "LaunchAgents" / f"{label}.plist"
-    keys = home / "Library" / "Application Support" / "llm-queue" / "environment"
-    log = home / "Library" / "Logs" / "llm-queue.log"
+    library = Path.home() / "Library"
+    path = library / "LaunchAgents" / f"{label}.plist"
+    keys = config / "environment"
+    log = library / "Logs" / "llm-queue.log"
     agent = {
         "Label": label,
         "ProgramArguments": ["/bin/sh", "-c", _WITH_KEYS, str(keys), *_command(settings)],

@@ -43,16 +43,17 @@ def exponential(mean: float) -> Seconds:
 
 
 def heavy_tailed(typical: float) -> Seconds:
-    """Mostly about ``typical``, now and then a hundred times that: Pareto with index 1.5."""
+    """Mostly about ``typical`` seconds, now and then a hundred times that: Pareto with index 1.5."""
     return lambda draw: typical * min(100.0, draw.paretovariate(1.5) - 0.5)
 
 
 @dataclass(frozen=True)
 class Program:
-    """Who asks, for what, and how.
+    """A program that asks the line.
 
-    In a closed loop (``think``) the next job comes so long after the last one's answer; open (``every``), jobs come
-    that far apart whether or not the last one has its answer. ``at_once`` jobs come at the start, ``jobs`` in all.
+    ``run`` draws how many seconds a job runs. In a closed loop, ``think`` draws the seconds from an answer to the next
+    job; in an open one, ``every`` draws the seconds between two jobs, whether or not the first has its answer. After
+    ``start`` seconds ``at_once`` jobs come; ``jobs`` is how many come in all (None: until the story ends).
     """
 
     client: str

@@ -119,7 +119,7 @@ def canonical(name: str) -> str:
 
 
 class _Shared(Generic[T]):
-    """One question for all who ask at the same time: they share its answer or its error.
+    """One question for all tasks that ask at the same time: they share its answer or its error.
 
     If the caller who asks is cancelled, the next one asks in its place.
     """

@@ -159,7 +159,8 @@ class HttpApi:
         text = self._error_text(body) or f"{self.name} answered with status {status}."
         if status == 401:  # a setting of ours is wrong: no caller could mend it with a key of its own
             return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
-        if self._caller_at_fault(status, text):
+        # 501: the model, or the whole server, has no such thing, as Ollama says to embeds of a chat model.
+        if status == 501 or self._caller_at_fault(status, text):
             return UpstreamRefused(text, status=status if 400 <= status < 500 else 400)
         return UpstreamBusy(text) if status == 503 else UpstreamBroke(text)
 

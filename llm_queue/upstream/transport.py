@@ -78,7 +78,7 @@ class OneConnection(httpx.AsyncBaseTransport):
                 await connection.send(request, content)
                 head = await connection.receive_head()
             except BaseException:
-                await self._see_closed(connection)
+                await self._see_closed(connection)  # noqa: ASYNC102 - shielded and bounded inside
                 raise
         except BaseException:
             self._busy = False
@@ -215,7 +215,7 @@ class _Connection:
         finally:
             if not waiting.cancelled_caught:
                 self.closed_after = trio.current_time() - started
-            await self.close()
+            await self.close()  # noqa: ASYNC102 - forceful: it does not wait
 
 
 class _Body(httpx.AsyncByteStream):

@@ -19,7 +19,8 @@ from llm_queue.wire.callers.routes import dialect_of
 MAX_HEADER: Final = 64 * 2**10
 """Bytes of request line and headers: enough for any cookie jar, too little to fill memory with."""
 
-_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_RFC_9110: Final = {413: b"Content Too Large", 422: b"Unprocessable Content"}  # Python before 3.13 has older words
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | _RFC_9110
 _CLASSES: Final = {4: b"Client Error", 5: b"Server Error"}
 
 

@@ -125,13 +125,9 @@ Request = ChatRequest | TextRequest | EmbedRequest
 
 def has_images(request: Request) -> bool:
     """True if there is a picture anywhere in it."""
-    match request:
-        case ChatRequest():
-            return any(message.images for message in request.messages)
-        case TextRequest():
-            return bool(request.images)
-        case EmbedRequest():
-            return False
+    if isinstance(request, ChatRequest):
+        return any(message.images for message in request.messages)
+    return isinstance(request, TextRequest) and bool(request.images)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

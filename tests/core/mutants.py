@@ -49,7 +49,7 @@ MUTANTS = [
     Mutant(
         "a new model waits for the whole turn",
         "core/order.py",
-        "if here and turn.used_at(now) >= self._first_turn_length(turn):",
+        "if here and new_first and turn.used_at(now) >= self._first_turn_length(turn):",
         "if here and False:",
     ),
     Mutant("a new model goes at once", "core/order.py", "turn.used_at(now) >= self._first_turn_length(turn)", "True"),
@@ -141,6 +141,12 @@ MUTANTS = [
         "        lane.passed_over = 0",
     ),
     Mutant("lower lanes never age", "core/order.py", "self._lanes[lower].passed_over += 1", "pass"),
+    Mutant(
+        "a new model keeps its own late lane waiting",
+        "core/order.py",
+        "new_first=self.key_of(chosen) not in turn.resident",
+        "new_first=True",
+    ),
     Mutant(
         "one late lane blocks another",
         "core/order.py",

@@ -235,3 +235,14 @@ def test_fifty_of_ten_thousand_are_picked_without_looking_at_the_rest() -> None:
     found = driver.scheduler.forecast(driver.now, 50)
     assert len(found) == 50
     assert len(touched) <= 500
+
+
+def test_a_raise_that_is_foreseen_changes_no_key_yet() -> None:
+    driver = Driver(resident=(key("a"),))
+    running, waiting = driver.submit("x"), driver.submit("z")
+    urgent = driver.submit("y", wanted_ctx=2 * FLOOR, lane=Lane.INTERACTIVE)
+    assert [one.job for one in driver.scheduler.forecast(driver.now, 10)] == [running, urgent, waiting]
+    assert (urgent.key, waiting.key) == (key("a", 2 * FLOOR), key("a"))
+    driver.work()
+    assert driver.ran == [running.id, urgent.id, waiting.id]
+    assert waiting.key == key("a", 2 * FLOOR)

@@ -693,3 +693,16 @@ def test_a_long_job_is_no_cold_start() -> None:
 
 def test_a_cold_start_counts_no_more_than_its_load() -> None:
     assert switching(0.5, 30.0, 30.0, 30.0).switch_cost() == pytest.approx(2.0)
+
+
+def test_a_late_lane_gets_its_pick_though_a_model_that_was_never_loaded_waits_in_it_too() -> None:
+    driver = Driver(resident=(key("a"),), rules=OrderRules(lane_burst=2))
+    for _ in range(12):
+        driver.submit("x", "a")
+    ready = driver.submit("y", "a", lane=Lane.BACKGROUND)
+    new = driver.submit("z", "b", lane=Lane.BACKGROUND)
+    for _ in range(4):
+        driver.run(4.0)  # longer than a first load is taken to last, and four of them shorter than a turn
+    assert ready.id in driver.ran
+    driver.work()
+    assert driver.error(new) is None

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from llm_queue.core.actions import Abort, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
-from llm_queue.core.events import Outcome, ResidentReported, Resolved
+from llm_queue.core.events import AttemptEnded, Outcome, ResidentReported, Resolved
 from llm_queue.core.jobs import Lane, State
 from llm_queue.core.scheduler import RetryLimits
 from llm_queue.errors import (
@@ -696,3 +696,13 @@ def test_a_hold_is_no_longer_for_somebody_who_could_not_wait_for_it() -> None:
     hasty = driver.submit("w", "c", max_wait=0.0)  # a load of this one is taken to cost 3 s
     assert hasty.state is State.EXPIRED
     assert driver.seat.hold == hold
+
+
+def test_a_model_that_the_upstream_has_unloaded_is_loaded_by_the_line_for_the_next_job() -> None:
+    driver = Driver(resident=(key("a"),))
+    job, following = driver.submit(), driver.submit()
+    driver.running = None
+    driver.act(driver.scheduler.handle(AttemptEnded(job, Outcome.SUCCEEDED, unloaded=True), driver.now))
+    assert driver.loading is not None
+    assert driver.loading.job is following
+    assert driver.scheduler.counts.surprise_loads == 0

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
@@ -29,7 +30,7 @@ class System:
     """A machine with systemd or launchd: its home, what was run there, and what was said."""
 
     def __init__(self, home: Path, platform: str = "linux") -> None:
-        self.environ = {"HOME": str(home)}
+        self.environ = {"HOME": str(home), "XDG_CONFIG_HOME": ""}
         self.platform = platform
         self.commands: list[list[str]] = []
         self.said: list[str] = []
@@ -48,19 +49,20 @@ class System:
             assert answer is not None
             return answer
 
-        return act(
-            action,
-            settings or Settings(),
-            self.environ,
-            yes=yes,
-            platform=self.platform,
-            run=self.run,
-            say=self.said.append,
-            ask=ask if answer is not None else None,
-        )
+        with mock.patch.dict(os.environ, self.environ):
+            return act(
+                action,
+                settings or Settings(),
+                yes=yes,
+                platform=self.platform,
+                run=self.run,
+                say=self.said.append,
+                ask=ask if answer is not None else None,
+            )
 
     def plan(self, settings: Settings | None = None) -> Plan:
-        plan = plan_for(self.platform, settings or Settings(), self.environ)
+        with mock.patch.dict(os.environ, self.environ):
+            plan = plan_for(self.platform, settings or Settings())
         assert plan is not None
         return plan
 

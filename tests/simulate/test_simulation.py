@@ -23,6 +23,7 @@ from llm_queue.simulate.simulation import (
     heavy_tailed,
     uniform,
 )
+from llm_queue.simulate.stories import STORIES, orders, saved_for_the_short, simulate, table
 
 TURN = 20.0
 LOAD = 6.0
@@ -177,3 +178,17 @@ def test_the_orders_it_is_compared_with_finish_the_same_work(order: Callable[[Co
 def test_the_same_seed_gives_the_same_run() -> None:
     programs = two_loops(exponential(0.1))
     assert play(programs, seconds=60.0) == play(programs, seconds=60.0)
+
+
+def test_a_table_says_what_its_story_shows_and_has_a_row_for_each_order() -> None:
+    text = table(["burst"], (0.5,), OrderRules())
+    assert STORIES["burst"].shows in text
+    for order in orders(OrderRules()):
+        assert f"\n  {order} " in text
+    assert saved_for_the_short() > 0.3
+
+
+def test_the_first_story_is_one_in_which_the_line_answers_most() -> None:
+    name, story = next(iter(STORIES.items()))
+    answers = {order: simulate(story, 6.0, made).answers for order, made in orders(OrderRules()).items()}
+    assert max(answers, key=lambda order: answers[order]) == "llm-queue", name

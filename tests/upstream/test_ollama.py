@@ -24,7 +24,7 @@ from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece
 
 MODEL = Model(name="fake:latest", identity=digest_of("fake"))
 
@@ -239,3 +239,41 @@ async def test_a_cancelled_question_does_not_disturb_the_next(ollama: Ollama) ->
 def test_it_is_an_upstream() -> None:
     upstream: Upstream = Ollama("http://localhost:11434/")
     assert (upstream.name, upstream.url) == ("Ollama", "http://localhost:11434")
+
+
+async def test_a_model_that_is_to_be_kept_for_no_time_goes_after_each_answer_and_not_before(
+    fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    ollama = Ollama(await nursery.start(serve, fake), keep_alive="0s")
+    await ollama.load(MODEL, 8192)
+    assert await ollama.resident() == {RunnerKey(MODEL.identity, 8192)}
+    assert (await say(ollama, "!say hello"))[1].unloaded
+    assert await ollama.resident() == frozenset()
+    assert len(fake.loads) == 1
+    await ollama.aclose()
+
+
+async def test_a_model_that_is_kept_is_not_said_to_be_gone(ollama: Ollama) -> None:
+    await ollama.load(MODEL, 8192)
+    assert not (await say(ollama, "!say hello"))[1].unloaded
+
+
+async def test_a_user_and_a_password_are_sent_to_what_stands_in_front_of_ollama(nursery: trio.Nursery) -> None:
+    heads: list[bytes] = []
+
+    async def proxy(stream: trio.SocketStream) -> None:
+        heads.append(bytes(await stream.receive_some(65536)))
+        await stream.send_all(b'HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{"version":"0.33.3"}'[:-1])
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, proxy, listeners)
+    ollama = Ollama(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", authorization="Basic bWU6cEBzcw==")
+    await ollama.probe()
+    assert b"authorization: basic bwu6cebzcw==" in heads[0].lower()
+    await ollama.aclose()
+
+
+async def test_what_a_model_cannot_do_is_a_refusal_and_not_tried_again(ollama: Ollama) -> None:
+    with pytest.raises(UpstreamRefused, match="does not support embeddings") as raised:
+        await ollama.run(MODEL, 8192, EmbedRequest("fake", ("hello",)), lambda _: None)
+    assert raised.value.http_status == 400

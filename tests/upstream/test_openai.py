@@ -54,6 +54,7 @@ class Server:
     says: bytes = STREAM + chunked(HELLO) + b"0\r\n\r\n"
     models: bytes = field(default_factory=lambda: answer(MODELS))
     hangs: bool = False
+    steer: Callable[[dict[str, Any]], None] = lambda chat: None
     heads: list[str] = field(default_factory=list)
     chats: list[dict[str, Any]] = field(default_factory=list)
     in_flight: int = 0
@@ -73,6 +74,7 @@ class Server:
         while len(body) < length:
             body += await stream.receive_some()
         self.chats.append(json.loads(body))
+        self.steer(self.chats[-1])
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

@@ -151,13 +151,13 @@ class Embedded:
             with trio.move_on_after(DEATH, shield=True):
                 await process.died()
             fault = process.fault() if not process.alive else None
-            await process.end()
+            await process.end()  # noqa: ASYNC120 - a cancellation may win over the error
             if fault is not None and isinstance(error, ConnectionLost):
                 self._gone = _TOOK_TOO_MUCH if isinstance(fault, EngineOutOfMemory) else _ENDED
                 raise fault from error
             raise
         except BaseException as error:
-            if await process.let_go():
+            if await process.let_go():  # noqa: ASYNC102 - shielded and bounded inside
                 raise
             self._gone = _DID_NOT_LET_GO
             if isinstance(error, Cancelled):

@@ -25,8 +25,8 @@ _ARRAY: Final = 9
 _NUMBERS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _INTEGERS: Final = (4, 5, 10, 11)
 
-_FAULTS: Final = (struct.error, KeyError, UnicodeDecodeError, OverflowError, RecursionError)
-"""What a damaged file comes to."""
+_FAULTS: Final = (struct.error, KeyError, ValueError, OverflowError, RecursionError, OSError)
+"""What a damaged file comes to; the last for a place that no file has."""
 
 _CONTEXT: Final = ".context_length"
 _LAYERS: Final = ".block_count"
@@ -52,7 +52,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read the metadata that stands before the vocabulary. A file that is no GGUF file says nothing.
 
-    Raises :class:`OSError`.
+    Raises :class:`OSError` if it cannot be opened.
     """
     found: dict[str, list[int]] = {}
     with path.open("rb") as file, suppress(*_FAULTS):

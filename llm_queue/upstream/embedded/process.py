@@ -80,7 +80,7 @@ class EngineProcess:
         try:
             ready = await process.watched(process._first_line)
         except BaseException:
-            await process.end()
+            await process.end()  # noqa: ASYNC102 - shielded and bounded inside
             raise
         process.server = LlamaServer(ready.url, ready.key, name=name)
         return process

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
 
 from llm_queue.errors import UpstreamBroke
 from llm_queue.wire.shapes import Completion, Delta, FinishReason, JsonObject, Vectors
@@ -39,6 +39,9 @@ _REASONS: Final[dict[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 
+ABSENT: Final = Raw()
+"""What a field holds that did not come: told apart without a look at its bytes, once per token."""
+
 Content = str | list[JsonObject] | None
 
 
@@ -55,7 +58,7 @@ class _Choice(Struct):
     message: _Said | None = None
     text: str | None = None
     finish_reason: str | None = None
-    logprobs: Raw = field(default_factory=Raw)
+    logprobs: Raw = ABSENT
 
 
 class _PromptDetails(Struct):
@@ -78,8 +81,8 @@ class _Timings(Struct):
 
 class _Chunk(Struct):
     choices: list[_Choice] | None = None
-    usage: Raw = field(default_factory=Raw)
-    timings: Raw = field(default_factory=Raw)
+    usage: Raw = ABSENT
+    timings: Raw = ABSENT
     error: Any = None
     object: Any = None
 
@@ -140,7 +143,7 @@ class StreamDecoder:
         left: list[Delta] = []
         if self._plain is not None:
             left = self._read_all([bytes(self._plain)])
-        elif not self._over and self._events.rest() == _DONE:
+        elif not self._over and _DONE in (*self._events.feed(b"\n"), self._events.rest()):
             left = self._read_all([_DONE])
         if self._reason is None:
             raise UpstreamBroke("The upstream broke off its answer before the end. Its own log says why.")
@@ -208,7 +211,7 @@ class StreamDecoder:
 def _perhaps(raw: Raw, decoder: msgspec.json.Decoder[T]) -> T | None:
     """What beside the answer itself is understood, or nothing: no answer is lost for it."""
     try:
-        return decoder.decode(raw) if bytes(raw) not in (b"", b"null") else None
+        return None if raw is ABSENT or bytes(raw) == b"null" else decoder.decode(raw)
     except msgspec.DecodeError:
         return None
 
@@ -267,7 +270,7 @@ class _Vector(Struct):
 
 class _Embedded(Struct):
     data: list[_Vector] | None = None
-    usage: Raw = field(default_factory=Raw)
+    usage: Raw = ABSENT
     error: Any = None
 
 
