@@ -24,6 +24,20 @@ _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 _CLASSES: Final = {4: b"Client Error", 5: b"Server Error"}
 
 
+class Requests(h11.Connection):
+    """A server's side of h11, which ignores what follows the last request of a connection.
+
+    To h11 that is an error, and hypercorn answers an error at once, in place of the answer that is on its way.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """The next event; none once the client has sent its last request."""
+        return h11.NEED_DATA if self.their_state is h11.MUST_CLOSE else super().next_event()
+
+
 class Http1(H11Protocol):
     """HTTP/1.1 and nothing else. A response's headers leave together with the first piece of its body.
 
@@ -35,6 +49,7 @@ class Http1(H11Protocol):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.connection = Requests()
         self._head = b""
         self._path = ""  # of the request at hand, as far as it was read
 
@@ -58,7 +73,7 @@ class Http1(H11Protocol):
             waiting, _ = self.connection.trailing_data
             rest = _without_empty_lines(waiting)
             if rest != waiting:
-                self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
+                self.connection = Requests()
                 if rest:
                     self.connection.receive_data(rest)
 
@@ -117,10 +132,15 @@ class Http1(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status, headers=head, reason=reason))
 
     def _is_last(self) -> bool:
-        """True if the connection will be closed behind this response."""
-        return self.connection.their_state is not h11.DONE or self.context.terminated.is_set()
+        """True if the connection ends behind this response. Where the client has asked for it, h11 says so itself."""
+        arriving = self.connection.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
+        return arriving or self.context.terminated.is_set()
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if isinstance(event, h11.InformationalResponse):
+            event = h11.InformationalResponse(
+                status_code=event.status_code, headers=list(event.headers), reason=_REASONS.get(event.status_code, b"")
+            )
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:

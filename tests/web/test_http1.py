@@ -229,6 +229,58 @@ async def test_an_answer_during_the_shutdown_says_that_the_connection_ends(
         await stream.aclose()
 
 
+LAST: dict[str, tuple[bytes, bytes]] = {
+    "HTTP/1.0": (b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n", b"200"),
+    "a client that asks for the end": (HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"200"),
+    "no path": (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
+    "CONNECT": (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
+    "length and chunks": (
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"400",
+    ),
+}
+
+
+@pytest.mark.parametrize("extra", [b"\r\n", HEALTH, b"\x81\x05hello"], ids=["a line end", "a request", "no HTTP"])
+@pytest.mark.parametrize("last", LAST.values(), ids=LAST.keys())
+async def test_what_follows_the_last_request_of_a_connection_does_not_take_its_answer_away(
+    last: tuple[bytes, bytes], extra: bytes, serving: Serving, clock: trio.testing.MockClock
+) -> None:
+    request, status = last
+    async with serving() as caller:
+        for _ in range(5):  # the order of the server's tasks is not always the same
+            async with await caller.connect(request + extra) as stream:
+                head, rest = await one_answer(stream)
+                assert head.startswith(b"HTTP/1.1 " + status)
+                assert head.lower().count(b"\r\nconnection: close") == 1
+                assert rest == b""
+                assert await ends(stream)
+
+
+async def test_an_upgrade_that_is_ignored_keeps_the_connection(serving: Serving, clock: trio.testing.MockClock) -> None:
+    request = HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    async with serving() as caller, await caller.connect(request) as stream:
+        for _ in range(2):
+            head, _ = await one_answer(stream)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"connection: close" not in head.lower()
+            await stream.send_all(HEALTH)
+
+
+async def test_a_client_that_waits_for_word_to_send_its_body_gets_it(
+    line: FakeLine, serving: Serving, clock: trio.testing.MockClock
+) -> None:
+    line.script = answers
+    async with serving() as caller, await caller.connect(post(b"Expect: 100-continue", length=len(BODY))) as stream:
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += await stream.receive_some(65536)
+        interim, _, rest = seen.partition(b"\r\n\r\n")
+        assert interim.startswith(b"HTTP/1.1 100 Continue\r\n")
+        await stream.send_all(BODY)
+        assert (await one_answer(stream, rest))[0].startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 async def test_a_client_that_asks_for_the_end_gets_it(
     version: bytes, serving: Serving, clock: trio.testing.MockClock
