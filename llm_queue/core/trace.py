@@ -37,7 +37,17 @@ from llm_queue.errors import QueueError
 FORMAT: Final = 1
 """The number in the first line. It changes when older traces can no longer be read."""
 
-_JOB_FIELDS: Final = ("id", "client", "model", "wanted_ctx", "arrival", "submitted_at", "max_wait", "size")
+_JOB_FIELDS: Final = (
+    "id",
+    "client",
+    "model",
+    "wanted_ctx",
+    "arrival",
+    "submitted_at",
+    "max_wait",
+    "max_attempts",
+    "size",
+)
 
 
 class WrongTrace(ValueError):

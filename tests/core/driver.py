@@ -91,10 +91,11 @@ class Driver:
         lane: Lane = Lane.NORMAL,
         wanted_ctx: int = FLOOR,
         max_wait: float | None = None,
+        max_attempts: int | None = None,
     ) -> Job:
         serial = next(self._serial)
         name = f"{client}{serial}"
-        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait=max_wait)
+        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait, max_attempts)
         self.act(self.scheduler.handle(Submitted(job), self.now))
         return job
 

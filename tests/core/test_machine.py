@@ -87,9 +87,20 @@ class TheLine(RuleBasedStateMachine):
         lane=st.sampled_from(Lane),
         wanted_ctx=st.sampled_from(SIZES),
         max_wait=st.sampled_from([None, None, None, 0.0, 1.0, 30.0]),
+        max_attempts=st.sampled_from([None, None, 1]),
     )
-    def submit(self, client: str, model: str | None, lane: Lane, wanted_ctx: int, max_wait: float | None) -> None:
-        job = self.driver.submit(client, model, lane=lane, wanted_ctx=wanted_ctx, max_wait=max_wait)
+    def submit(
+        self,
+        client: str,
+        model: str | None,
+        lane: Lane,
+        wanted_ctx: int,
+        max_wait: float | None,
+        max_attempts: int | None = None,
+    ) -> None:
+        job = self.driver.submit(
+            client, model, lane=lane, wanted_ctx=wanted_ctx, max_wait=max_wait, max_attempts=max_attempts
+        )
         self.jobs.append(job)
         if max_wait == 0.0 and not self.driver.asking and job.state is State.QUEUED:
             assert self.driver.loading is not None
@@ -154,7 +165,7 @@ class TheLine(RuleBasedStateMachine):
         innocent = outcome in (Outcome.UNREACHABLE, Outcome.BUSY)
         commit = commit and not innocent
         self.driver.run(0.0, outcome, commit=commit, surprise=surprise)
-        limit = self.driver.scheduler.limits.max_attempts
+        limit = self.limit_of(job)
         if outcome is Outcome.SUCCEEDED:
             assert job.state is State.SUCCEEDED
         elif cancelled or outcome is Outcome.CANCELLED:
@@ -217,13 +228,16 @@ class TheLine(RuleBasedStateMachine):
         outage = self.driver.seat.outage
         return outage is not None and outage.given_up
 
+    def limit_of(self, job: Job) -> int:
+        return job.max_attempts or self.driver.scheduler.limits.max_attempts
+
     @invariant()
     def every_job_has_ended_exactly_once_or_lives(self) -> None:
         driver = self.driver
         for job in self.jobs:
             assert job.state.ended is (job.id in driver.settled)
             assert len(driver.settled.get(job.id, [None])) == 1
-            assert 0 <= job.attempts <= driver.scheduler.limits.max_attempts
+            assert 0 <= job.attempts <= self.limit_of(job)
 
     @invariant()
     def the_counts_are_those_of_the_naive_model(self) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llm_queue.core.actions import StartAttempt
+from llm_queue.core.actions import Settle, StartAttempt
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Lane
 from llm_queue.core.trace import Step, WrongTrace, replay
@@ -43,6 +43,14 @@ def test_a_trace_comes_out_the_same_when_it_is_played_again() -> None:
     starts = [action.job.client for step in steps for action in step.actions if isinstance(action, StartAttempt)]
     assert starts == ["x", "y"]
     assert isinstance(steps[0], Step)
+
+
+def test_a_job_that_may_be_tried_only_once_is_not_tried_again_in_the_replay() -> None:
+    lines: list[str] = []
+    driver = Driver(resident=(key("a"),), trace=lines)
+    driver.submit(max_attempts=1)
+    driver.run(1.0, Outcome.BROKEN)
+    assert [type(action) for step in replay(lines) for action in step.actions][-1] is Settle
 
 
 def test_each_kind_of_event_is_in_the_trace_under_its_name() -> None:
