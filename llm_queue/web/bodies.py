@@ -13,6 +13,9 @@ from llm_queue.errors import BadRequest, BodyTooLarge, UnsupportedEncoding
 PIECE: Final = 256 * 2**10
 """Bytes that are decoded in one go, in about a millisecond. Others have their turn in between."""
 
+FED: Final = 16 * 2**10
+"""Bytes that zlib is given at once. It copies what it leaves of them, and a body may have a million members."""
+
 _WINDOW: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_WINDOW: Final = -15
 
@@ -37,26 +40,24 @@ async def decoded(body: bytes, encoding: str, limit: int, arrive: Callable[[int]
     Raises ``BodyTooLarge`` as soon as there are more than ``limit`` bytes, so that a small body cannot become a huge
     one, and ``BadRequest`` where it is not what it says, or is cut short. Cancelled, it leaves nothing behind.
     """
-    pieces = bytearray()
-    rest = body
+    pieces, packed, at = bytearray(), memoryview(body), 0
     while True:
-        stream = zlib.decompressobj(_window(encoding, rest))
-        ended = False
-        while not ended:
+        stream = zlib.decompressobj(_window(encoding, body[at : at + 2]))
+        while not stream.eof:
+            fed = packed[at : at + FED]
             try:
-                piece = stream.decompress(rest, PIECE)
+                piece = stream.decompress(fed, PIECE)
             except zlib.error:
                 raise BadRequest(f"The body is not valid {encoding}.") from None
-            ended = stream.eof
-            rest = stream.unused_data if ended else stream.unconsumed_tail
-            if not (piece or rest or ended):
+            at += len(fed) - len(stream.unconsumed_tail or stream.unused_data)
+            if not (piece or fed or stream.eof):
                 raise BadRequest(f"The body is {encoding} that is cut short.")
             arrive(len(piece))
             pieces += piece
             if len(pieces) > limit:
                 raise BodyTooLarge(f"The decoded body is larger than {limit} bytes. Send less, or raise --max-body.")
             await trio.lowlevel.checkpoint()
-        if not rest:
+        if at == len(body):
             return bytes(pieces)
         if encoding == "deflate":
             raise BadRequest("The body goes on after the end of its deflate stream.")

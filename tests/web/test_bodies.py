@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from llm_queue.errors import BadRequest, BodyTooLarge, LineFull, UnsupportedEncoding
 from llm_queue.settings import Settings
+from llm_queue.web import bodies
 from llm_queue.web.app import create_quart
-from llm_queue.web.bodies import PIECE, decoded, known_encoding
+from llm_queue.web.bodies import FED, PIECE, decoded, known_encoding
 
 LIMIT = 4 * PIECE
 
@@ -80,6 +82,26 @@ async def test_a_body_that_is_cut_short_is_a_bad_request(coding: str) -> None:
 async def test_bytes_of_any_kind_are_a_body_or_a_bad_request(data: bytes, encoding: str) -> None:
     with contextlib.suppress(BadRequest, BodyTooLarge):
         assert len(await decoded(data, encoding, LIMIT, ignore)) <= LIMIT
+
+
+async def test_a_body_of_many_members_costs_no_copies_of_all_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[int] = []
+
+    class Watched:
+        def __init__(self, wbits: int) -> None:
+            self._stream = zlib.decompressobj(wbits)
+
+        def decompress(self, data: memoryview, max_length: int) -> bytes:
+            fed.append(len(data))
+            return self._stream.decompress(data, max_length)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+    monkeypatch.setattr(bodies, "zlib", SimpleNamespace(decompressobj=Watched, error=zlib.error))
+    members = [gzip.compress(b"%d " % number) for number in range(3000)]
+    assert (await decoded(b"".join(members), "gzip", LIMIT, ignore)).split() == [b"%d" % n for n in range(3000)]
+    assert max(fed) <= FED < len(b"".join(members))
 
 
 async def test_bytes_behind_a_deflate_stream_are_a_bad_request() -> None:
