@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +13,8 @@ from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
 from llm_queue.settings import Settings
 from llm_queue.web.gate import AccessRules, Gate, preflight_headers
 from llm_queue.web.visit import visit_of
+
+DOCS = Path(__file__).parents[2] / "docs" / "http.md"
 
 LOCAL = AccessRules.of(Settings(hosts=("box.lan",), origins=("https://ui.example",)))
 EVERYWHERE = AccessRules.of(Settings(host="gpu.example", api_keys=("k",)))
@@ -264,6 +268,13 @@ async def test_errors_of_the_app_carry_cors_headers_and_the_request_id() -> None
     assert got.headers["vary"] == "Origin"
     assert got.headers["x-request-id"] == "r-1"
     assert "access-control-allow-credentials" not in got.headers
+
+
+async def test_a_page_may_read_each_header_that_the_docs_name() -> None:
+    got = await Through(LOCAL).ask("GET", "/x", host="localhost", origin="http://localhost:3000")
+    exposed = set(got.headers["access-control-expose-headers"].split(", "))
+    section = DOCS.read_text(encoding="utf-8").partition("## Headers of the answer")[2].partition("\n## ")[0]
+    assert exposed == set(re.findall(r"^\| `(X-[A-Za-z-]+|Retry-After)`", section, re.MULTILINE))
 
 
 @pytest.mark.parametrize("id", ["", "a b", "x" * 129, "é"])
