@@ -55,7 +55,7 @@ def job(client: str, place: int, *, lane: str = "normal", state: str = "queued",
 def status(*jobs: JobStatus, held_for: str | None = None, **counts: Any) -> Status:
     seat = Seat(ContextSizes(8192, 8192), now=0.0)
     empty = line_status(
-        ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=jobs, rejected={}, unknown_lanes=0
+        ScriptedUpstream(), seat, Counts(), away=None, waiting={}, jobs=jobs, rejected={}, unknown_lanes=0
     )
     waiting = {"interactive": 0, "normal": sum(one.place > 0 for one in jobs), "background": 0}
     return msgspec.structs.replace(empty, waiting=waiting, held=held_for is not None, held_for=held_for, **counts)

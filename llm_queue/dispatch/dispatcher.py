@@ -99,11 +99,6 @@ class Dispatcher:
 
     # --- for the web ---
 
-    @property
-    def busy(self) -> bool:
-        """True while somebody is served or waits."""
-        return bool(self._entries)
-
     def submit(self, submission: Submission) -> Ticket:
         """Accept a job, at once or not at all. Closing the ticket says that the caller left.
 
@@ -169,7 +164,7 @@ class Dispatcher:
             self._seat,
             self._scheduler.counts,
             away=self.readiness(),
-            waiting=lambda: Counter(job.lane for job in self._scheduler.waiting_jobs()),
+            waiting=Counter(job.lane for job in self._scheduler.waiting_jobs()),
             jobs=tuple(
                 self._job_status(one) for one in self._places.first(limit, _now()) if one.job.id in self._entries
             ),

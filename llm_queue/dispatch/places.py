@@ -41,7 +41,6 @@ class Places:
         self._scheduler = scheduler
         self._made_at = -math.inf
         self._places: dict[str, Standing] = {}
-        self._last_arrival = 0
         self._usual_run = 0.0
 
     def ran(self, seconds: float) -> None:

@@ -5,7 +5,7 @@ Times are in seconds. A job's own times have one formula each, and it stands in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -188,14 +188,14 @@ def line_status(
     counts: Counts,
     *,
     away: str | None,
-    waiting: Callable[[], Mapping[Lane, int]],
+    waiting: Mapping[Lane, int],
     jobs: tuple[JobStatus, ...],
     rejected: Mapping[str, int],
     unknown_lanes: int,
 ) -> Status:
     """The line as it is now."""
+    by_lane = dict(waiting)
     slot, hold = seat.slot, seat.hold
-    by_lane = dict(waiting())
     if slot is not None and slot.loading and slot.job.state is State.QUEUED:
         by_lane[slot.job.lane] -= 1
     return Status(

@@ -236,10 +236,10 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
         if raw is None:
             continue
         try:
-            text = _unwrapped(raw)
-            if not text.isprintable():
+            value_text = _unwrapped(raw)
+            if not value_text.isprintable():
                 raise ValueError("takes one line of text")
-            values[knob.name] = parse(text)
+            values[knob.name] = parse(value_text)
         except ValueError as error:
             shown = "that value" if knob.secret or "@" in raw else repr(raw)
             raise WrongSetting(f"{source} {error}, not {shown}") from None

@@ -35,10 +35,6 @@ class Service(Protocol):
     def catalog(self) -> Models:
         """The upstream's models."""
 
-    @property
-    def busy(self) -> bool:
-        """True while somebody is served or waits."""
-
     def submit(self, submission: Submission) -> Ticket:
         """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""
 

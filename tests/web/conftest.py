@@ -71,7 +71,6 @@ class FakeLine:
         self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
         self.limits: list[int] = []
-        self.busy = False
         self.submitted = trio.Event()
         self.gone = trio.Event()
         self.script: Callable[[Ticket], None] = lambda ticket: None
@@ -104,7 +103,7 @@ class FakeLine:
         self.limits.append(limit)
         seat = Seat(ContextSizes(8192, 8192), now=0.0)
         return line_status(
-            ScriptedUpstream(), seat, Counts(), away=None, waiting=dict, jobs=(), rejected={}, unknown_lanes=0
+            ScriptedUpstream(), seat, Counts(), away=None, waiting={}, jobs=(), rejected={}, unknown_lanes=0
         )
 
     def rejected(self, error: QueueError, client: str) -> None:
