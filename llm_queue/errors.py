@@ -48,6 +48,18 @@ class BadRequest(QueueError):
     status = 400
 
 
+class PromptTooLong(BadRequest):
+    """The prompt does not fit into the context that this model can have here. Send less, or raise --num-ctx-ceiling."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, message: str | None = None, *, tokens: int = 0, maximum: int = 0, param: str | None = None):
+        """The prompt has about ``tokens`` tokens, and there is room for ``maximum``."""
+        super().__init__(message, param=param)
+        self.tokens = tokens
+        self.maximum = maximum
+
+
 class ModelNotFound(QueueError):
     """The model is not there. Ask /v1/models for the list of those that are, or pull it with `ollama pull`."""
 

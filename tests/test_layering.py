@@ -42,7 +42,8 @@ HOUSE = {
     "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
     "upstream.choose": room("errors log settings upstream"),
     "dispatch": room(
-        "errors settings core wire.shapes upstream.protocol upstream.catalog", others="msgspec structlog trio"
+        "errors settings core wire.prompts wire.shapes upstream.protocol upstream.catalog",
+        others="msgspec structlog trio",
     ),
     "web": room(
         "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",

@@ -25,6 +25,7 @@ from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
+from llm_queue.dispatch.lengths import PromptLengths
 from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
@@ -47,7 +48,9 @@ from llm_queue.dispatch.watch import Watch
 from llm_queue.errors import Draining, LineFull, QueueError, Unfinished, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.protocol import Upstream
+from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.wire.prompts import prompt_size
+from llm_queue.wire.shapes import Request
 
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
@@ -90,6 +93,7 @@ class Dispatcher:
         self._places = Places(self._scheduler)
         self._watch = Watch(self._seat, self.observers)
         self._repeats = Repeats()
+        self._lengths = PromptLengths()
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
@@ -135,6 +139,10 @@ class Dispatcher:
         self._bytes += job.size
         self._post(Submitted(job))
         return ticket
+
+    def estimate_tokens(self, request: Request, model: Model | None) -> int:
+        """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
+        return self._lengths.estimate(model.identity if model else None, prompt_size(request))
 
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""

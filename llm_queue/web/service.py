@@ -38,6 +38,9 @@ class Service(Protocol):
     def submit(self, submission: Submission) -> Ticket:
         """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""
 
+    def estimate_tokens(self, request: Request, model: Model | None) -> int:
+        """About how many tokens the prompt of ``request`` has for ``model``."""
+
     def readiness(self) -> str | None:
         """None when it can serve, else the reason why not."""
 

@@ -90,6 +90,9 @@ class FakeLine:
         self.leaving.append(error.code)
         self.gone.set()
 
+    def estimate_tokens(self, request: Request, model: Model | None) -> int:
+        return 7
+
     def readiness(self) -> str | None:
         return self.reason
 
