@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import gc
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ import trio
 from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import JobLog
+from llm_queue.garbage import Collector
 from llm_queue.settings import Settings
 from llm_queue.upstream.choose import Choice, choose
 from llm_queue.upstream.protocol import Upstream
@@ -71,7 +71,8 @@ async def serve(
         raise
     upstream = engine.upstream
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
-    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)], trace=trace)
+    collector = Collector()
+    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url), collector], trace=trace)
     shutdown = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
@@ -86,11 +87,10 @@ async def serve(
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
             urls = [_url(listener) for listener in listeners]
             _say_hello(settings, engine, urls, warning)
-            # What lives from here to the end need not be looked at by every garbage collection.
-            gc.collect()
-            gc.freeze()
-            task_status.started(urls)
-            await serving()
+            nursery.start_soon(collector.run)
+            with collector.calm():
+                task_status.started(urls)
+                await serving()
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
