@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
 from llm_queue.wire.callers import anthropic_shapes as shapes
+
+T = TypeVar("T")
 
 SEPARATOR: Final = "\n"
 
@@ -30,73 +32,76 @@ class Said(NamedTuple):
     images: tuple[str, ...] = ()
 
 
-class Blocks:
-    """Reads blocks, each within the place where it stands."""
+def read(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], field: str) -> T:
+    """A part of a body that was decoded already, so that it is JSON within its bounds.
 
-    def __init__(self, max_depth: int) -> None:
-        self._max_depth = max_depth
+    Raises :class:`~llm_queue.errors.BadRequest` that blames ``field``, where the part stands.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise strict_json.blame(error, field) from None
 
-    def each(self, content: Sequence[msgspec.Raw], place: str) -> Iterator[tuple[str, msgspec.Raw, str]]:
-        """The type of each block, the block, and its place. Raises :class:`~llm_queue.errors.BadRequest`."""
-        for index, raw in enumerate(content):
-            field = f"{place}[{index}]"
-            yield self.read(raw, shapes.BLOCK, field).type, raw, field
 
-    def read(self, raw: msgspec.Raw, decoder: msgspec.json.Decoder[strict_json.T], field: str) -> strict_json.T:
-        """The block as ``decoder`` has it. Raises :class:`~llm_queue.errors.BadRequest`."""
-        return strict_json.decode(bytes(raw), decoder, self._max_depth, within=field)
+def blocks(content: Sequence[msgspec.Raw], place: str) -> Iterator[tuple[str, msgspec.Raw, str]]:
+    """The type of each block, the block, and its place. Raises :class:`~llm_queue.errors.BadRequest`."""
+    for index, raw in enumerate(content):
+        field = f"{place}[{index}]"
+        yield read(raw, shapes.BLOCK, field).type, raw, field
 
-    def said(self, content: shapes.Content, place: str) -> Said:
-        """Text and images of content that a person or a tool has written.
 
-        Raises :class:`~llm_queue.errors.BadRequest` for a block that cannot be passed on.
-        """
-        if isinstance(content, str):
-            return Said(content)
-        said = [self.one(kind, raw, field) for kind, raw, field in self.each(content, place)]
-        return join(said)
+def said_in(content: shapes.Content, place: str) -> Said:
+    """Text and images of content that a person or a tool has written.
 
-    def one(self, kind: str, raw: msgspec.Raw, field: str) -> Said:
-        """Text and images of one block."""
-        match kind:
-            case "text":
-                return Said(self.read(raw, shapes.TEXT, field).text)
-            case "image":
-                return Said(images=(_image(self.read(raw, shapes.IMAGE, field).source, f"{field}.source"),))
-            case "document":
-                return self._document(self.read(raw, shapes.DOCUMENT, field), field)
-            case "search_result":
-                found = self.read(raw, shapes.SEARCH_RESULT, field)
-                about = [Said(words) for words in (found.title, found.source) if words]
-                return join([*about, self.said(found.content, f"{field}.content")])
-            case "tool_reference":
-                return Said(self.read(raw, shapes.TOOL_REFERENCE, field).tool_name)
-            case _:
-                raise BadRequest(f"{field}.type: a block of the type {kind[:60]!r} is not supported here.", param=field)
+    Raises :class:`~llm_queue.errors.BadRequest` for a block that cannot be passed on.
+    """
+    if isinstance(content, str):
+        return Said(content)
+    return join([said_by(kind, raw, field) for kind, raw, field in blocks(content, place)])
 
-    def _document(self, document: shapes.Document, field: str) -> Said:
-        source, place = document.source, f"{field}.source"
-        about = [Said(words) for words in (document.title, document.context) if words]
-        match source.type:
-            case "text" if source.data is not None:
-                return join([*about, Said(source.data)])
-            case "content" if source.content is not None:
-                return join([*about, self.said(source.content, f"{place}.content")])
-            case "text" | "content":
-                missing = "data" if source.type == "text" else "content"
-                raise BadRequest(f"{place}.{missing}: this field is required.", param=f"{place}.{missing}")
-            case _:
-                raise BadRequest(
-                    f"{place}: a document is read here only as plain text; send it with a source of the type text, "
-                    "not as PDF, file or URL.",
-                    param=place,
-                )
+
+def said_by(kind: str, raw: msgspec.Raw, field: str) -> Said:
+    """Text and images of one block. Raises :class:`~llm_queue.errors.BadRequest`."""
+    match kind:
+        case "text":
+            return Said(read(raw, shapes.TEXT, field).text)
+        case "image":
+            return Said(images=(_image(read(raw, shapes.IMAGE, field).source, f"{field}.source"),))
+        case "document":
+            return _document(read(raw, shapes.DOCUMENT, field), field)
+        case "search_result":
+            found = read(raw, shapes.SEARCH_RESULT, field)
+            about = [Said(words) for words in (found.title, found.source) if words]
+            return join([*about, said_in(found.content, f"{field}.content")])
+        case "tool_reference":
+            return Said(read(raw, shapes.TOOL_REFERENCE, field).tool_name)
+        case _:
+            raise BadRequest(f"{field}.type: a block of the type {kind[:60]!r} is not supported here.", param=field)
 
 
 def join(said: Sequence[Said]) -> Said:
     """All of it as one: the texts with a newline between them, and the images."""
     texts = SEPARATOR.join(one.text for one in said if one.text)
     return Said(texts, tuple(image for one in said for image in one.images))
+
+
+def _document(document: shapes.Document, field: str) -> Said:
+    source, place = document.source, f"{field}.source"
+    about = [Said(words) for words in (document.title, document.context) if words]
+    match source.type:
+        case "text" if source.data is not None:
+            return join([*about, Said(source.data)])
+        case "content" if source.content is not None:
+            return join([*about, said_in(source.content, f"{place}.content")])
+        case "text" | "content":
+            missing = "data" if source.type == "text" else "content"
+            raise BadRequest(f"{place}.{missing}: this field is required.", param=f"{place}.{missing}")
+        case _:
+            raise BadRequest(
+                f"{place}: a document is read here only as plain text; send it with a source of the type text, "
+                "not as PDF, file or URL.",
+                param=place,
+            )
 
 
 def _image(source: shapes.Source, field: str) -> str:

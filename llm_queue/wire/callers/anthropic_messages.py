@@ -13,7 +13,7 @@ import msgspec
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire.callers import anthropic_shapes as shapes
-from llm_queue.wire.callers.anthropic_content import SEPARATOR, Blocks, Said, join
+from llm_queue.wire.callers.anthropic_content import SEPARATOR, Said, blocks, join, read, said_by, said_in
 from llm_queue.wire.shapes import Message, ToolCall
 
 ROLES: Final = ("user", "assistant", "system")
@@ -30,11 +30,10 @@ class Conversation:
     prompt would begin as another does.
     """
 
-    def __init__(self, body: shapes.MessagesBody, max_depth: int) -> None:
+    def __init__(self, body: shapes.MessagesBody) -> None:
         """Raises :class:`~llm_queue.errors.BadRequest` with the field that is wrong."""
         self.skipped: list[str] = []
         """Types of blocks that were left out: only those of earlier answers are."""
-        self._blocks = Blocks(max_depth)
         self._system: list[str] = []
         self._turns: list[Message] = []
         self._called: dict[str, str] = {}  # id of a call to the name of its tool, which results do not repeat
@@ -65,7 +64,7 @@ class Conversation:
         if isinstance(content, str):
             texts = [content]
         else:
-            texts = [self._blocks.one(kind, raw, field).text for kind, raw, field in self._blocks.each(content, place)]
+            texts = [said_by(kind, raw, field).text for kind, raw, field in blocks(content, place)]
         left = [_BILLING.sub("", text) for text in texts]
         self._system += [text for text in left if text]
 
@@ -76,19 +75,19 @@ class Conversation:
             return
         said: list[Said] = []
         results: list[Message] = []
-        for kind, raw, field in self._blocks.each(content, place):
+        for kind, raw, field in blocks(content, place):
             if kind == "tool_result":
                 results.append(self._result(raw, field))
             else:
-                said.append(self._blocks.one(kind, raw, field))
+                said.append(said_by(kind, raw, field))
         self._turns += results
         text, images = join(said)
         if text or images or not results:
             self._turns.append(Message("user", text, images))
 
     def _result(self, raw: msgspec.Raw, field: str) -> Message:
-        result = self._blocks.read(raw, shapes.TOOL_RESULT, field)
-        text, images = self._blocks.said(result.content or "", f"{field}.content")
+        result = read(raw, shapes.TOOL_RESULT, field)
+        text, images = said_in(result.content or "", f"{field}.content")
         if result.is_error:  # there is no other place to say it
             text = f"{_FAILED}: {text}" if text else _FAILED
         name = self._called.get(result.tool_use_id or "")
@@ -102,14 +101,14 @@ class Conversation:
         texts: list[str] = []
         thoughts: list[str] = []
         calls: list[ToolCall] = []
-        for kind, raw, field in self._blocks.each(content, place):
+        for kind, raw, field in blocks(content, place):
             match kind:
                 case "text":
-                    texts.append(self._blocks.read(raw, shapes.TEXT, field).text)
+                    texts.append(read(raw, shapes.TEXT, field).text)
                 case "thinking":
-                    thoughts.append(self._blocks.read(raw, shapes.THINKING, field).thinking)
+                    thoughts.append(read(raw, shapes.THINKING, field).thinking)
                 case "tool_use":
-                    calls.append(self._call(self._blocks.read(raw, shapes.TOOL_USE, field), field))
+                    calls.append(self._call(read(raw, shapes.TOOL_USE, field), field))
                 case _:  # echoed as it came from a server that runs tools, or thinks in secret
                     self.skipped.append(kind)
         if texts or thoughts or calls:

@@ -55,7 +55,7 @@ def parse_counted(body: bytes, limits: RequestLimits) -> Parsed[MessagesReply]:
 def _parsed(asked: shapes.MessagesBody, limits: RequestLimits) -> Parsed[MessagesReply]:
     if len(asked.messages) > limits.max_messages:
         raise BadRequest(f"messages: {len(asked.messages)} of them; at most {limits.max_messages}.", param="messages")
-    conversation = Conversation(asked, limits.max_depth)
+    conversation = Conversation(asked)
     tools, left_out = _tools(asked.tools or ())
     choice = _choice(asked.tool_choice, tools, left_out)
     stops = tuple(asked.stop_sequences or ())
