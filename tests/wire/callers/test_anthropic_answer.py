@@ -88,7 +88,7 @@ def built(found: list[Any]) -> Any:
                     case "signature_delta":
                         block["signature"] = delta["signature"]
                     case "input_json_delta":
-                        inputs[open_at] = inputs.get(open_at, "") + delta["partial_json"]
+                        inputs[event["index"]] = inputs.get(event["index"], "") + delta["partial_json"]
                     case other:
                         raise AssertionError(other)
             case "content_block_stop":
@@ -223,7 +223,7 @@ def test_the_lane_is_said_as_a_tier(lane: str, tier: str) -> None:
 def test_a_stream() -> None:
     found = streamed(Delta("Hi"), Delta(), Delta(" there"), answer_id="msg_1")
     usage = {"input_tokens": 0, "output_tokens": 0, "service_tier": "standard"}
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "m:latest", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": usage,
     }  # fmt: skip

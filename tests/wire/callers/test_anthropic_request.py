@@ -296,7 +296,7 @@ def test_all_that_the_system_says_is_one_message_at_the_beginning() -> None:
         Message("system", "a\nb\nc\nd"),
         Message("user", "hi"),
     )
-    assert messages_of(system="a", *turns[1:2]) == (Message("system", "a"), Message("user", "hi"))
+    assert messages_of(*turns[1:2], system="a") == (Message("system", "a"), Message("user", "hi"))
     assert messages_of(*turns[:1]) == (Message("system", "c"),)
 
 

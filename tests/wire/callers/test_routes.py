@@ -8,6 +8,7 @@ import pytest
 
 from llm_queue.errors import NotFound, QueueError
 from llm_queue.wire.callers import routes
+from llm_queue.wire.callers.anthropic import ANTHROPIC
 from llm_queue.wire.callers.dialect import Dialect, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.routes import ROUTES, dialect_of
@@ -36,6 +37,12 @@ def test_a_path_belongs_to_a_dialect_also_where_there_is_no_route(monkeypatch: p
     monkeypatch.setattr(routes, "PREFIXES", (("/other/", other),))
     assert dialect_of("/other/nothing") is other
     assert dialect_of("/others") is OPENAI
+
+
+def test_anthropics_header_decides_where_dialects_share_an_address() -> None:
+    assert dialect_of("/v1/messages") is dialect_of("/v1/messages/nothing?beta=true") is ANTHROPIC
+    assert dialect_of("/v1/models", "2023-06-01") is dialect_of("/v1/models/m", b"2023-06-01") is ANTHROPIC
+    assert dialect_of("/v1/chat/completions", "2023-06-01") is dialect_of("/v1/models") is OPENAI
 
 
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
