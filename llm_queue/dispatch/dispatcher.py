@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -186,7 +185,7 @@ class Dispatcher:
             self._seat,
             self._scheduler.counts,
             away=self.readiness(),
-            waiting=Counter(job.lane for job in self._scheduler.waiting_jobs()),
+            waiting=self._scheduler.waiting_by_lane(),
             jobs=tuple(
                 self._job_status(one) for one in self._places.first(limit, _now()) if one.job.id in self._entries
             ),
