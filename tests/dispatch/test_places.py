@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from llm_queue.core.contexts import ContextSizes
@@ -46,13 +44,13 @@ class Line:
 
 
 @pytest.fixture
-def short() -> Iterator[Line]:
-    yield Line(FEW)
+def short() -> Line:
+    return Line(FEW)
 
 
 @pytest.fixture
-def long() -> Iterator[Line]:
-    yield Line(FEW + 1)
+def long() -> Line:
+    return Line(FEW + 5)
 
 
 def test_a_short_line_is_shown_as_it_is_now(short: Line) -> None:
