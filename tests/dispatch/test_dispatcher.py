@@ -85,6 +85,22 @@ async def test_jobs_run_one_at_a_time_and_in_order(autojump_clock: MockClock) ->
         assert held.upstream.max_in_flight == 1
 
 
+async def test_the_upstream_has_its_next_request_before_the_last_one_is_reported(autojump_clock: MockClock) -> None:
+    upstream = ScriptedUpstream(known=[MODEL, OTHER])
+    runs_at_ends: list[int] = []
+    async with line(upstream) as held:
+
+        def watch(moment: Moment) -> None:
+            if isinstance(moment, JobEnded):
+                runs_at_ends.append(len(upstream.runs))
+
+        held.dispatcher.observers.add(watch)
+        tickets = [held.submit(text) for text in ("a", "b", "c")]
+        for ticket in tickets:
+            await answer(ticket)
+    assert runs_at_ends == [2, 3, 3]
+
+
 async def test_the_model_is_loaded_once_and_stays(autojump_clock: MockClock) -> None:
     async with line() as held:
         for _ in range(5):
