@@ -172,7 +172,8 @@ class Completion(msgspec.Struct, frozen=True):
     ``cached_tokens`` were computed before. ``load_seconds`` went into making the model resident (about 0
     when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
     the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
-    answer. ``context`` is Ollama's, for the next :class:`TextRequest`.
+    answer. ``context`` is Ollama's, for the next :class:`TextRequest`. ``reasoning_tokens`` are those of the
+    ``completion_tokens`` that were thoughts, where the upstream counts them apart.
     """
 
     finish_reason: FinishReason
@@ -186,6 +187,7 @@ class Completion(msgspec.Struct, frozen=True):
     truncated: bool = False
     unloaded: bool = False
     context: tuple[int, ...] = ()
+    reasoning_tokens: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

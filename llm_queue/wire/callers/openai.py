@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from llm_queue.errors import QueueError
+from llm_queue.errors import PromptTooLong, QueueError
 from llm_queue.wire.callers.dialect import Dialect
 from llm_queue.wire.shapes import JsonObject
 
@@ -23,9 +23,14 @@ def error_json(error: QueueError) -> bytes:
     """An error in OpenAI's shape, on one line."""
     status = error.http_status
     kind = _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    )
+    message = error.message
+    if isinstance(error, PromptTooLong) and error.maximum:
+        # OpenAI's own words, which programs look for in the text.
+        message = (
+            f"This model's maximum context length is {error.maximum} tokens. "
+            f"However, your prompt has about {error.tokens} tokens. {message}"
+        )
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": error.param, "code": error.code}})
 
 
 def error_body(error: QueueError, _request_id: str = "") -> bytes:

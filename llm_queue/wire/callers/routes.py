@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 from llm_queue.wire.callers.dialect import Dialect, Operation
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
+from llm_queue.wire.callers.openai_completions import COMPLETIONS
+from llm_queue.wire.callers.openai_embeddings import EMBEDDINGS
 
 
 class Route(NamedTuple):
@@ -19,6 +21,10 @@ class Route(NamedTuple):
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT),
     Route("/chat/completions", CHAT),
+    Route("/v1/completions", COMPLETIONS),
+    Route("/completions", COMPLETIONS),
+    Route("/v1/embeddings", EMBEDDINGS),
+    Route("/embeddings", EMBEDDINGS),
 )
 
 PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = ()
