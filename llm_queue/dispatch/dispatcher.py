@@ -144,6 +144,14 @@ class Dispatcher:
         """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
         return self._lengths.estimate(model.identity if model else None, prompt_size(request))
 
+    def granted_ctx(self, model: Model) -> int:
+        """The context in tokens that a job of ``model`` gets now if it asks for none. 0: nobody says how large it is.
+
+        Where the upstream chooses it, that is what the upstream says of it. Asks nobody; ``model`` is a described one.
+        """
+        wanted = self._contexts.wanted_ctx(None, model.trained)
+        return self._contexts.key(model.identity, wanted).num_ctx or model.served or 0
+
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
         if self._draining:

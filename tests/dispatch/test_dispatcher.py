@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -66,6 +67,27 @@ JOBS = [("first", Lane.NORMAL), ("second", Lane.NORMAL), ("later", Lane.BACKGROU
 
 
 # --- context sizes ---
+
+
+@pytest.mark.parametrize(("trained", "granted"), [(131072, 8192), (2048, 2048), (None, 8192)])
+async def test_what_is_granted_to_whoever_asks_for_no_context(
+    trained: int | None, granted: int, autojump_clock: MockClock
+) -> None:
+    async with line(num_ctx=8192) as held:
+        assert held.dispatcher.granted_ctx(msgspec.structs.replace(MODEL, trained=trained)) == granted
+
+
+async def test_what_is_granted_grows_with_the_model_s_size(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=2048) as held:
+        await held.ask(num_ctx=16384)
+        assert held.dispatcher.granted_ctx(MODEL) == 16384
+        assert held.dispatcher.granted_ctx(OTHER) == 2048
+
+
+async def test_where_the_upstream_chooses_the_context_it_grants_what_it_says(autojump_clock: MockClock) -> None:
+    async with line(ScriptedUpstream(chooses_context=False)) as held:
+        assert held.dispatcher.granted_ctx(MODEL) == 0
+        assert held.dispatcher.granted_ctx(msgspec.structs.replace(MODEL, served=4096)) == 4096
 
 
 async def test_two_programs_with_different_context_sizes_cause_one_raise(autojump_clock: MockClock) -> None:

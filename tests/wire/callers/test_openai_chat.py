@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm_queue import errors
 from llm_queue.wire.callers.dialect import Progress, Served
-from llm_queue.wire.callers.openai import error_body, model_body, models_body
+from llm_queue.wire.callers.openai import error_body
 from llm_queue.wire.callers.openai_chat import ChatEncoder
 from llm_queue.wire.callers.openai_request import ChatReply
 from llm_queue.wire.shapes import Completion, Delta, FinishReason, ToolCall, fold
@@ -316,7 +316,7 @@ def test_the_tier_that_was_used_is_echoed() -> None:
     assert whole(lane="background")["service_tier"] == "flex"
 
 
-# --- errors and models ------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -357,14 +357,3 @@ def test_an_error_names_its_field() -> None:
     assert json.loads(error_body(errors.BadRequest("No.", param="messages[3].content")))["error"]["param"] == (
         "messages[3].content"
     )
-
-
-def test_the_list_of_models() -> None:
-    own = {"id": "someone/model:1b", "object": "model", "created": 2, "owned_by": "someone"}
-    listed = json.loads(models_body([("a:latest", 1), ("someone/model:1b", 2)]))
-    assert listed == {
-        "object": "list",
-        "data": [{"id": "a:latest", "object": "model", "created": 1, "owned_by": "library"}, own],
-    }
-    assert json.loads(model_body("someone/model:1b", 2)) == own
-    assert json.loads(models_body([])) == {"object": "list", "data": []}
