@@ -26,10 +26,11 @@ def line_of(model: str, message: JsonObject, *, generate: bool = False) -> JsonO
     return {"model": model, "created_at": CREATED} | said | {"done": False}
 
 
-def vectors_of(inputs: list[str]) -> list[list[float]]:
-    """A vector of length 1 for each text, the same for the same text."""
-    angles = [sum(text.encode()) / 100 for text in inputs]
-    return [[math.cos(angle), math.sin(angle), 0.0] for angle in angles]
+def vectors_of(inputs: list[str], dimensions: int | None = None) -> list[list[float]]:
+    """A vector for each text, the same for the same text; cut to ``dimensions``, and of length 1 even then."""
+    wholes = [[1.0 + sum(text.encode()) % 97, 1.0 + len(text), 2.0, -1.0] for text in inputs]
+    vectors = [whole[:dimensions] for whole in wholes]
+    return [[number / math.hypot(*vector) for number in vector] for vector in vectors]
 
 
 class ChatAnswer:

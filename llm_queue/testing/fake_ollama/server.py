@@ -168,7 +168,7 @@ class FakeOllama:
                     answer = ChatAnswer(exchange, work.model, streamed=streamed, generate=generate)
                     await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
                 elif ask.get("input"):
-                    await self._embed(exchange, work, ask["input"])
+                    await self._embed(exchange, work, ask)
                 else:
                     await self._only_load(exchange, work, keep_alive)
 
@@ -204,10 +204,10 @@ class FakeOllama:
         self._seen[prompt] += 1
         return play.mended() if play.once and self._seen[prompt] > 1 else play
 
-    async def _embed(self, exchange: Exchange, work: Work, given: str | list[str]) -> None:
-        inputs = [given] if isinstance(given, str) else given
-        counts = {"prompt_eval_count": sum(len(text.split()) for text in inputs)}
-        await exchange.whole(200, {"model": work.model, "embeddings": vectors_of(inputs)} | counts)
+    async def _embed(self, exchange: Exchange, work: Work, ask: JsonObject) -> None:
+        inputs = [ask["input"]] if isinstance(ask["input"], str) else ask["input"]
+        answer = {"model": work.model, "embeddings": vectors_of(inputs, ask.get("dimensions"))}
+        await exchange.whole(200, answer | {"prompt_eval_count": sum(len(text.split()) for text in inputs)})
 
     async def _only_load(self, exchange: Exchange, work: Work, keep_alive: float | None) -> None:
         if work.path == "/api/embed":

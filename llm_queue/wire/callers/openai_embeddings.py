@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from llm_queue.errors import BadRequest, QueueError, UpstreamBroke
+from llm_queue.errors import BadRequest, QueueError, UpstreamBroke, UpstreamRefused
 from llm_queue.wire.callers.dialect import Operation, Parsed, Progress, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI, error_json
 from llm_queue.wire.callers.openai_answers import event_of
@@ -33,10 +33,14 @@ class EmbeddingBody(Struct, kw_only=True):
 
 
 class EmbeddingReply(Struct, frozen=True):
-    """The form of the answer: so many vectors, and each as ``base64`` or as numbers."""
+    """The form of the answer: ``count`` vectors of ``dimensions`` numbers (None: as many as the model has).
+
+    ``base64``: each vector is a text, not a list.
+    """
 
     count: int
     base64: bool = False
+    dimensions: int | None = None
 
 
 _BODY: Final = msgspec.json.Decoder(EmbeddingBody)
@@ -51,7 +55,7 @@ def parse_embedding(body: bytes, limits: RequestLimits) -> Parsed[EmbeddingReply
     inputs = _inputs(asked.input, limits.max_messages)
     return Parsed(
         EmbedRequest(asked.model or "", inputs, asked.dimensions),
-        EmbeddingReply(len(inputs), asked.encoding_format == "base64"),
+        EmbeddingReply(len(inputs), asked.encoding_format == "base64", asked.dimensions),
         wishes=line_wishes(asked, limits),
     )
 
@@ -79,10 +83,19 @@ class EmbeddingEncoder:
         self._served = served
 
     def whole(self, answer: Answer) -> bytes:
-        """The answer as one body. Raises :class:`~llm_queue.errors.UpstreamBroke` if it has not a vector per text."""
-        vectors = answer.vectors
+        """The answer as one body.
+
+        Raises :class:`~llm_queue.errors.UpstreamBroke` if it has not a vector per text, and
+        :class:`~llm_queue.errors.UpstreamRefused` if these are of another length than was asked for.
+        """
+        vectors, dimensions = answer.vectors, self._reply.dimensions
         if len(vectors) != self._reply.count:
             raise UpstreamBroke(f"The upstream sent {len(vectors)} vectors for {self._reply.count} texts.")
+        if dimensions is not None and any(len(vector) != dimensions for vector in vectors):
+            raise UpstreamRefused(
+                f"dimensions: the upstream answers with {len(vectors[0])} numbers all the same; leave the field out.",
+                param="dimensions",
+            )
         tokens = answer.completion.prompt_tokens or 0
         body = {
             "object": "list",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.errors import BadRequest, QueueError, UpstreamBroke
+from llm_queue.errors import BadRequest, QueueError, UpstreamBroke, UpstreamRefused
 from llm_queue.wire.callers.dialect import Parsed, Progress, RequestLimits, Served
 from llm_queue.wire.callers.openai_embeddings import EmbeddingEncoder, EmbeddingReply, parse_embedding
 from llm_queue.wire.shapes import Answer, Completion, Delta, EmbedRequest, Vectors, fold
@@ -53,7 +53,7 @@ def test_one_text_or_a_list_of_them(said: Any, inputs: tuple[str, ...]) -> None:
 def test_the_form_and_the_length_of_the_vectors() -> None:
     parsed = parse(encoding_format="base64", dimensions=64)
     assert parsed.request == EmbedRequest("", ("a",), dimensions=64)
-    assert parsed.reply == EmbeddingReply(1, base64=True)
+    assert parsed.reply == EmbeddingReply(1, base64=True, dimensions=64)
     assert parse(encoding_format="float").reply == parse(encoding_format=None).reply == EmbeddingReply(1)
 
 
@@ -135,6 +135,13 @@ def test_counts_that_are_not_known_are_zero() -> None:
 def test_too_few_vectors_are_an_error(reply: EmbeddingReply) -> None:
     with pytest.raises(UpstreamBroke, match="1 vectors for 2 texts"):
         body(reply, answer((1.0,)))
+
+
+def test_vectors_of_another_length_than_was_asked_for_are_no_answer() -> None:
+    with pytest.raises(UpstreamRefused, match="2 numbers all the same") as caught:
+        body(EmbeddingReply(1, dimensions=1), answer((0.5, 1.0)))
+    assert (caught.value.param, caught.value.http_status) == ("dimensions", 400)
+    assert body(EmbeddingReply(1, dimensions=2), answer((0.5, 1.0)))["data"][0]["embedding"] == [0.5, 1.0]
 
 
 def test_a_number_that_32_bits_cannot_hold_is_an_error() -> None:

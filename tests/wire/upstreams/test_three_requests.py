@@ -181,6 +181,14 @@ def test_a_server_is_told_which_tool_to_choose(choice: ToolChoice, sent: Any) ->
     assert (body["tool_choice"], body["parallel_tool_calls"]) == (sent, False)
 
 
+def test_a_suffix_that_llama_cpp_would_not_look_at_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"llama\.cpp") as refused:
+        openai_request.check(TextRequest("m", "once", suffix="end"), openai_request.LLAMA_CPP)
+    assert refused.value.param == "suffix"
+    assert openai_request.check(TextRequest("m", "once"), openai_request.LLAMA_CPP) == ()
+    assert openai_request.check(TextRequest("m", "once", suffix="end"), openai_request.COMMON) == ()
+
+
 def test_a_server_s_missing_fields_are_named_or_refused() -> None:
     known = openai_request.COMMON
     assert openai_request.check(EmbedRequest("m", ("a",)), known) == ()
