@@ -190,12 +190,22 @@ class Completion(msgspec.Struct, frozen=True):
     reasoning_tokens: int | None = None
 
 
+class PartEnd(Delta, frozen=True, kw_only=True):
+    """The end of one answer of several to one request: what comes after it belongs to the next."""
+
+    completion: Completion
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer: all its pieces folded into one message or one list of vectors, and its end."""
+    """A whole answer: all its pieces folded into one message or one list of vectors, and its end.
+
+    ``earlier`` are the answers before this one, where one request has several.
+    """
 
     message: Delta
     completion: Completion
     vectors: tuple[tuple[float, ...], ...] = ()
+    earlier: tuple[Answer, ...] = ()
 
 
 def fold(pieces: Sequence[Piece], completion: Completion) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from llm_queue.wire.callers.dialect import Progress
@@ -11,15 +12,28 @@ FINGERPRINT: Final = "fp_llm_queue"
 DONE: Final = b"data: [DONE]\n\n"
 
 
-def usage_of(completion: Completion) -> JsonObject:
-    """The counts of an answer. What was not counted is 0, as the fields must be there; a detail is left out."""
-    prompt, answer = completion.prompt_tokens or 0, completion.completion_tokens or 0
+def usage_of(*ends: Completion) -> JsonObject:
+    """The counts of an answer, or of several together.
+
+    What was not counted is 0, for the fields must be there. A detail that is not known of all of them is left out.
+    """
+    prompt = sum(end.prompt_tokens or 0 for end in ends)
+    answer = sum(end.completion_tokens or 0 for end in ends)
     usage: JsonObject = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-    if completion.cached_tokens is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": completion.cached_tokens}
-    if completion.reasoning_tokens is not None:
-        usage["completion_tokens_details"] = {"reasoning_tokens": completion.reasoning_tokens}
+    if (cached := _sum(end.cached_tokens for end in ends)) is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+    if (thought := _sum(end.reasoning_tokens for end in ends)) is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": thought}
     return usage
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 def comment(progress: Progress) -> bytes:

@@ -1,4 +1,4 @@
-"""OpenAI's older completions: a text to go on with.
+"""OpenAI's older completions: a text to go on with, or several, of which each is a job of its own.
 
 The model gets the text as Ollama gives it one: within its template. An engine in OpenAI's dialect gets it as it is.
 """
@@ -23,8 +23,9 @@ from llm_queue.wire.callers.openai_parameters import (
     max_tokens_of,
     sampling_of,
     text_wishes,
+    texts_of,
 )
-from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, TextRequest
+from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, PartEnd, Piece, TextRequest
 
 
 class CompletionBody(TextBody, kw_only=True):
@@ -54,9 +55,10 @@ def parse_completion(body: bytes, limits: RequestLimits) -> Parsed[CompletionRep
     asked = decode(body, _BODY, limits)
     if asked.echo:
         raise BadRequest("echo: the prompt is not repeated here; leave it out, or send false.", param="echo")
+    first, *rest = _prompts(asked.prompt, limits.max_messages)
     request = TextRequest(
         model=asked.model or "",
-        prompt=_prompt(asked.prompt),
+        prompt=first,
         suffix=asked.suffix,
         sampling=sampling_of(asked),
         max_tokens=max_tokens_of(asked.max_tokens, asked.options.num_predict if asked.options else None),
@@ -68,22 +70,18 @@ def parse_completion(body: bytes, limits: RequestLimits) -> Parsed[CompletionRep
         CompletionReply(include_usage=bool(asked.stream_options and asked.stream_options.include_usage)),
         stream=bool(asked.stream),
         wishes=text_wishes(asked, limits),
+        more=tuple(msgspec.structs.replace(request, prompt=prompt) for prompt in rest),
     )
 
 
-def _prompt(given: str | list[Any]) -> str:
-    """The one prompt. A list of several would be several jobs, of which each has its own turn in the line."""
-    if isinstance(given, list):
-        if any(isinstance(one, (int, list)) for one in given):
-            raise BadRequest("prompt: token ids are not read here; send the text.", param="prompt")
-        if len(given) != 1:
-            raise BadRequest(f"prompt: {len(given)} texts; send one text in each request.", param="prompt")
-        given = given[0]
-        if not isinstance(given, str):
-            raise BadRequest("prompt[0]: Expected a string.", param="prompt[0]")
-    if not given:
-        raise BadRequest("prompt: there is nothing to go on with; send a text.", param="prompt")
-    return given
+def _prompts(given: str | list[Any], most: int) -> list[str]:
+    """The texts to go on with, one at least."""
+    prompts = texts_of(given, "prompt", most)
+    for at, prompt in enumerate(prompts):
+        if not prompt:
+            field = "prompt" if isinstance(given, str) else f"prompt[{at}]"
+            raise BadRequest(f"{field}: there is nothing to go on with; send a text.", param=field)
+    return prompts
 
 
 class CompletionEncoder:
@@ -93,24 +91,32 @@ class CompletionEncoder:
         self.id = answer_id or f"cmpl-{secrets.token_hex(12)}"
         self._reply = reply
         self._served = served
+        self._index = 0
         self._offset = 0
+        self._ended: list[Completion] = []
 
     def whole(self, answer: Answer) -> bytes:
         """The answer as one body."""
-        choice = self._choice(answer.message, _reason(answer.completion))
-        return msgspec.json.encode(self._envelope([choice], usage=usage_of(answer.completion))) + b"\n"
+        choices = []
+        for one in (*answer.earlier, answer):
+            choices.append(self._choice(one.message, _reason(one.completion)))
+            self._next(one.completion)
+        return msgspec.json.encode(self._envelope(choices, usage=usage_of(*self._ended))) + b"\n"
 
     def begin(self) -> bytes:
         """Nothing: this dialect has no first event."""
         return b""
 
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
-        """One event for each piece that has something in it."""
-        return b"".join(
-            self._event([self._choice(piece, None)])
-            for piece in pieces
-            if isinstance(piece, Delta) and (piece.content or piece.thinking or piece.logprobs)
-        )
+        """One event for each piece that has something in it, and for the end of each text but the last."""
+        events = bytearray()
+        for piece in pieces:
+            if isinstance(piece, PartEnd):
+                events += self._event([self._choice(piece, _reason(piece.completion))])
+                self._next(piece.completion)
+            elif isinstance(piece, Delta) and (piece.content or piece.thinking or piece.logprobs):
+                events += self._event([self._choice(piece, None)])
+        return bytes(events)
 
     def waiting(self, progress: Progress) -> bytes:
         """A comment."""
@@ -119,15 +125,21 @@ class CompletionEncoder:
     def end(self, completion: Completion) -> bytes:
         """The last events: why it ended, what it used if the caller wants to know, and the mark that this is all."""
         finish = self._event([self._choice(Delta(), _reason(completion))])
-        usage = self._event([], usage=usage_of(completion)) if self._reply.include_usage else b""
+        self._next(completion)
+        usage = self._event([], usage=usage_of(*self._ended)) if self._reply.include_usage else b""
         return finish + usage + DONE
 
     def error(self, error: QueueError) -> bytes:
         """The last event of a stream that did not come to its end."""
         return event_of(error_json(error))
 
+    def _next(self, completion: Completion) -> None:
+        self._ended.append(completion)
+        self._index += 1
+        self._offset = 0
+
     def _choice(self, said: Delta, reason: str | None) -> JsonObject:
-        choice: JsonObject = {"index": 0, "text": said.content, "logprobs": None, "finish_reason": reason}
+        choice: JsonObject = {"index": self._index, "text": said.content, "logprobs": None, "finish_reason": reason}
         if said.thinking:
             choice["reasoning"] = said.thinking
         if said.logprobs:
@@ -135,7 +147,7 @@ class CompletionEncoder:
         return choice
 
     def _logprobs(self, items: Sequence[JsonObject]) -> JsonObject:
-        """Four lists as long as there are tokens; the offsets are characters of the whole answer."""
+        """Four lists as long as there are tokens; the offsets are characters of the whole text."""
         tokens = [str(item.get("token", "")) for item in items]
         numbers = [item.get("logprob") for item in items]
         among = [_likely(item.get("top_logprobs")) for item in items]

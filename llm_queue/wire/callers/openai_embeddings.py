@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from llm_queue.errors import BadRequest, QueueError, UpstreamBroke, UpstreamRefused
+from llm_queue.errors import QueueError, UpstreamBroke, UpstreamRefused
 from llm_queue.wire.callers.dialect import Operation, Parsed, Progress, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI, error_json
 from llm_queue.wire.callers.openai_answers import event_of
-from llm_queue.wire.callers.openai_parameters import Count, Name, decode, line_wishes
+from llm_queue.wire.callers.openai_parameters import Count, Name, decode, line_wishes, texts_of
 from llm_queue.wire.shapes import Answer, Completion, EmbedRequest, Piece
 
 
@@ -52,27 +52,12 @@ def parse_embedding(body: bytes, limits: RequestLimits) -> Parsed[EmbeddingReply
     Raises :class:`~llm_queue.errors.BadRequest`, with the field that is wrong as its ``param``.
     """
     asked = decode(body, _BODY, limits)
-    inputs = _inputs(asked.input, limits.max_messages)
+    inputs = tuple(texts_of(asked.input, "input", limits.max_messages))
     return Parsed(
         EmbedRequest(asked.model or "", inputs, asked.dimensions),
         EmbeddingReply(len(inputs), asked.encoding_format == "base64", asked.dimensions),
         wishes=line_wishes(asked, limits),
     )
-
-
-def _inputs(given: str | list[Any], most: int) -> tuple[str, ...]:
-    if isinstance(given, str):
-        return (given,)
-    if not given:
-        raise BadRequest("input: there is nothing to embed; send a text, or a list of texts.", param="input")
-    if any(isinstance(one, (int, list)) for one in given):
-        raise BadRequest("input: token ids are not read here; send the texts.", param="input")
-    if len(given) > most:
-        raise BadRequest(f"input: {len(given)} texts; at most {most}.", param="input")
-    for at, one in enumerate(given):
-        if not isinstance(one, str):
-            raise BadRequest(f"input[{at}]: Expected a string.", param=f"input[{at}]")
-    return tuple(given)
 
 
 class EmbeddingEncoder:

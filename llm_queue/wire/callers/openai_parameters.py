@@ -134,6 +134,22 @@ def sampling_of(body: TextBody) -> shapes.Sampling:
     return shapes.Sampling(stop=((stop,) if isinstance(stop, str) else tuple(stop)) if stop else None, **given)
 
 
+def texts_of(given: str | list[Any], field: str, most: int) -> list[str]:
+    """One text or a list of texts, of 1 to ``most``; ``field`` is what errors name."""
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise BadRequest(f"{field}: the list is empty; send a text, or a list of texts.", param=field)
+    if any(isinstance(one, (int, list)) for one in given):
+        raise BadRequest(f"{field}: token ids are not read here; send text.", param=field)
+    if len(given) > most:
+        raise BadRequest(f"{field}: {len(given)} texts; at most {most}.", param=field)
+    for at, one in enumerate(given):
+        if not isinstance(one, str):
+            raise BadRequest(f"{field}[{at}]: Expected a string.", param=f"{field}[{at}]")
+    return given
+
+
 def max_tokens_of(*limits: int | None) -> int | None:
     """The first limit that was given. 0 and less mean "no limit", as in Ollama and llama.cpp."""
     limit = next((limit for limit in limits if limit is not None), 0)

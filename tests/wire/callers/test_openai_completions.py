@@ -6,6 +6,7 @@ import contextlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,17 @@ from llm_queue import errors
 from llm_queue.errors import BadRequest
 from llm_queue.wire.callers.dialect import Parsed, Progress, RequestLimits, Served
 from llm_queue.wire.callers.openai_completions import CompletionEncoder, CompletionReply, parse_completion
-from llm_queue.wire.shapes import Completion, Delta, FinishReason, Sampling, TextRequest, ToolCall, Vectors, fold
+from llm_queue.wire.shapes import (
+    Completion,
+    Delta,
+    FinishReason,
+    PartEnd,
+    Sampling,
+    TextRequest,
+    ToolCall,
+    Vectors,
+    fold,
+)
 from llm_queue.wire.wishes import Wishes
 
 LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
@@ -59,6 +70,12 @@ def test_a_text_or_a_list_of_one(prompt: Any) -> None:
     assert parsed == Parsed(TextRequest("m", "Once"), CompletionReply())
 
 
+def test_several_texts_are_several_requests_that_differ_in_nothing_else() -> None:
+    parsed = parse(prompt=["a", "b", "c"], model="m", seed=3, suffix="end")
+    first, *more = (TextRequest("m", text, "end", sampling=Sampling(seed=3)) for text in "abc")
+    assert parsed == Parsed(first, CompletionReply(), more=tuple(more))
+
+
 def test_all_that_may_be_asked_for() -> None:
     parsed = parse(
         suffix="end", max_tokens=7, temperature=0, stop="\n", seed=3, top_k=5, logprobs=2, n=1, best_of=1, echo=False,
@@ -95,9 +112,9 @@ def test_null_is_the_same_as_absent(field: str) -> None:
     [
         ({"prompt": None}, "prompt", "Expected"),
         ({"prompt": ""}, "prompt", "nothing to go on with"),
-        ({"prompt": [""]}, "prompt", "nothing to go on with"),
-        ({"prompt": []}, "prompt", "0 texts"),
-        ({"prompt": ["a", "b"]}, "prompt", "2 texts; send one text in each request"),
+        ({"prompt": ["a", ""]}, "prompt[1]", "nothing to go on with"),
+        ({"prompt": []}, "prompt", "the list is empty"),
+        ({"prompt": ["a"] * 11}, "prompt", "at most 10"),
         ({"prompt": [1, 2]}, "prompt", "token ids"),
         ({"prompt": [[1, 2]]}, "prompt", "token ids"),
         ({"prompt": [None]}, "prompt[0]", "Expected a string"),
@@ -225,6 +242,29 @@ def test_without_likely_tokens_there_is_no_list_of_them() -> None:
         "tokens": ["a", "", "b", "c"], "token_logprobs": [-0.5, None, -1, -2], "top_logprobs": None,
         "text_offset": [0, 1, 1, 2],
     }  # fmt: skip
+
+
+def test_several_texts_have_a_choice_each_and_their_counts_together() -> None:
+    first = fold([Delta("a", logprobs=(item("a", -1),))], Completion("length", 3, 1, cached_tokens=2))
+    last = fold([Delta("b", logprobs=(item("b", -1),))], Completion("stop", 4, 2, cached_tokens=0))
+    answer = json.loads(encoder().whole(msgspec.structs.replace(last, earlier=(first,))))
+    assert [(one["index"], one["text"], one["finish_reason"]) for one in answer["choices"]] == [
+        (0, "a", "length"), (1, "b", "stop"),
+    ]  # fmt: skip
+    assert [one["logprobs"]["text_offset"] for one in answer["choices"]] == [[0], [0]]
+    assert answer["usage"] == {
+        "prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, "prompt_tokens_details": {"cached_tokens": 2},
+    }  # fmt: skip
+    ends = (first.completion, msgspec.structs.replace(last.completion, cached_tokens=None))
+    pieces = (Delta("a", logprobs=(item("a", -1),)), PartEnd(completion=ends[0]), Delta("b", logprobs=(item("b", -1),)))
+    *chunks, usage, done = streamed(*pieces, completion=ends[1], include_usage=True)
+    said = [chunk["choices"][0] for chunk in chunks]
+    assert [(one["index"], one["text"], one["finish_reason"]) for one in said] == [
+        (0, "a", None), (0, "", "length"), (1, "b", None), (1, "", "stop"),
+    ]  # fmt: skip
+    assert said[2]["logprobs"]["text_offset"] == [0]
+    assert usage["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert done == "[DONE]"
 
 
 def test_a_caller_who_waits_gets_a_comment() -> None:

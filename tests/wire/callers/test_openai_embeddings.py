@@ -62,7 +62,7 @@ def test_the_form_and_the_length_of_the_vectors() -> None:
     [
         ({"input": None}, "input", "Expected"),
         ({"input": 3}, "input", "Expected"),
-        ({"input": []}, "input", "nothing to embed"),
+        ({"input": []}, "input", "the list is empty"),
         ({"input": [1, 2]}, "input", "token ids"),
         ({"input": [[1], [2]]}, "input", "token ids"),
         ({"input": ["a", 2]}, "input", "token ids"),
