@@ -153,10 +153,18 @@ class Dispatcher:
         except QueueError:
             return None
 
-    def granted_ctx(self, model: Model) -> int:
+    def largest_ctx(self, model: Model) -> int:
         """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
         ceiling = self._contexts.wanted_ctx(self._contexts.ceiling, model.trained)
         return min(ceiling, self._contexts.limit(model.identity) or ceiling)
+
+    def granted_ctx(self, model: Model) -> int:
+        """The context in tokens that a job of ``model`` gets now if it asks for none. 0: nobody says how large it is.
+
+        Where the upstream chooses it, that is what the upstream says of it. Asks nobody; ``model`` is a described one.
+        """
+        wanted = self._contexts.wanted_ctx(None, model.trained)
+        return self._contexts.key(model.identity, wanted).num_ctx or model.served or 0
 
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""

@@ -82,7 +82,10 @@ class OpenAIServer:
     async def models(self) -> list[Model]:
         """What ``/v1/models`` lists; a model's identity is its name."""
         listed = catalog.parse_models(await self._api.ask("GET", "/v1/models"))
-        return [Model(name=one.id, identity=one.id, created=one.created) for one in listed]
+        return [
+            Model(name=one.id, identity=one.id, trained=one.trained, created=one.created, served=one.context)
+            for one in listed
+        ]
 
     async def describe(self, model: Model) -> Model:
         """Nothing more is known."""

@@ -4,16 +4,15 @@ are.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
 from quart import Response, request
 from werkzeug.datastructures import Headers
 
-from llm_queue.errors import QueueError, UpstreamUnreachable
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.endpoint import Endpoint
+from llm_queue.web.models import known_models
 from llm_queue.web.service import Service
 from llm_queue.wire.callers.anthropic import VERSION_HEADER
 from llm_queue.wire.callers.anthropic_models import Listed, model_body, models_body
@@ -54,22 +53,15 @@ class AnthropicRoutes:
 
     async def models(self) -> Response:
         """A page of the list of models."""
-        try:
-            await self._line.catalog.refresh()
-        except UpstreamUnreachable:
-            if not self._line.catalog.models():
-                raise
-        listed = [await self._listed(model) for model in self._line.catalog.models()]
+        listed = [self._listed(model) for model, _ in await known_models(self._line)]
         return _json(models_body(listed, request.args))
 
     async def model(self, name: str) -> Response:
         """One of them."""
-        return _json(model_body(await self._listed(await self._line.catalog.resolve(name))))
+        return _json(model_body(self._listed(await self._line.catalog.resolve(name))))
 
-    async def _listed(self, model: Model) -> Listed:
-        with suppress(QueueError):  # without it, only how much it was trained for stays unknown
-            model = await self._line.catalog.resolve(model.name)
-        return Listed(model.name, model.created, self._line.granted_ctx(model))
+    def _listed(self, model: Model) -> Listed:
+        return Listed(model.name, model.created, self._line.largest_ctx(model))
 
 
 def _json(body: bytes) -> Response:

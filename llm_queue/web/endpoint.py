@@ -19,6 +19,7 @@ from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
+from llm_queue.web.series import in_turn
 from llm_queue.web.service import Service
 from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
 from llm_queue.web.visit import Scope, visit_of
@@ -73,7 +74,7 @@ class Endpoint:
             left_out = await _aside(body, self._line.catalog.check, parsed.request)
             submission = await self._submission(request, scope, parsed, wanted, len(body))
             del body
-            ticket = self._line.submit(submission)
+            ticket = in_turn(self._line.submit, submission, parsed.more)
         finally:
             self._arriving -= counted  # from here on it is the line that counts them
         visit = visit_of(scope)
