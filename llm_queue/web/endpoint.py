@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
@@ -21,7 +23,7 @@ from llm_queue.web.service import Service
 from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.wire import wishes
-from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.callers.dialect import JSON, Count, Encoder, Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 T = TypeVar("T")
@@ -52,16 +54,7 @@ class Endpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        counted = 0
-
-        def arrive(size: int) -> None:
-            nonlocal counted
-            counted += size
-            self._arriving += size
-            if self._arriving > self._settings.max_waiting_bytes:
-                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
-
-        try:
+        with self._arrival() as arrive:
             body = await read_body(request, self._settings.max_body, arrive)
             parsed = await _aside(body, operation.parse, body, self._limits)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
@@ -69,8 +62,7 @@ class Endpoint:
             submission = await self._submission(request, scope, parsed, wanted, len(body))
             del body
             ticket = self._line.submit(submission)
-        finally:
-            self._arriving -= counted  # from here on it is the line that counts them
+        # from here on it is the line that counts its bytes
         visit = visit_of(scope)
         visit.ticket = ticket
         served = Served(
@@ -88,14 +80,46 @@ class Endpoint:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
 
+    async def count(self, count: Count, request: Request) -> Response:
+        """Say about how many tokens a prompt has: an estimate, of which a header says so. Nobody has to wait for it."""
+        with self._arrival() as arrive:
+            body = await read_body(request, self._settings.max_body, arrive)
+            parsed = await _aside(body, count.parse, body, self._limits)
+        model = await self._model(parsed.request.model or self._settings.model)
+        tokens = self._line.estimate_tokens(parsed.request, model)
+        response = Response(count.body(tokens), content_type=JSON)
+        response.headers["X-LLM-Queue-Estimate"] = "tokens"
+        return response
+
+    @contextmanager
+    def _arrival(self) -> Iterator[Callable[[int], None]]:
+        """What must be told of each piece of a body that arrives; it raises ``LineFull`` for one too many."""
+        counted = 0
+
+        def arrive(size: int) -> None:
+            nonlocal counted
+            counted += size
+            self._arriving += size
+            if self._arriving > self._settings.max_waiting_bytes:
+                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
+
+        try:
+            yield arrive
+        finally:
+            self._arriving -= counted
+
+    async def _model(self, name: str) -> Model | None:
+        """The model of that name; None while the upstream cannot be asked. Raises ``ModelNotFound``."""
+        try:
+            return await self._line.catalog.resolve(name)
+        except (UpstreamUnreachable, ConnectionLost):
+            return None
+
     async def _submission(
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
     ) -> Submission:
         name = parsed.request.model or self._settings.model
-        try:
-            model = await self._line.catalog.resolve(name)
-        except (UpstreamUnreachable, ConnectionLost):
-            model = None  # the line may outlast the outage; it asks again when it picks the job
+        model = await self._model(name)  # without one, the line may outlast the outage, and asks when it picks the job
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
