@@ -29,6 +29,7 @@ ROLES: Final = ("user", "assistant", "system", "developer")
 SEALED: Final = "llmq1."
 """What a reasoning item's ``encrypted_content`` begins with where it is ours. It hides nothing: it is base64."""
 
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGE: Final = msgspec.json.Decoder(shapes.MessageItem)
 _CALL: Final = msgspec.json.Decoder(shapes.CallItem)
 _CUSTOM_CALL: Final = msgspec.json.Decoder(shapes.CustomCallItem)
@@ -64,6 +65,19 @@ def unsealed(content: str) -> str | None:
         return base64.b64decode(content.removeprefix(SEALED), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return None
+
+
+def _arguments(text: str) -> str:
+    """The arguments of an earlier call as they came, if they are an object. A call that was cut short has half of one,
+    which some engines refuse; it is told as what it was.
+    """
+    if not text.strip():
+        return "{}"
+    try:
+        _OBJECT.decode(text)
+    except (msgspec.DecodeError, ValueError):
+        return msgspec.json.encode({"arguments": text}).decode()
+    return text
 
 
 class _Turn(Struct):
@@ -104,8 +118,7 @@ class _Conversation:
             case "function_call":
                 call = self._reader.read(raw, _CALL, place)
                 self._reader.check_text(call.arguments, f"{place}.arguments")
-                arguments = call.arguments if call.arguments.strip() else "{}"
-                self._add_call(call.name, call.namespace, arguments, call.call_id)
+                self._add_call(call.name, call.namespace, _arguments(call.arguments), call.call_id)
             case "custom_tool_call":
                 custom = self._reader.read(raw, _CUSTOM_CALL, place)
                 self._add_call(custom.name, custom.namespace, wrapped_input(custom.input), custom.call_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, TypeVar
 
 import msgspec
@@ -64,39 +64,42 @@ class Reader:
 
         Raises :class:`~llm_queue.errors.BadRequest` for a part that cannot be read: it was meant to be.
         """
-        return self._join(content, place, self._part)
+        return self._join(content, place, replayed=False)
 
     def replayed(self, content: str | Iterable[Raw], place: str) -> tuple[str, tuple[str, ...]]:
         """The same of what the caller only repeats: its history. What cannot be read is skipped."""
-        return self._join(content, place, self._perhaps)
+        return self._join(content, place, replayed=True)
 
-    def _join(
-        self, content: str | Iterable[Raw], place: str, part: Callable[[Raw, str, list[str], list[str]], None]
-    ) -> tuple[str, tuple[str, ...]]:
+    def _join(self, content: str | Iterable[Raw], place: str, *, replayed: bool) -> tuple[str, tuple[str, ...]]:
         if isinstance(content, str):
             return content, ()
         texts: list[str] = []
         images: list[str] = []
         for index, raw in enumerate(content):
-            part(raw, f"{place}[{index}]", texts, images)
+            kind = None
+            try:
+                kind = self.kind(raw, f"{place}[{index}]")
+                text, image = self._part(kind, raw, f"{place}[{index}]")
+            except BadRequest:
+                if not replayed:
+                    raise
+                self.skip("input", kind)
+            else:
+                texts += text
+                images += image
         return PART_SEPARATOR.join(texts), tuple(images)
 
-    def _perhaps(self, raw: Raw, place: str, texts: list[str], images: list[str]) -> None:
-        try:
-            self._part(raw, place, texts, images)
-        except BadRequest:
-            self.skip("input", self.kind(raw, place))
-
-    def _part(self, raw: Raw, place: str, texts: list[str], images: list[str]) -> None:
-        match self.kind(raw, place):
+    def _part(self, kind: str | None, raw: Raw, place: str) -> tuple[list[str], list[str]]:
+        """The texts and the images of one part."""
+        match kind:
             case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-                texts.append(self.read(raw, _TEXT, place).text)
+                return [self.read(raw, _TEXT, place).text], []
             case "refusal":
-                texts.append(self.read(raw, _REFUSAL, place).refusal)
+                return [self.read(raw, _REFUSAL, place).refusal], []
             case "input_image" | "image_url":
-                images.append(_image(self.read(raw, _IMAGE_PART, place), place))
+                return [], [_image(self.read(raw, _IMAGE_PART, place), place)]
             case "input_file":
-                texts.append(_file(self.read(raw, _FILE, place), place))
+                return [_file(self.read(raw, _FILE, place), place)], []
             case _:
                 field = f"{place}.type"
                 raise BadRequest(f"{field}: send input_text, input_image or input_file.", param=field)

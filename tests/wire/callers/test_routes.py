@@ -10,16 +10,18 @@ from llm_queue.errors import NotFound, QueueError
 from llm_queue.wire.callers import routes
 from llm_queue.wire.callers.dialect import Dialect, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI
-from llm_queue.wire.callers.routes import ROUTES, dialect_of
+from llm_queue.wire.callers.openai_chat import CHAT
+from llm_queue.wire.callers.routes import COUNTS, ROUTES, dialect_of
 from llm_queue.wire.shapes import Completion, Delta, fold
 
 LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
 
 
 def test_each_address_has_one_operation_of_the_dialect_that_is_spoken_there() -> None:
-    paths = [route.path for route in ROUTES]
+    paths = [route.path for route in ROUTES] + [path for path, _ in COUNTS]
     assert len(set(paths)) == len(paths)
     assert all(route.operation.dialect is dialect_of(route.path) for route in ROUTES)
+    assert all(count.dialect is dialect_of(path) for path, count in COUNTS)
 
 
 def test_whatever_has_no_dialect_of_its_own_is_spoken_to_as_openai_does() -> None:
@@ -39,7 +41,7 @@ def test_a_path_belongs_to_a_dialect_also_where_there_is_no_route(monkeypatch: p
 
 
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
-    for route in ROUTES:
+    for route in (one for one in ROUTES if one.operation is CHAT):
         parsed = route.operation.parse(b'{"messages":[{"role":"user","content":"hi"}]}', LIMITS)
         encoder = route.operation.encoder(parsed.reply, Served("m", 0))
         body = json.loads(encoder.whole(fold([Delta("yes")], Completion("stop"))))
