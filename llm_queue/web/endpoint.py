@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,13 +23,16 @@ from llm_queue.web.service import Service
 from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.wire import wishes
-from llm_queue.wire.callers.dialect import JSON, Count, Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.wishes import NORMAL, Wishes
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 BODY_STALL: Final = 30.0
 """Seconds without a byte after which a request body counts as given up."""
+
+_ARRIVING: Final = "More request bodies are arriving than --max-waiting-bytes allows."
 
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
@@ -54,7 +57,16 @@ class Endpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        with self._arrival() as arrive:
+        counted = 0
+
+        def arrive(size: int) -> None:
+            nonlocal counted
+            counted += size
+            self._arriving += size
+            if self._arriving > self._settings.max_waiting_bytes:
+                raise LineFull(_ARRIVING, retry_after=1)
+
+        try:
             body = await read_body(request, self._settings.max_body, arrive)
             parsed = await _aside(body, operation.parse, body, self._limits)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
@@ -62,7 +74,8 @@ class Endpoint:
             submission = await self._submission(request, scope, parsed, wanted, len(body))
             del body
             ticket = self._line.submit(submission)
-        # from here on it is the line that counts its bytes
+        finally:
+            self._arriving -= counted  # from here on it is the line that counts them
         visit = visit_of(scope)
         visit.ticket = ticket
         served = Served(
@@ -80,20 +93,11 @@ class Endpoint:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
 
-    async def count(self, count: Count, request: Request) -> Response:
-        """Say about how many tokens a prompt has: an estimate, of which a header says so. Nobody has to wait for it."""
-        with self._arrival() as arrive:
-            body = await read_body(request, self._settings.max_body, arrive)
-            parsed = await _aside(body, count.parse, body, self._limits)
-        model = await self._model(parsed.request.model or self._settings.model)
-        tokens = self._line.estimate_tokens(parsed.request, model)
-        response = Response(count.body(tokens), content_type=JSON)
-        response.headers["X-LLM-Queue-Estimate"] = "tokens"
-        return response
+    async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
+        """The checked request in a body that is to become no job, and what of it the upstream has no field for.
 
-    @contextmanager
-    def _arrival(self) -> Iterator[Callable[[int], None]]:
-        """What must be told of each piece of a body that arrives; it raises ``LineFull`` for one too many."""
+        Raises what :meth:`answer` raises for it.
+        """
         counted = 0
 
         def arrive(size: int) -> None:
@@ -101,17 +105,24 @@ class Endpoint:
             counted += size
             self._arriving += size
             if self._arriving > self._settings.max_waiting_bytes:
-                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
+                raise LineFull(_ARRIVING, retry_after=1)
 
         try:
-            yield arrive
+            body = await read_body(request, self._settings.max_body, arrive)
+            parsed = await _aside(body, parse, body, self._limits)
+            left_out = await _aside(body, self._line.catalog.check, parsed.request)
         finally:
             self._arriving -= counted
+        dropped = msgspec.structs.replace(parsed.wishes, dropped=parsed.wishes.dropped + left_out)
+        return replace(parsed, wishes=dropped)
 
-    async def _model(self, name: str) -> Model | None:
-        """The model of that name; None while the upstream cannot be asked. Raises ``ModelNotFound``."""
+    async def model(self, name: str) -> Model | None:
+        """The model of that name, or the one for requests that name none. None if the upstream cannot be asked.
+
+        Raises ``ModelNotFound``.
+        """
         try:
-            return await self._line.catalog.resolve(name)
+            return await self._line.catalog.resolve(name or self._settings.model)
         except (UpstreamUnreachable, ConnectionLost):
             return None
 
@@ -119,7 +130,7 @@ class Endpoint:
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
     ) -> Submission:
         name = parsed.request.model or self._settings.model
-        model = await self._model(name)  # without one, the line may outlast the outage, and asks when it picks the job
+        model = await self.model(name)  # without one the line may outlast the outage: it asks again for its pick
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,

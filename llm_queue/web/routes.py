@@ -12,12 +12,12 @@ from quart_trio import QuartTrio
 from llm_queue.errors import BadRequest, NotFound, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.web.endpoint import Endpoint
-from llm_queue.web.refusals import printable
+from llm_queue.web.responses import add_responses_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
-from llm_queue.wire.callers.dialect import Count, Operation
+from llm_queue.wire.callers.dialect import Operation
 from llm_queue.wire.callers.openai import model_body, models_body
-from llm_queue.wire.callers.routes import COUNTS, ROUTES
+from llm_queue.wire.callers.routes import ROUTES
 
 MOST_LISTED: Final = 1000
 """Jobs that ``/queue?limit=N`` lists at most: ordering them takes some 30 ms, in which nobody else is served."""
@@ -38,24 +38,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 
-    def estimate(count: Count) -> Callable[[], Awaitable[Response]]:
-        async def answer() -> Response:
-            return await endpoint.count(count, cast(Any, request)._get_current_object())
-
-        return answer
-
-    for path, count in COUNTS:
-        app.add_url_rule(path, endpoint=path, view_func=estimate(count), methods=["POST"])
-
-    @app.get("/v1/responses/<response_id>")
-    @app.delete("/v1/responses/<response_id>")
-    @app.get("/v1/responses/<response_id>/input_items")
-    @app.post("/v1/responses/<response_id>/cancel")
-    async def stored_response(response_id: str) -> Response:
-        raise NotFound(
-            f"There is no response {printable(response_id)} here: none is stored (each says `store: false`). "
-            "Send the whole conversation in `input`."
-        )
+    add_responses_routes(app, endpoint, line)
 
     @app.get("/v1/models")
     @app.get("/models")

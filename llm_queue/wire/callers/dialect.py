@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -111,15 +111,3 @@ class Operation(Generic[R]):
     encoder: Callable[[R, Served], Encoder]
     whole_type: str = JSON
     stream_type: str = EVENT_STREAM
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A question for how large a prompt is, which is answered at once and beside the line.
-
-    ``parse`` is as in :class:`Operation`; ``body`` writes the answer from a number of tokens.
-    """
-
-    dialect: Dialect
-    parse: Callable[[bytes, RequestLimits], Parsed[Any]]
-    body: Callable[[int], bytes]

@@ -22,7 +22,7 @@ from llm_queue.errors import (
     QueueError,
     WaitExpired,
 )
-from llm_queue.wire.callers.dialect import Count, Operation, Progress, Served
+from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.responses_output import Output
 from llm_queue.wire.callers.responses_request import ResponsesReply, parse_response
@@ -141,7 +141,6 @@ def input_tokens_body(tokens: int) -> bytes:
 
 
 RESPONSES: Final = Operation(OPENAI, parse_response, ResponsesEncoder)
-INPUT_TOKENS: Final = Count(OPENAI, parse_response, input_tokens_body)
 
 
 def failure_of(error: QueueError) -> tuple[str, str]:

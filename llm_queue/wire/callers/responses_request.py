@@ -15,7 +15,6 @@ from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
 from llm_queue.wire.callers import responses_shapes as shapes
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
-from llm_queue.wire.callers.openai_shapes import SAMPLING
 from llm_queue.wire.callers.responses_items import messages_of
 from llm_queue.wire.callers.responses_parts import Reader
 from llm_queue.wire.callers.responses_tools import Tool, ToolBox, choice_of, tools_of
@@ -122,7 +121,7 @@ def _messages(asked: shapes.ResponsesBody, reader: Reader, limits: RequestLimits
 
 def _sampling(asked: shapes.ResponsesBody) -> Sampling:
     """What the caller gave and nothing else, so that the model's own defaults stand."""
-    given: dict[str, Any] = {name: getattr(asked, name) for name in SAMPLING}
+    given: dict[str, Any] = {name: getattr(asked, name) for name in Sampling.__struct_fields__}
     stop = given.pop("stop")
     # An empty list means "none of my own" and must not take the model's away.
     return Sampling(stop=((stop,) if isinstance(stop, str) else tuple(stop)) if stop else None, **given)

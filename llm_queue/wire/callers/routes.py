@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from llm_queue.wire.callers.dialect import Count, Dialect, Operation
+from llm_queue.wire.callers.dialect import Dialect, Operation
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
-from llm_queue.wire.callers.responses import INPUT_TOKENS, RESPONSES
+from llm_queue.wire.callers.responses import RESPONSES
 
 
 class Route(NamedTuple):
@@ -23,9 +23,6 @@ ROUTES: Final = (
     Route("/v1/responses", RESPONSES),
     Route("/responses", RESPONSES),
 )
-
-COUNTS: Final[tuple[tuple[str, Count], ...]] = (("/v1/responses/input_tokens", INPUT_TOKENS),)
-"""Where one can ask how large a prompt is. No job comes of it."""
 
 PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = ()
 """Beginnings of paths that belong to a dialect, and what it is: also for what has no route there."""

@@ -31,7 +31,8 @@ TOOLS = [
     {"type": "namespace", "name": "mail", "description": "", "tools": [{"type": "function", "name": "send"}]},
 ]
 # The SDK itself takes what it is given; its types, asked directly, say what is missing.
-EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[get_args(ResponseStreamEvent)[0], Field(discriminator="type")])
+KIND: Any = Annotated[get_args(ResponseStreamEvent)[0], Field(discriminator="type")]
+EVENT: TypeAdapter[Any] = TypeAdapter(KIND)
 
 deltas = st.builds(
     Delta,
@@ -187,7 +188,7 @@ def test_an_answer_that_was_cut_says_so(reason: FinishReason, status: str, why: 
 def test_logprobs_are_those_of_the_text_and_have_all_their_fields() -> None:
     pieces = (Delta(thinking="hm", logprobs=(LOGPROB | {"token": "hm"},)), Delta("é", logprobs=(LOGPROB,)))
     full = [LOGPROB | {"bytes": [0xC3, 0xA9]}]
-    wanted = {"include": ["message.output_text.logprobs"]}
+    wanted: dict[str, Any] = {"include": ["message.output_text.logprobs"]}
     assert whole(*pieces, **wanted)["output"][1]["content"][0]["logprobs"] == full
     assert whole(*pieces)["output"][1]["content"][0]["logprobs"] == []
     for asked, expected in ((wanted, full), ({}, [])):

@@ -11,17 +11,16 @@ from llm_queue.wire.callers import routes
 from llm_queue.wire.callers.dialect import Dialect, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
-from llm_queue.wire.callers.routes import COUNTS, ROUTES, dialect_of
+from llm_queue.wire.callers.routes import ROUTES, dialect_of
 from llm_queue.wire.shapes import Completion, Delta, fold
 
 LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
 
 
 def test_each_address_has_one_operation_of_the_dialect_that_is_spoken_there() -> None:
-    paths = [route.path for route in ROUTES] + [path for path, _ in COUNTS]
+    paths = [route.path for route in ROUTES]
     assert len(set(paths)) == len(paths)
     assert all(route.operation.dialect is dialect_of(route.path) for route in ROUTES)
-    assert all(count.dialect is dialect_of(path) for path, count in COUNTS)
 
 
 def test_whatever_has_no_dialect_of_its_own_is_spoken_to_as_openai_does() -> None:
