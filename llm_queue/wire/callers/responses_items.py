@@ -26,6 +26,9 @@ ITEM_SEPARATOR: Final = "\n\n"
 
 ROLES: Final = ("user", "assistant", "system", "developer")
 
+REASONING_ID: Final = "rs_"
+"""What the id of a reasoning item begins with, here and at OpenAI."""
+
 SEALED: Final = "llmq1."
 """What a reasoning item's ``encrypted_content`` begins with where it is ours. It hides nothing: it is base64."""
 
@@ -34,6 +37,7 @@ _MESSAGE: Final = msgspec.json.Decoder(shapes.MessageItem)
 _CALL: Final = msgspec.json.Decoder(shapes.CallItem)
 _CUSTOM_CALL: Final = msgspec.json.Decoder(shapes.CustomCallItem)
 _OUTPUT: Final = msgspec.json.Decoder(shapes.OutputItem)
+_REFERENCE: Final = msgspec.json.Decoder(shapes.ReferenceItem)
 _REASONING: Final = msgspec.json.Decoder(shapes.ReasoningItem)
 
 
@@ -124,11 +128,14 @@ class _Conversation:
                 self._add_call(custom.name, custom.namespace, wrapped_input(custom.input), custom.call_id)
             case "function_call_output" | "custom_tool_call_output":
                 self._add_output(self._reader.read(raw, _OUTPUT, place), place)
-            case "item_reference":
-                raise BadRequest(
-                    f"{place}: nothing is stored here that an item_reference could name; send the item itself.",
-                    param=place,
-                )
+            case "item_reference" as kind:
+                if not self._reader.read(raw, _REFERENCE, place).id.startswith(REASONING_ID):
+                    raise BadRequest(
+                        f"{place}: nothing is stored here that an item_reference could name; send the item itself, as "
+                        "SDKs do with `store: false`.",
+                        param=place,
+                    )
+                self._reader.skip("input", kind)  # a thought: the conversation can go on without it
             case kind:
                 self._reader.skip("input", kind)
 

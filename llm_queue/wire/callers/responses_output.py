@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from llm_queue.wire.callers.responses_items import REASONING_ID
 from llm_queue.wire.callers.responses_request import ResponsesReply
 from llm_queue.wire.callers.responses_stream import CallItem, Events, Item, MessageItem, ReasoningItem, Status
 from llm_queue.wire.shapes import Delta, JsonObject, ToolCall
@@ -44,7 +45,7 @@ class Output:
         item = self._open
         if not isinstance(item, MessageItem):
             yield self.close("completed")
-            item = MessageItem(self._events, *self._place("msg"))
+            item = MessageItem(self._events, *self._place("msg_"))
             yield self._begin(item)
         yield item.add(text, logprobs)
 
@@ -52,14 +53,14 @@ class Output:
         item = self._open
         if not isinstance(item, ReasoningItem):
             yield self.close("completed")
-            item = ReasoningItem(self._events, *self._place("rs"), seal=self._reply.sealed)
+            item = ReasoningItem(self._events, *self._place(REASONING_ID), seal=self._reply.sealed)
             yield self._begin(item)
         yield item.add(text)
 
     def _call(self, call: ToolCall) -> bytes:
         tool = self._reply.tools.get(call.name)
         closed = self.close("completed")
-        item_id, index = self._place("ctc" if tool is not None and tool.kind == "custom" else "fc")
+        item_id, index = self._place("ctc_" if tool is not None and tool.kind == "custom" else "fc_")
         call = ToolCall(call.name, call.arguments, call.id or f"call_{self._unique}_{index}")
         return closed + self._begin(CallItem(self._events, item_id, index, call, tool))
 
@@ -77,7 +78,7 @@ class Output:
 
     def _place(self, prefix: str) -> tuple[str, int]:
         """The id and the index of the next item, once the one before it has ended."""
-        return f"{prefix}_{self._unique}_{len(self.items)}", len(self.items)
+        return f"{prefix}{self._unique}_{len(self.items)}", len(self.items)
 
 
 def _spelling(text: str, logprobs: Sequence[JsonObject]) -> list[JsonObject]:

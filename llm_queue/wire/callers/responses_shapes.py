@@ -74,6 +74,12 @@ class ReasoningItem(Struct):
     encrypted_content: str | None = None
 
 
+class ReferenceItem(Struct):
+    """The name of an item that the caller believes to be stored."""
+
+    id: str = ""
+
+
 class TextPart(Struct):
     """Text, the caller's or the model's."""
 

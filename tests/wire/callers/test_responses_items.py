@@ -204,6 +204,14 @@ def test_what_we_did_not_write_is_not_read(content: str) -> None:
     assert unsealed(content) is None
 
 
+def test_a_thought_that_is_only_named_is_skipped_and_text_that_is_only_named_is_refused() -> None:
+    said, skipped = read(USER, {"type": "item_reference", "id": "rs_1_0"}, CALL, OUTPUT)
+    assert [message.role for message in said] == ["user", "assistant", "tool"]
+    assert skipped == ["input.item_reference"]
+    assert "`store: false`" in refused(USER, {"type": "item_reference", "id": "msg_1_0"}).message
+    assert refused({"type": "item_reference"}).param == "input[0]"
+
+
 # --- history that nobody here understands ---
 
 OTHERS = (
