@@ -14,6 +14,7 @@ from llm_queue.settings import Settings
 from llm_queue.web.anthropic import AnthropicRoutes
 from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.models import facts_of, known_models
+from llm_queue.web.responses import add_responses_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
 from llm_queue.wire.callers.dialect import Operation
@@ -41,6 +42,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
     anthropic = AnthropicRoutes(endpoint, line)
     app.add_url_rule("/v1/messages/count_tokens", view_func=anthropic.count_tokens, methods=["POST"])
+    add_responses_routes(app, endpoint, line)
 
     @app.get("/v1/models")
     @app.get("/models")

@@ -28,6 +28,7 @@ _LANES: Final = {lane: lane for lane in (INTERACTIVE, NORMAL, BACKGROUND)}
 _TIERS: Final = {
     "priority": INTERACTIVE,
     "fast": INTERACTIVE,
+    "ultrafast": INTERACTIVE,
     "auto": NORMAL,
     "default": NORMAL,
     "scale": NORMAL,

@@ -50,6 +50,7 @@ def test_an_unknown_priority_is_normal_and_counted(priority: Scalar) -> None:
     [
         ("priority", "interactive", False),
         ("fast", "interactive", False),
+        ("ultrafast", "interactive", False),
         ("flex", "background", False),
         ("auto", "normal", False),
         ("default", "normal", False),
