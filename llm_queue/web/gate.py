@@ -34,7 +34,7 @@ _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 _METHODS: Final = b"GET, POST, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
-    b"x-llm-queue-num-ctx, x-llm-queue-session, "
+    b"x-llm-queue-num-ctx, x-llm-queue-session, x-claude-code-session-id, session-id, x-openwebui-chat-id, "
     b"x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     b"x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )

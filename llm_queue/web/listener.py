@@ -25,7 +25,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from llm_queue.web.backlog import STALL, Backlog, keep_backlog
+from llm_queue.web.backlog import STALL, Backlog
+from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.http1 import MAX_HEADER, Http1
 
 _log = structlog.get_logger("llm_queue.web")
@@ -74,8 +75,8 @@ class Connection:
         self._context = context
         self._socket = stream.socket
         self._backlog = Backlog(self._socket, stall_limit)
-        self._state = ConnectionState({**state, "llm_queue.connection": {}})  # see web/visit.py
-        keep_backlog(self._state, self._backlog)
+        self._state = ConnectionState({**state})
+        keep_facts(self._state, ConnectionFacts(self._backlog))
         self._scope = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE)
         self._inbox_in, self._inbox = trio.open_memory_channel[bytes](READ_AHEAD)
         self._send_lock = trio.Lock()

@@ -13,6 +13,7 @@ from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
 from llm_queue.settings import Settings
 from llm_queue.web.gate import AccessRules, Gate, preflight_headers
 from llm_queue.web.visit import visit_of
+from llm_queue.wire.wishes import SESSION_HEADERS
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
 
@@ -316,3 +317,8 @@ async def test_a_websocket_is_refused() -> None:
 def test_refusals_are_errors_of_our_tree() -> None:
     with pytest.raises(QueueError):
         LOCAL.check_host("evil.example")
+
+
+def test_a_page_may_send_every_header_that_names_a_conversation() -> None:
+    allowed = dict(preflight_headers({}))[b"access-control-allow-headers"].decode().split(", ")
+    assert {name.lower() for name in SESSION_HEADERS} <= set(allowed)
