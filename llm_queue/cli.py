@@ -22,6 +22,7 @@ from llm_queue.demo.run import demo
 from llm_queue.serve import Exit, serve
 from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
+from llm_queue.settings.values import OLLAMA_PORT
 from llm_queue.simulate.picks import picks
 from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
 from llm_queue.upstream.choose import NoUpstream
@@ -131,8 +132,7 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
     except OSError as error:
         if error.errno not in _CANNOT_LISTEN:
             raise
-        where = f"{settings.host or '127.0.0.1'}:{settings.port}"
-        log.complain(f"llm-queue: cannot listen on {where}: {error.strerror or error}. {_ADVICE}")
+        log.complain(f"llm-queue: {error.strerror}. {_advice(error)}")
         return Exit.BAD_SETTING
 
 
@@ -174,6 +174,11 @@ _COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, s
 
 _CANNOT_LISTEN: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 _ADVICE: Final = "Is it running already? Stop that one, or choose another --port."
+_OLLAMAS_PORT: Final = "That is Ollama's port: `llm-queue service install --take-over` moves Ollama to another."
+
+
+def _advice(error: OSError) -> str:
+    return _OLLAMAS_PORT if f":{OLLAMA_PORT}:" in str(error.strerror) else _ADVICE
 
 
 def _seconds(raw: str) -> float:
@@ -191,4 +196,6 @@ def _shown(default: object) -> str:
         return "none"
     if isinstance(default, bool):
         return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,10 +24,11 @@ from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import JobLog
 from llm_queue.settings import Settings
+from llm_queue.settings.values import OLLAMA_PORT
 from llm_queue.upstream.choose import Choice, choose
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
-from llm_queue.web.listener import open_listeners, serve_http
+from llm_queue.web.listener import open_all, serve_http
 
 _log = structlog.get_logger("llm_queue")
 
@@ -62,7 +63,7 @@ async def serve(
     :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there; ``environ`` is where it
     is looked for.
     """
-    listeners, warning = await open_listeners(settings.host, settings.port)
+    listeners, warnings = await open_all(settings.host, settings.port)
     try:
         engine = Choice(upstream) if upstream is not None else await choose(settings, environ)
     except BaseException:
@@ -85,7 +86,7 @@ async def serve(
             )
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
             urls = [_url(listener) for listener in listeners]
-            _say_hello(settings, engine, urls, warning)
+            _say_hello(settings, engine, urls, warnings)
             # What lives from here to the end need not be looked at by every garbage collection.
             gc.collect()
             gc.freeze()
@@ -158,26 +159,39 @@ def _url(listener: trio.SocketListener) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str | None) -> None:
-    port = urls[0].rpartition(":")[2]
+def _by_port(urls: list[str]) -> dict[str, list[str]]:
+    """The addresses at each port, in the order in which they were opened."""
+    found: dict[str, list[str]] = {}
+    for url in urls:
+        found.setdefault(url.rpartition(":")[2], []).append(url)
+    return found
+
+
+def _say_hello(settings: Settings, engine: Choice, urls: list[str], warnings: Sequence[str]) -> None:
+    (port, first), *more = _by_port(urls).items()
     # The name localhost leads to [::1] first, where another program may listen.
-    both = settings.on_loopback and len(urls) > 1
+    both = settings.on_loopback and len(first) > 1
     base = f"http://localhost:{port}/v1" if both else f"{urls[0]}/v1"
     upstream = engine.upstream
     size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
     key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
     lines = [
-        f"llm-queue is listening on {' and '.join(urls)}\n"
-        f"  programs use      {base} (the OpenAI dialect)\n"
-        f"  in front of       {upstream.name}: {upstream.url}\n"
-        f"  model             {settings.model or 'the first of the engine'}, unless a request names another\n"
-        f"  context size      {size}\n"
+        f"llm-queue is listening on {' and '.join(first)}",
+        *(f"  and on            {' and '.join(others)}{_whose(number)}" for number, others in more),
+        f"  programs use      {base} (the OpenAI dialect)",
+        f"  in front of       {upstream.name}: {upstream.url}",
+        f"  model             {settings.model or 'the first of the engine'}, unless a request names another",
+        f"  context size      {size}",
         f"  try it            curl {base}/chat/completions{key} -d '{_QUESTION}'",
         *(f"  note              {note}" for note in engine.notes),
     ]
     log.say("\n".join(lines))
-    if warning:
+    for warning in warnings:
         _log.warning(warning)
+
+
+def _whose(port: str) -> str:
+    return ", in Ollama's place" if port == str(OLLAMA_PORT) else ""
 
 
 _QUESTION: Final = (

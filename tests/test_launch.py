@@ -10,7 +10,7 @@ from llm_queue.settings.values import ServerUrl
 
 CHANGED = Settings(
     host="127.0.0.1",
-    port=11600,
+    port=(11600, 11434),
     api_keys=("cron=secret", "other"),
     ollama_url=ServerUrl("http://127.0.0.1:1"),
     upstream_key="hidden",

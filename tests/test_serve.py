@@ -35,7 +35,7 @@ async def serving(upstream: ScriptedUpstream, **settings: Any) -> AsyncIterator[
     exits_in, exits_out = trio.open_memory_channel[Exit](1)
 
     async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-        wanted = Settings(host="127.0.0.1", port=0, model="scripted", **settings)
+        wanted = Settings(host="127.0.0.1", port=(0,), model="scripted", **settings)
         await exits_in.send(await serve(wanted, upstream=upstream, signals=signals_out, task_status=task_status))
 
     with trio.fail_after(20):
@@ -84,6 +84,6 @@ async def test_a_bug_in_the_line_answers_500_and_ends_the_process_with_70(monkey
 async def test_an_address_that_is_taken_is_an_error_of_its_own() -> None:
     async with serving(ScriptedUpstream()) as served:
         port = served.client.base_url.port
-        with pytest.raises(OSError, match="in use"):
-            await serve(Settings(host="127.0.0.1", port=port or 0), upstream=ScriptedUpstream())
+        with pytest.raises(OSError, match=f"127.0.0.1:{port}.*in use"):
+            await serve(Settings(host="127.0.0.1", port=(0, port or 0)), upstream=ScriptedUpstream())
         await served.signal(signal.SIGTERM)

@@ -133,7 +133,12 @@ def _status(plan: Plan, settings: Settings, *, run: Run, say: Callable[[str], No
     else:
         say(f"{plan.path}{'' if _is_ours(plan.path) else ', not written by us'}")
         run(plan.show)
-    url = f"http://127.0.0.1:{settings.port}/ready"
+    return max(_readiness(port, say) for port in settings.port)
+
+
+def _readiness(port: int, say: Callable[[str], None]) -> int:
+    """Say what ``/ready`` says on that port; 0 if it can serve, else 1."""
+    url = f"http://127.0.0.1:{port}/ready"
     try:
         response = httpx.get(url, timeout=_ANSWER_WITHIN, trust_env=False)
     except httpx.HTTPError as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_queue.settings.values import (
+    OLLAMA_PORT,
     ServerUrl,
     duration,
     each,
@@ -25,6 +26,7 @@ from llm_queue.settings.values import (
     one_of,
     optional_seconds,
     origin,
+    ports,
     server_url,
     size,
     switch,
@@ -62,7 +64,9 @@ class Settings:
 
     # where we listen, and who may call
     host: str | None = _setting(None, listen_host, "address to listen on; unset: 127.0.0.1 and [::1]", env="HOST")
-    port: int = _setting(11500, whole(0, 65535), "port to listen on; 0 takes a free one", env="PORT")
+    port: tuple[int, ...] = _setting(
+        (11500,), ports, "ports to listen on, comma-separated; 0 takes a free one", env="PORT"
+    )
     api_keys: tuple[str, ...] = _setting(
         (), names, "keys that callers must send, as NAME=KEY or KEY, comma-separated", secret=True
     )
@@ -79,7 +83,7 @@ class Settings:
     )  # fmt: skip
     ollama_url: ServerUrl | None = _setting(  # noqa: RUF009 - a field
         None,
-        server_url(11434),
+        server_url(OLLAMA_PORT),
         "where Ollama is; unset: http://localhost:11434",
         env="OLLAMA_URL",
         flag="--ollama-url",

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
+OLLAMA_PORT: Final = 11434
+"""Where Ollama listens unless it is told otherwise, and where programs that speak to it look."""
+
 
 def text(raw: str) -> str:
     """Any text."""
@@ -50,6 +53,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def ports(raw: str) -> tuple[int, ...]:
+    """Ports with commas, each of them once; 0 is one that is free."""
+    try:
+        return tuple(dict.fromkeys(whole(0, 65535)(port) for port in names(raw) or ("",)))
+    except ValueError:
+        raise ValueError("takes whole numbers from 0 to 65535, comma-separated") from None
 
 
 def number(least: float, most: float) -> Callable[[str], float]:

@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 from llm_queue import log
 from llm_queue.errors import UpstreamError, UpstreamUnreachable
 from llm_queue.settings import Settings
-from llm_queue.settings.values import ServerUrl
+from llm_queue.settings.values import OLLAMA_PORT, ServerUrl
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Upstream
 
-OLLAMA_URL: Final = "http://localhost:11434"
+OLLAMA_URL: Final = f"http://localhost:{OLLAMA_PORT}"
 """Where Ollama listens by its own default."""
 
 GET_OLLAMA: Final = "get it from ollama.com/download, then `ollama pull granite4.1:8b`"
