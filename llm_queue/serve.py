@@ -22,10 +22,12 @@ import trio
 
 from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
-from llm_queue.dispatch.observe import JobLog
+from llm_queue.dispatch.observe import HeldBack, JobLog
+from llm_queue.errors import LoopDetected
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT
-from llm_queue.upstream.choose import Choice, choose
+from llm_queue.upstream.choose import Choice, NoUpstream, choose
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_all, serve_http
@@ -34,6 +36,15 @@ _log = structlog.get_logger("llm_queue")
 
 STOPPING: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, a supervisor, and, where there is such a signal, a terminal that is closed."""
+
+
+FIRST_LOOK: Final = 2.0
+"""Seconds that the greeting waits for the upstream's first answer, which may show that the upstream is ourselves. One
+that is not there is known at once."""
+
+_IN_A_ROW: Final = (
+    "the upstream is another llm-queue: two lines in a row, each with turns and priorities of its own. One is enough"
+)
 
 
 class Exit(enum.IntEnum):
@@ -60,42 +71,54 @@ async def serve(
     ``signals`` stands in for the process's own SIGINT and SIGTERM, and ``trace`` gets a record of the line
     (:mod:`llm_queue.core.trace`). Cancelled, it ends at once: whoever waits is closed without an answer. Raises
     :class:`OSError` if the address is taken, and
-    :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there; ``environ`` is where it
-    is looked for.
+    :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there, or is ourselves;
+    ``environ`` is where it is looked for.
     """
     listeners, warnings = await open_all(settings.host, settings.port)
+    instance = Instance()
     try:
-        engine = Choice(upstream) if upstream is not None else await choose(settings, environ)
+        if upstream is None:
+            places = [listener.socket.getsockname()[:2] for listener in listeners]
+            engine = await choose(settings, environ, instance=instance, places=places)
+        else:
+            engine = Choice(upstream)
     except BaseException:
         for listener in listeners:
             await trio.aclose_forcefully(listener)
         raise
     upstream = engine.upstream
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
-    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)], trace=trace)
+    job_log = HeldBack(JobLog(upstream.name, upstream.url))  # until the greeting
+    dispatcher = Dispatcher(settings, upstream, [job_log], trace=trace)
+    app = create_app(settings, dispatcher, instance)
     shutdown = trio.Event()
+    loop: LoopDetected | None = None
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
-            serving = partial(
-                serve_http,
-                create_app(settings, dispatcher),
-                listeners,
-                shutdown=shutdown,
-                stall_limit=settings.stall_limit,
-            )
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
-            urls = [_url(listener) for listener in listeners]
-            _say_hello(settings, engine, urls, warnings)
-            # What lives from here to the end need not be looked at by every garbage collection.
-            gc.collect()
-            gc.freeze()
-            task_status.started(urls)
-            await serving()
+            async with trio.open_nursery() as web:
+                await web.start(
+                    partial(serve_http, app, listeners, shutdown=shutdown, stall_limit=settings.stall_limit)
+                )
+                with trio.move_on_after(FIRST_LOOK):
+                    loop = await dispatcher.first_look()
+                if loop is None:
+                    urls = [_url(listener) for listener in listeners]
+                    _say_hello(settings, engine, urls, warnings + ([_IN_A_ROW] if instance.behind else []))
+                    job_log.let_go()
+                    # What lives from here to the end need not be looked at by every garbage collection.
+                    gc.collect()
+                    gc.freeze()
+                    task_status.started(urls)
+                else:
+                    shutdown.set()
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await upstream.aclose()
+    if loop is not None:
+        raise NoUpstream(loop.message)
     if died():
         return Exit.BUG
     return Exit.JOBS_LOST if dispatcher.unfinished else Exit.DRAINED

@@ -304,10 +304,10 @@ class Scheduler:
     def _watch_outage(self, now: float) -> None:
         outage = self.seat.outage
         if outage is not None:
-            outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
+            outage.given_up = outage.given_up or outage.loop or now >= self._gives_up_at(outage)
             for job in list(self.waiting_jobs()) if outage.given_up else ():
                 self._drop(job)
-                self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
+                self._end(job, State.FAILED, outage.error, now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
 

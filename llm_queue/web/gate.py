@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.errors import BadRequest, Forbidden, LoopDetected, QueueError, Unauthorized
+from llm_queue.instance import HEADER, VIA, Instance
 from llm_queue.settings import Settings
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
@@ -30,6 +31,8 @@ _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
 _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
 _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
+
+_INSTANCE: Final = HEADER.lower().encode()
 
 _METHODS: Final = b"GET, POST, OPTIONS"
 _ASKED_HEADERS: Final = (
@@ -146,8 +149,18 @@ def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
 class Gate:
     """ASGI middleware around everything: lets through, refuses, and puts the request's id and CORS on every answer."""
 
-    def __init__(self, app: App, rules: AccessRules, refused: Callable[[QueueError, Scope], None]) -> None:
-        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it."""
+    def __init__(
+        self,
+        app: App,
+        rules: AccessRules,
+        refused: Callable[[QueueError, Scope], None],
+        instance: Instance | None = None,
+    ) -> None:
+        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it.
+
+        ``instance`` is who we are; a request that it sent is refused.
+        """
+        self._instance = instance or Instance()
         self._app = app
         self._rules = rules
         self._refused = refused
@@ -170,6 +183,10 @@ class Gate:
         # change. Nothing else is behind a refusal: it is made up here, from what the page has sent.
         extra = [(b"x-request-id", request_id), *self._rules.cors_headers(headers.get(b"origin"))]
 
+        senders = b", ".join(value for name, value in scope["headers"] if name.lower() == _INSTANCE).decode("latin-1")
+        if senders:
+            extra.append((b"via", f"1.1 {VIA}".encode()))
+
         async def send_marked(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *extra]
@@ -177,6 +194,10 @@ class Gate:
 
         visit = begin_visit(scope, Visit(request_id.decode("ascii")))
         try:
+            if self._instance.sent(
+                senders
+            ):  # before Host and key, which would be refused in words that explain nothing
+                raise LoopDetected
             host = self._check_form_and_host(scope)
             if scope["method"] == "OPTIONS":
                 # Any origin's preflight passes: the request that follows has the same Origin, and is refused for it
@@ -187,14 +208,16 @@ class Gate:
             if scope["path"] != "/health":
                 visit.key_name = self._rules.key_name(_text(headers.get(b"authorization")))
         except QueueError as error:
-            self._refused(error, scope)
+            if not isinstance(error, LoopDetected):  # no caller's: whoever sent it is about to say the same
+                self._refused(error, scope)
             dialect = dialect_of(scope["path"])
             answer = [(b"content-type", dialect.error_type.encode()), *error_headers(error)]
             if isinstance(error, BadRequest):  # nobody knows for sure where the next request begins
                 answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
-        await self._app(scope, receive, send_marked)
+        with self._instance.serving(senders):
+            await self._app(scope, receive, send_marked)
 
     def _check_form_and_host(self, scope: Scope) -> str:
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
