@@ -48,6 +48,14 @@ class Parser(argparse.ArgumentParser):
             self.error(f"there is no command {arguments[0]!r}{_perhaps(arguments[0], list(_COMMANDS))}")
 
 
+class _Joined(argparse.Action):
+    """A flag that may be repeated: its values become one list with commas, as its variable has it."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _flag: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+
+
 def _perhaps(word: str, known: list[str]) -> str:
     """What was probably meant."""
     close = difflib.get_close_matches(word, known, n=1)
@@ -78,7 +86,8 @@ def parser() -> Parser:
         default = _shown(knob.default)
         unit = f" {knob.unit}" if knob.unit and default != "none" else ""
         text = f"{knob.help} [{knob.env}; default: {default}{unit}]"
-        settings.add_argument(knob.flag, dest=knob.name, metavar="VALUE", help=text.replace("%", "%%"))
+        action = _Joined if knob.repeatable else "store"
+        settings.add_argument(knob.flag, dest=knob.name, metavar="VALUE", help=text.replace("%", "%%"), action=action)
     play = parser.add_argument_group("for simulate")
     play.add_argument("--story", action="append", choices=list(STORIES), help="what to play; may be repeated [all]")
     play.add_argument(

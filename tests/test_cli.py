@@ -60,6 +60,11 @@ def test_without_a_command_it_serves(arguments: list[str], served: list[Settings
     assert [(settings.port, settings.model) for settings in served] == [((0,), "small")]
 
 
+def test_a_flag_that_may_be_repeated_makes_one_list(served: list[Settings]) -> None:
+    cli.main(["--alias", "claude-*=a:1,gpt-*=b", "--alias=*=c"], {"LLM_QUEUE_ALIAS": "x=y"})
+    assert served[0].alias == ("claude-*=a:1", "gpt-*=b", "*=c")
+
+
 def test_the_exit_code_is_that_of_the_service(monkeypatch: pytest.MonkeyPatch, served: list[Settings]) -> None:
     monkeypatch.setattr(trio, "run", lambda serve, settings: Exit.JOBS_LOST)
     assert cli.main([], {}) == 1

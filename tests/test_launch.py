@@ -19,6 +19,7 @@ CHANGED = Settings(
     max_wait=12.5,
     hold=False,
     max_waiting=7,
+    alias=("claude-*=qwen3:8b", "*=small"),
 )
 
 

@@ -32,6 +32,7 @@ WRONG = {
         "٤GiB",
         "9" * 5000,
     ],
+    "alias": ["x", "=x", "x=", "a=b=c", "a=b*", "a=b c", "a=b,c"],
     "max_attempts": ["0", "11", "two"],
     "attempt_timeout": ["0", "-1", "nan", "inf", "soon"],
     "max_wait": ["-1", "nan", "never"],
@@ -188,6 +189,13 @@ def test_a_list_is_comma_separated() -> None:
         "https://a.example",
         "https://b.example",
     )
+
+
+def test_aliases_are_pairs_of_a_name_and_a_model() -> None:
+    settings = load({}, {"LLM_QUEUE_ALIAS": "claude-*=qwen3:8b, *=small"})
+    assert settings.alias == ("claude-*=qwen3:8b", "*=small")
+    assert settings.aliases == (("claude-*", "qwen3:8b"), ("*", "small"))
+    assert load({"alias": "a = b"}, {"LLM_QUEUE_ALIAS": "x=y"}).aliases == (("a", "b"),)
 
 
 # --- what cannot be ---

@@ -74,7 +74,7 @@ class Dispatcher:
         """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded."""
         self.settings = settings
         self.upstream = upstream
-        self.catalog = Catalog(upstream)
+        self.catalog = Catalog(upstream, settings.aliases)
         self.observers = Observers(observers)
         self._finished = FinishedJobs(settings.remembered_jobs)
         self._tally = Tally()

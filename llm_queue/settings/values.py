@@ -122,6 +122,14 @@ def each(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     return lambda raw: tuple(parse(name) for name in names(raw))
 
 
+def alias(raw: str) -> str:
+    """A name that callers use, or a pattern of such names, and the model that answers to it."""
+    name, _, model = (part.strip() for part in raw.partition("="))
+    if not name or not model or any(mark in model for mark in "*?=") or any(" " in part for part in (name, model)):
+        raise ValueError("takes NAME=MODEL, such as claude-*=qwen3:8b, comma-separated")
+    return f"{name}={model}"
+
+
 def origin(raw: str) -> str:
     """What a browser sends as ``Origin``: a scheme and a host, or ``*`` for all."""
     if raw == "*":
