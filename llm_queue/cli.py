@@ -97,6 +97,10 @@ def parser() -> Parser:
     show.add_argument("--seconds", type=_seconds, metavar="S", default=60.0, help="how long it lasts at most [60]")
     keep = parser.add_argument_group("for service")
     keep.add_argument("--yes", action="store_true", help="write, and overwrite, without asking")
+    keep.add_argument(
+        "--take-over", action="store_true", help="with install: move Ollama to another port, and listen on its own too"
+    )
+    keep.add_argument("--undo", action="store_true", help="with --take-over: put Ollama back")
     return parser
 
 
@@ -108,6 +112,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     flags = vars(wanted.parse_args(arguments))
     if flags["action"] is not None and flags["command"] != "service":
         wanted.error(f"{flags['command']} takes no {flags['action']}")
+    if flags["take_over"] and flags["action"] != "install":
+        wanted.error("--take-over belongs to: service install")
+    if flags["undo"] and not flags["take_over"]:
+        wanted.error("--undo belongs to: service install --take-over")
     try:
         settings = load(flags, environ)
     except WrongSetting as error:
@@ -171,7 +179,9 @@ def _demo(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, st
 
 
 def _service(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
-    return act(flags["action"] or "status", settings, yes=flags["yes"])
+    return act(
+        flags["action"] or "status", settings, yes=flags["yes"], take_over=flags["take_over"], undo=flags["undo"]
+    )
 
 
 _COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, str]], int]]] = {

@@ -60,6 +60,25 @@ def test_without_a_command_it_serves(arguments: list[str], served: list[Settings
     assert [(settings.port, settings.model) for settings in served] == [((0,), "small")]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--take-over"], "service install"),
+        (["service", "status", "--take-over"], "service install"),
+        (["service", "--take-over"], "service install"),
+        (["service", "install", "--undo"], "--take-over"),
+    ],
+)
+def test_a_take_over_is_part_of_an_install(
+    arguments: list[str], said: str, served: list[Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments, {})
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not served
+
+
 def test_a_flag_that_may_be_repeated_makes_one_list(served: list[Settings]) -> None:
     cli.main(["--alias", "claude-*=a:1,gpt-*=b", "--alias=*=c"], {"LLM_QUEUE_ALIAS": "x=y"})
     assert served[0].alias == ("claude-*=a:1", "gpt-*=b", "*=c")

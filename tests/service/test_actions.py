@@ -15,7 +15,7 @@ from unittest import mock
 import httpx
 import pytest
 
-from llm_queue.service import actions, units
+from llm_queue.service import actions, install, units
 from llm_queue.service.actions import act
 from llm_queue.service.units import MARK, Plan, plan_for
 from llm_queue.settings import Settings
@@ -339,5 +339,5 @@ def test_a_service_that_cannot_serve_is_code_1(
 
 
 def test_a_command_that_is_not_there_is_127(capsys: pytest.CaptureFixture[str]) -> None:
-    assert actions.run(["no-such-command-here", "a b"]) == 127
+    assert install.run(["no-such-command-here", "a b"]) == 127
     assert capsys.readouterr().out == "$ no-such-command-here 'a b'\n"
