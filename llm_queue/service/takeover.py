@@ -270,11 +270,14 @@ def _in_its_place(settings: Settings, ollama: Place) -> Settings:
 
 
 def _out_of_its_place(settings: Settings, ollama: Place | None) -> Settings:
-    """``ollama`` is where Ollama will be; None: where it is."""
+    """``ollama`` is where Ollama will be; None: where it is.
+
+    That is said even if it is the default: a service that starts before Ollama is back must wait for it, and not take
+    another engine.
+    """
     ports = tuple(port for port in settings.port if port != OLLAMA_PORT) or Settings().port
     url = settings.ollama_url if ollama is None else ServerUrl(ollama.url)
-    at_home = url == Place().url
-    return dataclasses.replace(settings, port=ports, ollama_url=None if at_home else url)
+    return dataclasses.replace(settings, port=ports, ollama_url=url)
 
 
 def _installed(plan: Plan) -> Settings | None:

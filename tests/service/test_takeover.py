@@ -277,7 +277,7 @@ def test_windows_and_others_are_told_how(tmp_path: Path) -> None:
     assert "-m llm_queue --port=11500,11434 --ollama-url=http://localhost:11435" in windows.text
     assert windows.take_over(Settings(port=(11500, 11434)), yes=True, undo=True) == 1
     assert 'setx OLLAMA_HOST ""' in windows.text
-    assert windows.said[-1].endswith("-m llm_queue")
+    assert windows.said[-1].endswith("-m llm_queue --ollama-url=http://localhost:11434")
     assert windows.done == []
 
 
@@ -305,7 +305,13 @@ def test_what_the_installed_service_has_stays_and_what_is_given_now_wins(root: C
         "--num-ctx=4096",
     ]  # fmt: skip
     assert root.take_over(yes=True, undo=True) == 0
-    assert root.flags() == ["--port=11600", "--model=n", "--alias=claude-*=m,*=100%", "--num-ctx=4096"]
+    assert root.flags() == [
+        "--port=11600",
+        "--ollama-url=http://localhost:11434",
+        "--model=n",
+        "--alias=claude-*=m,*=100%",
+        "--num-ctx=4096",
+    ]
 
 
 def test_keys_that_the_service_reads_from_its_file_count_and_are_written_nowhere_else(root: Computer) -> None:
@@ -334,7 +340,7 @@ def test_undo_frees_the_port_before_ollama_goes_back_to_it(root: Computer, drop_
     root.take_over(yes=True)
     assert root.take_over(answer="y", undo=True) == 0
     assert not drop_in.exists()
-    assert root.flags() == []
+    assert root.flags() == ["--ollama-url=http://localhost:11434"]
     assert root.done == [
         "systemctl --user daemon-reload",
         "systemctl --user enable llm-queue.service",
@@ -358,7 +364,7 @@ def test_undo_leaves_to_root_what_is_root_s(linux: Computer, drop_in: Path) -> N
     linux.take_over(yes=True)
     linux.user = 1000
     assert linux.take_over(yes=True, undo=True) == 1
-    assert linux.flags() == []
+    assert linux.flags() == ["--ollama-url=http://localhost:11434"]
     assert drop_in.exists()
     assert f"sudo rm {drop_in}" in linux.said[-1]
     assert "sudo systemctl restart ollama.service" in linux.said[-1]
@@ -410,7 +416,7 @@ def test_a_mac_is_put_back_as_well(mac: Computer) -> None:
     mac.take_over(yes=True)
     assert mac.take_over(yes=True, undo=True) == 0
     assert not (mac.home / "Library/LaunchAgents/llm-queue.ollama.plist").exists()
-    assert mac.flags() == []
+    assert mac.flags() == ["--ollama-url=http://localhost:11434"]
     assert "launchctl unsetenv OLLAMA_HOST" in mac.done
 
 
@@ -429,3 +435,14 @@ def test_the_machine_knows_its_own_addresses() -> None:
     assert not machine.is_here("192.0.2.1")
     assert not machine.is_here("no such name")
     assert machine.query(["no-such-command-here"]) == ""
+
+
+def test_the_documentation_names_what_is_written_and_where_ollama_goes() -> None:
+    text = (Path(__file__).parents[2] / "docs/take-over.md").read_text(encoding="utf-8")
+    moves = [
+        ollama.move_unit(ollama.Unit(of_system=True), Path("/none")),
+        ollama.move_app(None, Path("~/Library/LaunchAgents"), 501),
+    ]
+    for move in moves:
+        assert f"`{move.path}`" in text
+        assert f"port {move.after.port}" in text
