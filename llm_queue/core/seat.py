@@ -170,12 +170,12 @@ class Seat:
         """It was not busy: the next back-off begins with the shortest delay."""
         self._busy_delay = BUSY_DELAYS[0]
 
-    def begin_outage(self, now: float, reason: str) -> bool:
-        """The upstream is away. Returns True if it was there before."""
+    def begin_outage(self, now: float, reason: str, *, loop: bool = False) -> bool:
+        """The upstream is away, or is ourselves (``loop``). Returns True if it was there before."""
         self.turn.unbind()
         if self.outage is not None:
             return False
-        self.outage = Outage(since=now, reason=reason, probe_at=now)
+        self.outage = Outage(since=now, reason=reason, probe_at=now, loop=loop)
         return self.seen
 
     def probe_is_due(self, now: float) -> bool:

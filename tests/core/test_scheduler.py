@@ -487,6 +487,17 @@ def test_nobody_waits_for_the_end_of_a_loop() -> None:
     assert driver.submit().state is State.RUNNING
 
 
+def test_an_attempt_that_ends_in_a_loop_is_not_repeated_and_ends_the_wait_of_all() -> None:
+    driver = ready()
+    first, second = driver.submit(), driver.submit()
+    driver.run(0.1, Outcome.REFUSED, error=LoopDetected("it is us"))
+    for job in (first, second, driver.submit()):
+        assert isinstance(driver.error(job), LoopDetected)
+    assert driver.ran == [first.id]
+    driver.probe()
+    assert driver.submit().state is State.RUNNING
+
+
 def test_what_was_a_loop_may_be_an_outage_now() -> None:
     driver = Driver(up=False)
     driver.probe(failure=LoopDetected())
@@ -497,9 +508,11 @@ def test_what_was_a_loop_may_be_an_outage_now() -> None:
 
 def test_a_load_that_ends_in_a_loop_says_nothing_of_its_model() -> None:
     driver = Driver(resident=(key("a"),))
-    larger = driver.submit(wanted_ctx=16384)
+    larger, other = driver.submit(wanted_ctx=16384), driver.submit(model="b")
     driver.load(0.1, Outcome.REFUSED, LoopDetected("it is us"))
     assert isinstance(driver.error(larger), LoopDetected)
+    assert isinstance(driver.error(other), LoopDetected)
+    driver.probe()
     driver.submit(wanted_ctx=16384)
     driver.load()
     assert driver.running is not None
