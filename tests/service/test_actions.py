@@ -338,6 +338,23 @@ def test_a_service_that_cannot_serve_is_code_1(
     assert linux.commands == []
 
 
+def test_the_status_asks_each_port_and_one_that_cannot_serve_is_enough_for_code_1(
+    linux: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(url: str, **_: Any) -> httpx.Response:
+        if ":11434/" in url:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, text='{"ready":true}')
+
+    monkeypatch.setattr(httpx, "get", get)
+    assert linux.act("status", Settings(port=(11500, 11434))) == 1
+    assert linux.said[-2:] == [
+        'http://127.0.0.1:11500/ready: 200 {"ready":true}',
+        "http://127.0.0.1:11434/ready: refused",
+    ]
+    assert linux.act("status", Settings(port=(11500,))) == 0
+
+
 def test_a_command_that_is_not_there_is_127(capsys: pytest.CaptureFixture[str]) -> None:
     assert install.run(["no-such-command-here", "a b"]) == 127
     assert capsys.readouterr().out == "$ no-such-command-here 'a b'\n"
