@@ -105,6 +105,13 @@ def test_every_wish_has_a_header() -> None:
     assert from_headers({}, 8192) == Wishes()
 
 
+def test_the_session_is_the_first_header_that_names_one() -> None:
+    names = ["X-LLM-Queue-Session", "X-Claude-Code-Session-Id", "session-id", "X-OpenWebUI-Chat-Id"]
+    for number, name in enumerate(names):
+        said = {later: f"said by {later}" for later in names[number:]} | dict.fromkeys(names[:number], " ")
+        assert from_headers(said, 1).session == f"said by {name}"
+
+
 def test_headers_win_over_the_body_one_by_one() -> None:
     body = Wishes("background", True, 1, 2.0, "body", ("a",))
     assert Wishes().over(body) == body
