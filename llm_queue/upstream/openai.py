@@ -10,6 +10,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
+from llm_queue.instance import Instance
 from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
@@ -46,13 +47,15 @@ class OpenAIServer:
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
         caller_at_fault: CallerAtFault = status_4xx,
+        instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``url`` may end in ``/v1`` or not. ``authorization`` is the value of that header where there is no key.
         ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
+        who asks.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
@@ -70,8 +73,10 @@ class OpenAIServer:
             self.url,
             error_text=catalog.error_text,
             unreachable=unreachable,
+            elsewhere="Say with --upstream-url (LLM_QUEUE_UPSTREAM_URL) where the server itself is.",
             headers=headers,
             caller_at_fault=caller_at_fault,
+            instance=instance,
             connect=connect,
         )
 
@@ -82,7 +87,10 @@ class OpenAIServer:
     async def models(self) -> list[Model]:
         """What ``/v1/models`` lists; a model's identity is its name."""
         listed = catalog.parse_models(await self._api.ask("GET", "/v1/models"))
-        return [Model(name=one.id, identity=one.id, created=one.created) for one in listed]
+        return [
+            Model(name=one.id, identity=one.id, trained=one.trained, created=one.created, served=one.context)
+            for one in listed
+        ]
 
     async def describe(self, model: Model) -> Model:
         """Nothing more is known."""

@@ -16,6 +16,7 @@ class Model(msgspec.Struct, frozen=True):
 
     ``identity`` is equal for all names of the same weights (Ollama: the digest). ``trained`` is the largest context
     in tokens that the weights were trained for, or None when the upstream does not say. ``created`` is in Unix seconds.
+    ``served`` is the context in tokens that an upstream which chooses it itself says to have, or None.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Model(msgspec.Struct, frozen=True):
     trained: int | None = None
     capabilities: frozenset[str] = frozenset()
     created: int = 0
+    served: int | None = None
 
 
 class Upstream(Protocol):

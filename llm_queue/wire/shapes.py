@@ -174,7 +174,8 @@ class Completion(msgspec.Struct, frozen=True):
     ``cached_tokens`` were computed before. ``load_seconds`` went into making the model resident (about 0
     when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
     the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
-    answer. ``context`` is Ollama's, for the next :class:`TextRequest`.
+    answer. ``context`` is Ollama's, for the next :class:`TextRequest`. ``reasoning_tokens`` are those of the
+    ``completion_tokens`` that were thoughts, where the upstream counts them apart.
     """
 
     finish_reason: FinishReason
@@ -188,14 +189,25 @@ class Completion(msgspec.Struct, frozen=True):
     truncated: bool = False
     unloaded: bool = False
     context: tuple[int, ...] = ()
+    reasoning_tokens: int | None = None
+
+
+class PartEnd(Delta, frozen=True, kw_only=True):
+    """The end of one answer of several to one request: what comes after it belongs to the next."""
+
+    completion: Completion
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer: all its pieces folded into one message or one list of vectors, and its end."""
+    """A whole answer: all its pieces folded into one message or one list of vectors, and its end.
+
+    ``earlier`` are the answers before this one, where one request has several.
+    """
 
     message: Delta
     completion: Completion
     vectors: tuple[tuple[float, ...], ...] = ()
+    earlier: tuple[Answer, ...] = ()
 
 
 def fold(pieces: Sequence[Piece], completion: Completion) -> Answer:

@@ -33,12 +33,18 @@ class RequestLimits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[R]):
-    """A checked request. ``request.model`` is empty where the caller named none."""
+    """A checked request. ``request.model`` is empty where the caller named none.
+
+    ``more`` are what the same body asks for besides: alike, with other prompts. Each becomes a job of its own, once the
+    one before has ended, and all answers go into one: see :class:`~llm_queue.wire.shapes.PartEnd` and
+    :attr:`~llm_queue.wire.shapes.Answer.earlier`.
+    """
 
     request: Request
     reply: R
     stream: bool = False
     wishes: Wishes = NO_WISHES
+    more: tuple[Request, ...] = ()
 
 
 class Served(msgspec.Struct, frozen=True):

@@ -9,6 +9,9 @@ from llm_queue.wire.callers.anthropic_answer import MESSAGES
 from llm_queue.wire.callers.dialect import Dialect, Operation
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
+from llm_queue.wire.callers.openai_completions import COMPLETIONS
+from llm_queue.wire.callers.openai_embeddings import EMBEDDINGS
+from llm_queue.wire.callers.responses import RESPONSES
 
 
 class Route(NamedTuple):
@@ -21,7 +24,13 @@ class Route(NamedTuple):
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT),
     Route("/chat/completions", CHAT),
+    Route("/v1/completions", COMPLETIONS),
+    Route("/completions", COMPLETIONS),
+    Route("/v1/embeddings", EMBEDDINGS),
+    Route("/embeddings", EMBEDDINGS),
     Route("/v1/messages", MESSAGES),
+    Route("/v1/responses", RESPONSES),
+    Route("/responses", RESPONSES),
 )
 
 PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (("/v1/messages", ANTHROPIC),)

@@ -37,6 +37,8 @@ def check(request: Request, known: frozenset[str]) -> tuple[str, ...]:
         for name in _NOT_IN_TEXT:
             if getattr(request, name):
                 raise BadRequest(f"{name}: the upstream's completions have no such thing; send a chat.", param=name)
+        if request.suffix is not None and known >= LLAMA_CPP:
+            raise BadRequest("suffix: llama.cpp would go on without a look at it; leave it out.", param="suffix")
         if request.think is not None:
             dropped.append("think")
     return tuple(dropped)

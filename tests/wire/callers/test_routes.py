@@ -12,8 +12,9 @@ from llm_queue.wire.callers.anthropic import ANTHROPIC
 from llm_queue.wire.callers.dialect import Dialect, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.routes import ROUTES, dialect_of
-from llm_queue.wire.shapes import Completion, Delta, fold
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, TextRequest, Vectors, fold
 
+END = Completion("stop")
 LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
 
 
@@ -46,8 +47,13 @@ def test_anthropics_header_decides_where_dialects_share_an_address() -> None:
 
 
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
-    for route in (one for one in ROUTES if one.operation.dialect is OPENAI):
-        parsed = route.operation.parse(b'{"messages":[{"role":"user","content":"hi"}]}', LIMITS)
+    read = set()
+    for route in ROUTES:
+        fields = {"messages": [{"role": "user", "content": "hi"}], "input": "hi", "max_tokens": 9}
+        body = json.dumps(fields | ({"prompt": "hi"} if "/completions" in route.path else {})).encode()
+        parsed = route.operation.parse(body, LIMITS)
         encoder = route.operation.encoder(parsed.reply, Served("m", 0))
-        body = json.loads(encoder.whole(fold([Delta("yes")], Completion("stop"))))
-        assert body["choices"][0]["message"]["content"] == "yes"
+        answer = fold([Vectors(((0.5,),))] if isinstance(parsed.request, EmbedRequest) else [Delta("yes")], END)
+        assert any(said in encoder.whole(answer) for said in (b'"yes"', b"0.5"))
+        read.add(type(parsed.request))
+    assert read == {ChatRequest, TextRequest, EmbedRequest}
