@@ -7,6 +7,7 @@ to start. The slot is free only once that end was reported, so two requests are 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +30,7 @@ from llm_queue.core.events import (
 )
 from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.forecast import Forecast, forecast
-from llm_queue.core.jobs import Job, State
+from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
 from llm_queue.core.seat import Occupant, Outage, Seat
@@ -99,6 +100,11 @@ class Scheduler:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
         yield from self._order.waiting()
+
+    def waiting_by_lane(self) -> dict[Lane, int]:
+        """How many jobs wait in each lane."""
+        unresolved = Counter(job.lane for job in self._unresolved.values())
+        return {lane: unresolved[lane] + self._order.waiting_in(lane) for lane in Lane}
 
     def forecast(self, now: float, limit: int) -> list[Forecast]:
         """The first ``limit`` jobs that have not ended, in the order in which they will run: see :mod:`.forecast`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -54,6 +53,10 @@ from llm_queue.wire.shapes import Request
 
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
+
+
+SEND: Final = 2
+"""Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
 
 
 class DispatcherDied(Exception):
@@ -202,7 +205,7 @@ class Dispatcher:
             self._seat,
             self._scheduler.counts,
             away=self.readiness(),
-            waiting=Counter(job.lane for job in self._scheduler.waiting_jobs()),
+            waiting=self._scheduler.waiting_by_lane(),
             jobs=tuple(
                 self._job_status(one) for one in self._places.first(limit, _now()) if one.job.id in self._entries
             ),
@@ -220,7 +223,7 @@ class Dispatcher:
         """Serve the line until cancelled. A bug answers everybody who waits, then raises :class:`DispatcherDied`."""
         try:
             async with trio.open_nursery() as nursery:
-                self._perform(self._scheduler.tick(_now()), nursery)
+                await self._perform(self._scheduler.tick(_now()), nursery)
                 task_status.started()
                 while True:
                     await self._step(nursery)
@@ -261,12 +264,13 @@ class Dispatcher:
         with trio.move_on_at(math.inf if wake_at is None else wake_at) as sleep:
             event = await self._inbox.receive()
         if sleep.cancelled_caught:
-            self._perform(self._scheduler.tick(_now()), nursery)
+            actions = self._scheduler.tick(_now())
         else:
-            self._take(event, nursery)
+            actions = self._take(event)
             with suppress(trio.WouldBlock):
                 while True:
-                    self._take(self._inbox.receive_nowait(), nursery)
+                    actions += self._take(self._inbox.receive_nowait())
+        await self._perform(actions, nursery)
         self._watch.look()
         if self._draining and not self._entries:
             self._drained.set()
@@ -274,7 +278,7 @@ class Dispatcher:
     def _post(self, event: Event) -> None:
         self._inbox_send.send_nowait(event)
 
-    def _take(self, event: Event, nursery: trio.Nursery) -> None:
+    def _take(self, event: Event) -> list[Action]:
         now, slot = _now(), self._seat.slot
         match event:
             case Submitted(job):
@@ -289,13 +293,22 @@ class Dispatcher:
                 self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
-        self._perform(self._scheduler.handle(event, now), nursery)
+        return self._scheduler.handle(event, now)
 
     # --- actions ---
 
-    def _perform(self, actions: list[Action], nursery: trio.Nursery) -> None:
+    async def _perform(self, actions: list[Action], nursery: trio.Nursery) -> None:
+        """Do what the scheduler says. The upstream comes first: while a job is settled, reported and logged, it has the
+        next request already.
+        """
+        settled = [action for action in actions if isinstance(action, Settle)]
         for action in actions:
             self._act(action, nursery)
+        if settled and len(settled) < len(actions):
+            for _ in range(SEND):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        for settle in settled:
+            self._settle(settle.job, settle.error)
 
     def _act(self, action: Action, nursery: trio.Nursery) -> None:
         match action:
@@ -311,13 +324,13 @@ class Dispatcher:
                 self._entries[job.id].abort(error)
             case Requeued(job, reason):
                 self.observers.tell(JobRequeued(job.id, job.client, Failure.of(reason)))
-            case Settle(job, error):
-                self._settle(job, error)
             case Probe():
                 unresolved = [self._entries[job.id] for job in self._scheduler.unresolved]
                 self._start(nursery, partial(self._attempts.probe, unresolved))
             case AskResident():
                 self._start(nursery, self._attempts.ask_resident)
+            case Settle():
+                pass  # its turn comes last: see _perform
 
     def _start(self, nursery: trio.Nursery, work: Callable[[], Awaitable[Event]]) -> None:
         """Run ``work`` in a task of its own; the event that it returns goes into the inbox."""
