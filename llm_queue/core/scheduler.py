@@ -38,6 +38,7 @@ from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
     LoadFailed,
+    PromptTooLong,
     QueueError,
     UpstreamBroke,
     UpstreamRefused,
@@ -212,7 +213,9 @@ class Scheduler:
         if error is None or state is not State.QUEUED:
             self._end(job, state, error, now)
             return
-        if outcome in _NOT_THE_JOBS_FAULT:
+        if event.needed_ctx is not None:
+            job.wanted_ctx = job.fitted_ctx = event.needed_ctx
+        if event.needed_ctx is not None or outcome in _NOT_THE_JOBS_FAULT:
             job.attempts -= 1
         else:
             self.counts.retries += 1
@@ -234,6 +237,7 @@ class Scheduler:
                 continue
             job.model = answer.model
             job.wanted_ctx = self.seat.contexts.wanted_ctx(job.wanted_ctx, answer.trained)
+            job.fitted_ctx = job.fitted_ctx and job.wanted_ctx
             self._enter(job, now)
         for model in {key.model for key in self.seat.resident}:
             self._order.rekey(model)
@@ -373,6 +377,8 @@ def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, Q
     if job.cancel_requested or outcome is Outcome.CANCELLED:
         return State.CANCELLED, error or Cancelled()
     timed_out = outcome is Outcome.TIMED_OUT
+    if event.needed_ctx is not None:
+        return State.QUEUED, error or PromptTooLong()
     if outcome is Outcome.REFUSED or job.committed:
         return State.TIMED_OUT if timed_out else State.FAILED, error or UpstreamRefused()
     if outcome in _NOT_THE_JOBS_FAULT:

@@ -163,9 +163,11 @@ def _event_row(event: Event) -> dict[str, Any]:
             row |= {"job": job.id, "error": error.code}
         case LoadEnded(job, outcome, error_or_none, reported):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none), "reported": _keys(reported)}
-        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded):
+        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded, needed_ctx):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none)}
             row |= {"surprise_load": surprise, "committed": committed, "unloaded": unloaded}
+            if needed_ctx is not None:
+                row["needed_ctx"] = needed_ctx
         case ProbeEnded(failure, reported, resolved):
             row |= {"error": _code(failure), "reported": _keys(reported)}
             row["resolved"] = {
@@ -195,7 +197,7 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
             return LoadEnded(job, Outcome(row["outcome"]), error, keys)
         case "AttemptEnded", Job() as job, error:
             flags = row["surprise_load"], row["committed"], row["unloaded"]
-            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags)
+            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags, row.get("needed_ctx"))
         case "ProbeEnded", None, error:
             return ProbeEnded(
                 error, keys or frozenset(), {name: _answer(each) for name, each in row["resolved"].items()}

@@ -25,7 +25,7 @@ from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
-from llm_queue.dispatch.lengths import PromptLengths
+from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
@@ -49,7 +49,6 @@ from llm_queue.errors import Draining, LineFull, QueueError, Unfinished, Upstrea
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import Request
 
 JOBS_SHOWN: Final = 50
@@ -89,11 +88,11 @@ class Dispatcher:
         self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
         self._entries: dict[str, Entry] = {}
-        self._attempts = Attempts(settings, self.catalog)
+        self._fit = ContextFit(self._contexts, raises=settings.fit_context and upstream.chooses_context)
+        self._attempts = Attempts(settings, self.catalog, self._fit)
         self._places = Places(self._scheduler)
         self._watch = Watch(self._seat, self.observers)
         self._repeats = Repeats()
-        self._lengths = PromptLengths()
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
@@ -106,10 +105,12 @@ class Dispatcher:
     def submit(self, submission: Submission) -> Ticket:
         """Accept a job, at once or not at all. Closing the ticket says that the caller left.
 
-        Raises :class:`~llm_queue.errors.LineFull`, :class:`~llm_queue.errors.Draining`, or
-        :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream has been away for too long to wait for it.
+        Raises :class:`~llm_queue.errors.LineFull`, :class:`~llm_queue.errors.Draining`,
+        :class:`~llm_queue.errors.PromptTooLong`, or :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream
+        has been away for too long to wait for it.
         """
         self._refuse(submission)
+        wanted_ctx, raised = self._fit.fit(submission)
         now = _now()
         self._arrivals += 1
         model = submission.model
@@ -119,7 +120,8 @@ class Dispatcher:
             lane=submission.lane,
             client=submission.client,
             model=model.identity if model else None,
-            wanted_ctx=self._contexts.wanted_ctx(submission.num_ctx, model.trained if model else None),
+            wanted_ctx=wanted_ctx,
+            fitted_ctx=wanted_ctx if raised else None,
             arrival=self._arrivals,
             submitted_at=now,
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
@@ -142,7 +144,7 @@ class Dispatcher:
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
-        return self._lengths.estimate(model.identity if model else None, prompt_size(request))
+        return self._fit.estimate(model, request)
 
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
@@ -270,7 +272,8 @@ class Dispatcher:
     def _act(self, action: Action, nursery: trio.Nursery) -> None:
         match action:
             case StartLoad(job, key):
-                self.observers.tell(LoadStarted(job.id, self._model_name(job), key.num_ctx))
+                fitted = job.fitted_ctx == key.num_ctx
+                self.observers.tell(LoadStarted(job.id, self._model_name(job), key.num_ctx, fits_prompt=fitted))
                 self._start(nursery, partial(self._attempts.load, self._entries[job.id], key))
             case StartAttempt(job, key):
                 self.observers.tell(
@@ -308,6 +311,8 @@ class Dispatcher:
         elif entry.completion is not None:
             entry.ticket.settle(entry.answer or entry.completion)
             self._places.ran(job.run_seconds)
+            if entry.model is not None:
+                self._fit.learn(entry.model, entry.submission.request, entry.completion)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
         self.observers.tell(JobEnded(ended, _failure(error)))
 

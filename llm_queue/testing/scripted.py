@@ -15,6 +15,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
     ConnectionLost,
     LoadFailed,
+    PromptTooLong,
     UpstreamBroke,
     UpstreamBusy,
     UpstreamError,
@@ -22,6 +23,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.protocol import Model
+from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
     ChatRequest,
     Completion,
@@ -174,6 +176,8 @@ class ScriptedUpstream:
     more_models: str = "The script names them all."
     drops: frozenset[str] = frozenset()
     """Sampling fields that :meth:`check` says are left out."""
+    bytes_per_token: float | None = None
+    """If set, the tokens of each prompt are counted, and one that does not fit into its context is refused."""
 
     loads: list[LoadRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
@@ -275,6 +279,7 @@ class ScriptedUpstream:
             if isinstance(script, Busy):
                 raise UpstreamBusy
             load_seconds = await self._load_for(record)
+            counted = self._count(record)
             match script:
                 case Hang():
                     await self._pass(math.inf)
@@ -296,14 +301,15 @@ class ScriptedUpstream:
                     await self._pass(script.first_after)
                     if isinstance(request, EmbedRequest):
                         say(Vectors(tuple((float(len(text)), 1.0) for text in request.inputs)))
-                        return Completion("stop", script.prompt_tokens, 0, load_seconds)
+                        return Completion("stop", counted or script.prompt_tokens, 0, load_seconds)
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
                     pieces = script.pieces()
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
                         say(Delta(content=piece))
-                    return Completion(script.finish_reason, script.prompt_tokens, len(pieces), load_seconds)
+                    tokens = counted or script.prompt_tokens
+                    return Completion(script.finish_reason, tokens, len(pieces), load_seconds)
         raise AssertionError("a hang does not end")
 
     async def aclose(self) -> None:
@@ -315,6 +321,15 @@ class ScriptedUpstream:
         """Ollama clamps to the trained context, and runs what is asked at that size."""
         trained = next((known.trained for known in self.known if known.identity == model.identity), None)
         return RunnerKey(model.identity, num_ctx if trained is None else min(num_ctx, trained))
+
+    def _count(self, run: RunRecord) -> int | None:
+        if self.bytes_per_token is None:
+            return None
+        tokens, num_ctx = math.ceil(prompt_size(run.request).bytes / self.bytes_per_token), run.key.num_ctx
+        if tokens >= num_ctx:
+            text = f"request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens)"
+            raise PromptTooLong(text, tokens=tokens, maximum=num_ctx)
+        return tokens
 
     async def _question(self, name: str) -> None:
         self.questions.append(name)
@@ -348,7 +363,7 @@ class ScriptedUpstream:
         try:
             yield
             record.outcome = "done"
-        except UpstreamError as error:
+        except (UpstreamError, PromptTooLong) as error:
             record.outcome = error.code
             raise
         except BaseException:

@@ -68,7 +68,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort.
+    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort. ``truncate`` True lets a
+    prompt be cut that is too long; False and None make it an error where the upstream can.
     """
 
     model: str
@@ -82,6 +83,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
@@ -106,6 +108,7 @@ class TextRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):

@@ -177,6 +177,21 @@ class TheLine(RuleBasedStateMachine):
         else:
             assert not job.state.ended or self.outage_given_up
 
+    @precondition(lambda self: self.driver.running and self.driver.running.key.num_ctx < CEILING)
+    @rule()
+    def refuse_as_too_long(self) -> None:
+        running = self.driver.running
+        assert running is not None
+        job, size, cancelled = running.job, running.key.num_ctx, running.job.cancel_requested
+        attempts = job.attempts
+        self.driver.run(0.0, Outcome.REFUSED, needed_ctx=min(2 * size, CEILING))
+        if cancelled:
+            assert job.state is State.CANCELLED
+        else:
+            assert not job.state.ended
+            assert job.attempts == attempts - 1 + (job.state is State.RUNNING)
+            assert job.wanted_ctx > size
+
     @precondition(lambda self: self.driver.loading)
     @rule(outcome=st.sampled_from([*mostly_good, *mostly_good, *mostly_good, *Outcome]), seconds=short)
     def end_load(self, outcome: Outcome, seconds: float) -> None:

@@ -16,6 +16,7 @@ from llm_queue.errors import (
     ConnectionLost,
     Draining,
     LoadFailed,
+    PromptTooLong,
     LoadTimedOut,
     ModelNotFound,
     QueueError,
@@ -706,3 +707,31 @@ def test_a_model_that_the_upstream_has_unloaded_is_loaded_by_the_line_for_the_ne
     assert driver.loading is not None
     assert driver.loading.job is following
     assert driver.scheduler.counts.surprise_loads == 0
+
+
+def test_what_was_refused_as_too_long_runs_again_with_the_context_that_it_needs_and_has_lost_no_attempt() -> None:
+    driver = ready()
+    job = driver.submit()
+    driver.run(1.0, Outcome.REFUSED, error=PromptTooLong(tokens=9000, maximum=FLOOR), needed_ctx=2 * FLOOR)
+    assert (job.state, job.attempts, job.wanted_ctx, job.fitted_ctx) == (State.QUEUED, 0, 2 * FLOOR, 2 * FLOOR)
+    driver.load()
+    assert driver.loads[-1] == key("a", 2 * FLOOR)
+    driver.run()
+    assert (job.state, job.attempts, job.run_seconds) == (State.SUCCEEDED, 1, 2.0)
+    assert driver.scheduler.counts.retries == 0
+
+
+def test_what_was_refused_as_too_long_after_its_caller_had_left_is_not_run_again() -> None:
+    driver = ready()
+    job = driver.submit()
+    driver.cancel(job)
+    driver.run(1.0, Outcome.REFUSED, error=PromptTooLong(), needed_ctx=2 * FLOOR)
+    assert job.state is State.CANCELLED
+
+
+def test_a_fitted_context_is_cut_to_what_the_model_was_trained_for_once_that_is_known() -> None:
+    driver = Driver()
+    job = driver.submit(model=None, wanted_ctx=4 * FLOOR)
+    job.fitted_ctx = 4 * FLOOR
+    driver.probe(resolved={job.id: Resolved("a", 2 * FLOOR)})
+    assert (job.wanted_ctx, job.fitted_ctx) == (2 * FLOOR, 2 * FLOOR)
