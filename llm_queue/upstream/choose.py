@@ -68,7 +68,8 @@ async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
 
 def _ollama(settings: Settings) -> Ollama:
     url = settings.ollama_url or ServerUrl(OLLAMA_URL)
-    return Ollama(url, keep_alive=settings.keep_alive, authorization=url.authorization)
+    truncate = False if settings.fit_context else None
+    return Ollama(url, keep_alive=settings.keep_alive, authorization=url.authorization, truncate=truncate)
 
 
 def _openai(settings: Settings) -> OpenAIServer:

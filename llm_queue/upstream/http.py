@@ -11,14 +11,15 @@ import trio
 
 from llm_queue.errors import (
     ConnectionLost,
+    QueueError,
     UpstreamBroke,
     UpstreamBusy,
-    UpstreamError,
     UpstreamRefused,
     UpstreamUnreachable,
 )
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
 from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.upstreams.too_long import prompt_too_long
 
 QUESTION_TIMEOUT: Final = 5.0
 """Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""
@@ -155,8 +156,10 @@ class HttpApi:
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.name} broke off its answer: {error}") from error
 
-    def _refusal(self, status: int, body: bytes) -> UpstreamError:
+    def _refusal(self, status: int, body: bytes) -> QueueError:
         text = self._error_text(body) or f"{self.name} answered with status {status}."
+        if status in (400, 413, 500) and (too_long := prompt_too_long(text)) is not None:
+            return too_long
         if status == 401:  # a setting of ours is wrong: no caller could mend it with a key of its own
             return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
         # 501: the model, or the whole server, has no such thing, as Ollama says to embeds of a chat model.

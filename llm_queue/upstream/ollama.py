@@ -47,16 +47,20 @@ class Ollama:
         *,
         keep_alive: str = "1h",
         authorization: str | None = None,
+        truncate: bool | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for.
 
         One of zero is the exception. Sent with a load it would undo it, so the load keeps the model for as long as its
         first request may take to begin, and each request says that the model may go after its answer.
-        ``authorization`` is the value of that header, for a proxy in front of Ollama.
+        ``authorization`` is the value of that header, for a proxy in front of Ollama. ``truncate`` is what is said for
+        a chat or a text whose caller does not say it: False makes a prompt that is too long an error, with None Ollama
+        cuts it without a word.
         """
         self.url = url.rstrip("/")
         self._unloads = _ZERO.fullmatch(keep_alive) is not None
+        self._truncate = truncate
         self._keep_alive = FIRST_REQUEST if self._unloads else keep_alive
         self._api = HttpApi(
             self.name,
@@ -111,6 +115,8 @@ class Ollama:
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         """A streamed chat or generate, or an embed, under the model's own name, whatever alias the request has."""
         request = msgspec.structs.replace(request, model=model.name)
+        if not isinstance(request, EmbedRequest) and request.truncate is None:
+            request = msgspec.structs.replace(request, truncate=self._truncate)
         match request:
             case ChatRequest():
                 path, body = "/api/chat", asking.chat_body(request, num_ctx, unload=self._unloads)

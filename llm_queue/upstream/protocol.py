@@ -81,7 +81,8 @@ class Upstream(Protocol):
         Which kind of request it is decides what is asked: a chat and a text are answered with
         :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`.
         ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
-        Raises :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
+        Raises :class:`~llm_queue.errors.PromptTooLong` (the engine has counted more than fits),
+        :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
         the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503),
         :class:`~llm_queue.errors.UpstreamBroke` (it said another 5xx, or the answer ended before its end), and
         :class:`~llm_queue.errors.EngineDied` (an engine of ours ended or had to be killed over this request; also in

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
+import msgspec
 import pytest
 import trio
 
@@ -12,6 +13,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
     ConnectionLost,
     LoadFailed,
+    PromptTooLong,
     ReaderTooSlow,
     UpstreamBroke,
     UpstreamBusy,
@@ -131,6 +133,28 @@ async def test_what_goes_wrong_in_a_run_is_one_of_our_errors(
         await say(ollama, prompt)
     assert type(raised.value) is error
     assert (await say(ollama, "!say fine"))[0] == "fine"  # and the next one is not touched by it
+
+
+async def test_a_prompt_that_is_too_long_is_cut_or_refused_as_the_caller_says_and_else_as_we_are_set(
+    fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    url = await nursery.start(serve, fake)
+    request = ChatRequest("fake", (Message("user", "x " * 9000),))
+    for said, truncate, refused in [
+        (None, None, False),
+        (False, None, True),
+        (None, False, True),
+        (True, False, False),
+    ]:
+        ollama = Ollama(url, truncate=truncate)
+        asked = msgspec.structs.replace(request, truncate=said)
+        if refused:
+            with pytest.raises(PromptTooLong, match="9000 tokens") as raised:
+                await ollama.run(MODEL, 8192, asked, lambda piece: None)
+            assert (raised.value.tokens, raised.value.maximum) == (9000, 8192)
+        else:
+            assert (await ollama.run(MODEL, 8192, asked, lambda piece: None)).truncated
+        await ollama.aclose()
 
 
 async def test_an_unknown_model_is_refused_with_ollamas_own_status_and_text(ollama: Ollama) -> None:

@@ -101,6 +101,8 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
     if request.max_tokens is not None:
         options["num_predict"] = request.max_tokens
     body: JsonObject = {"options": options | {"num_ctx": num_ctx}}
+    if request.truncate is not None:
+        body["truncate"] = request.truncate
     if request.format is not None:
         body["format"] = request.format
     if request.think is not None:
