@@ -138,6 +138,7 @@ class Attempts:
         needed = None
         if outcome is Outcome.REFUSED and isinstance(error, PromptTooLong) and silent:
             needed = self._fit.again(model, entry.submission.request, key.num_ctx, error)
+            error = error if needed else self._fit.explained(model, error)
         return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:

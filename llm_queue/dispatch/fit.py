@@ -83,6 +83,20 @@ class ContextFit:
         larger = self._contexts.fitting(max(tokens + _room(request, tokens), num_ctx + 1), most)
         return larger if larger > max(num_ctx, refusal.tokens) else None
 
+    def explained(self, model: Model, refusal: PromptTooLong) -> PromptTooLong:
+        """The upstream's refusal, with what its caller can do. As it is where the upstream named no numbers, or has no
+        context to choose.
+        """
+        most = self._contexts.most(model.identity, model.trained)
+        if not (most and refusal.tokens and refusal.maximum):
+            return refusal
+        more = (
+            f"Ask for a larger one, up to {most}: numCtx, or X-LLM-Queue-Num-Ctx."
+            if refusal.tokens < most
+            else f"This model can have {most} at most: send less, or raise --num-ctx-ceiling if it was trained for more."
+        )
+        return refusal.saying(f"The prompt has {refusal.tokens} tokens, and its context {refusal.maximum}. {more}")
+
     def learn(self, model: Model, request: Request, completion: Completion) -> None:
         """A model has counted the tokens of a prompt."""
         if completion.prompt_tokens and not completion.truncated and _reads_all(request):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import structlog
 from trio.testing import MockClock
@@ -146,6 +148,21 @@ def test_the_context_for_what_was_refused_is_larger_and_holds_what_the_upstream_
 ) -> None:
     refusal = PromptTooLong(tokens=tokens, maximum=num_ctx)
     assert made().again(MODEL, request_, num_ctx, refusal) == larger
+
+
+@pytest.mark.parametrize(
+    ("contexts", "refusal", "says"),
+    [
+        (ContextSizes(8192, 65536), PromptTooLong("own", tokens=9_000, maximum=8192), "larger one, up to 65536"),
+        (ContextSizes(8192, 65536), PromptTooLong("own", tokens=65_536, maximum=65536), "65536 at most: send less"),
+        (ContextSizes(8192, 65536), PromptTooLong("own"), "^own$"),
+        (ContextSizes(0, 0), PromptTooLong("own", tokens=9_000, maximum=8192), "^own$"),
+    ],
+)
+def test_a_refusal_says_what_its_caller_can_do(contexts: ContextSizes, refusal: PromptTooLong, says: str) -> None:
+    explained = ContextFit(contexts, raises=False).explained(scripted_model("a", trained=None), refusal)
+    assert re.search(says, explained.message)
+    assert (explained.tokens, explained.maximum) == (refusal.tokens, refusal.maximum)
 
 
 # --- the whole line ---
