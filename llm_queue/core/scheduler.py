@@ -209,7 +209,7 @@ class Scheduler:
         else:
             seat.took_work()
 
-        state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
+        state, error = verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
             self._end(job, state, error, now)
             return
@@ -369,7 +369,7 @@ class Scheduler:
 _NOT_THE_JOBS_FAULT: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
 
 
-def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
+def verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
     """What an attempt's end makes of its job: the state that it goes to, queued if it is repeated, and the error."""
     outcome, error = event.outcome, event.error
     if outcome is Outcome.SUCCEEDED:

@@ -27,6 +27,7 @@ from llm_queue.errors import (
     PromptTooLong,
     QueueError,
     ReaderTooSlow,
+    RunsElsewhere,
     UpstreamBusy,
     UpstreamRefused,
     UpstreamUnreachable,
@@ -131,12 +132,12 @@ class Attempts:
             outcome, error = Outcome.CANCELLED, entry.abort_error
         elif outcome is Outcome.TIMED_OUT:
             error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
-        elif outcome is Outcome.BROKEN:
+        elif outcome is Outcome.BROKEN and not model.remote:
             await self._watch_it_die()
         surprise = entry.completion is not None and (entry.completion.load_seconds or 0.0) >= SURPRISE_LOAD
         unloaded = outcome is Outcome.SUCCEEDED and entry.completion is not None and entry.completion.unloaded
         needed = None
-        if outcome is Outcome.REFUSED and isinstance(error, PromptTooLong) and silent:
+        if outcome is Outcome.REFUSED and isinstance(error, PromptTooLong) and silent and not model.remote:
             needed = self._fit.again(model, entry.submission.request, key.num_ctx, error)
             error = error if needed else self._fit.explained(model, error)
         return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)
@@ -209,6 +210,8 @@ class Attempts:
             raise
         except QueueError as error:  # this model's fault: the others must not wait for it
             return error
+        if entry.model.remote:
+            return RunsElsewhere(retry_after=1)
         return Resolved(entry.model.identity, entry.model.trained)
 
 

@@ -41,6 +41,7 @@ from llm_queue.dispatch.moments import (
 )
 from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
+from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.repeats import Repeats
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
@@ -86,10 +87,11 @@ class Dispatcher:
         self._seat = Seat(self._contexts, _now())
         made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
         self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
-        self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
+        self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry](math.inf)
         self._entries: dict[str, Entry] = {}
         self._fit = ContextFit(self._contexts, raises=settings.fit_context and upstream.chooses_context)
         self._attempts = Attempts(settings, self.catalog, self._fit)
+        self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
         self._watch = Watch(self._seat, self.observers)
         self._repeats = Repeats()
@@ -109,11 +111,12 @@ class Dispatcher:
         :class:`~llm_queue.errors.PromptTooLong`, or :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream
         has been away for too long to wait for it.
         """
-        self._refuse(submission)
+        model = submission.model
+        remote = model is not None and model.remote
+        self._refuse(submission, remote=remote)
         wanted_ctx, raised = self._fit.fit(submission)
         now = _now()
         self._arrivals += 1
-        model = submission.model
         failed_ago = self._repeats.failed_ago(submission, now) if self.settings.max_attempts > 1 else None
         job = Job(
             id=secrets.token_urlsafe(16),
@@ -130,16 +133,24 @@ class Dispatcher:
         )
 
         def leave(error: QueueError) -> None:
-            self._post(Left(job, error))
+            if remote:
+                self._remote.leave(job, error)
+            else:
+                self._post(Left(job, error))
 
         def heard(seconds: float) -> None:
             self.observers.tell(FirstPiece(job.id, seconds))
 
-        ticket = Ticket(job, submission, leave=leave, place=partial(self._place, job))
-        self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
-        self._entering += 1
+        place = partial(Place, 0, None) if remote else partial(self._place, job)
+        ticket = Ticket(job, submission, leave=leave, place=place)
+        entry = self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
         self._bytes += job.size
-        self._post(Submitted(job))
+        if remote:
+            self._remote.enter(entry)
+            self._post(entry)
+        else:
+            self._entering += 1
+            self._post(Submitted(job))
         return ticket
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
@@ -164,7 +175,7 @@ class Dispatcher:
         if entry is None:
             return self._finished.find(job_id)
         job = entry.job
-        ahead = self._place(job).ahead if job.state is State.QUEUED else None
+        ahead = entry.ticket.place().ahead if job.state is State.QUEUED else None
         return report(job, entry.submission, _now(), ahead=ahead)
 
     def status(self, limit: int = JOBS_SHOWN) -> Status:
@@ -180,6 +191,7 @@ class Dispatcher:
             ),
             rejected=self._tally.rejected,
             unknown_lanes=self._tally.unknown_lanes,
+            remote=self._remote.status(),
         )
 
     def rejected(self, error: QueueError, client: str) -> None:
@@ -240,28 +252,39 @@ class Dispatcher:
                 while True:
                     self._take(self._inbox.receive_nowait(), nursery)
         self._watch.look()
+        self._look_whether_drained()
+
+    def _look_whether_drained(self) -> None:
         if self._draining and not self._entries:
             self._drained.set()
 
-    def _post(self, event: Event) -> None:
+    def _post(self, event: Event | Entry) -> None:
         self._inbox_send.send_nowait(event)
 
-    def _take(self, event: Event, nursery: trio.Nursery) -> None:
+    def _take(self, event: Event | Entry, nursery: trio.Nursery) -> None:
+        """An event is the scheduler's; an entry is a job that goes beside the line."""
+        if isinstance(event, Entry):
+            self._tell_accepted(event)
+            nursery.start_soon(self._remote.serve, event)
+            return
         now, slot = _now(), self._seat.slot
         match event:
             case Submitted(job):
                 self._entering -= 1
-                submission = self._entries[job.id].submission
-                unknown = submission.unknown_lane
-                self.observers.tell(
-                    JobAccepted(job.id, job.client, job.lane, model_name(submission), job.size, unknown_lane=unknown)
-                )
+                self._tell_accepted(self._entries[job.id])
+            case Stopped(error):
+                self._remote.stop(error)
             case LoadEnded(job, _, error) if slot is not None:
                 model, seconds = self._model_name(job), now - slot.since
                 self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
         self._perform(self._scheduler.handle(event, now), nursery)
+
+    def _tell_accepted(self, entry: Entry) -> None:
+        job, submission = entry.job, entry.submission
+        name, unknown = model_name(submission), submission.unknown_lane
+        self.observers.tell(JobAccepted(job.id, job.client, job.lane, name, job.size, unknown_lane=unknown))
 
     # --- actions ---
 
@@ -310,11 +333,12 @@ class Dispatcher:
             entry.ticket.settle(error)
         elif entry.completion is not None:
             entry.ticket.settle(entry.answer or entry.completion)
-            self._places.ran(job.run_seconds)
-            if entry.model is not None:
+            if entry.model is not None and not entry.model.remote:
+                self._places.ran(job.run_seconds)
                 self._fit.learn(entry.model, entry.submission.request, entry.completion)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
         self.observers.tell(JobEnded(ended, _failure(error)))
+        self._look_whether_drained()
 
     def _used_up(self, entry: Entry, error: QueueError) -> QueueError:
         """Remember a request that used up its attempts, and say so if it had fewer for that.
@@ -334,14 +358,16 @@ class Dispatcher:
 
     # --- small things ---
 
-    def _refuse(self, submission: Submission) -> None:
+    def _refuse(self, submission: Submission, *, remote: bool) -> None:
         if self._draining:
             raise Draining(retry_after=5)
         outage = self._seat.outage
         if outage is not None and outage.given_up:
             raise UpstreamUnreachable(outage.reason)
         waiting = self._scheduler.waiting + self._entering
-        if waiting >= self.settings.max_waiting:
+        if remote:
+            self._remote.check_room()
+        elif waiting >= self.settings.max_waiting:
             raise LineFull(
                 f"{waiting} jobs are waiting, and --max-waiting allows no more. Ask again later.",
                 retry_after=self._estimate(waiting),

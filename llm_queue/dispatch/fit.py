@@ -54,6 +54,8 @@ class ContextFit:
         that its model can have here. One that only seems so is left to the upstream, which counts.
         """
         model, request = submission.model, submission.request
+        if model is not None and model.remote:
+            return Fit(0)
         trained = model.trained if model else None
         asked = self._contexts.wanted_ctx(submission.num_ctx, trained)
         if not self._fits(request):
@@ -93,7 +95,7 @@ class ContextFit:
         more = (
             f"Ask for a larger one, up to {most}: numCtx, or X-LLM-Queue-Num-Ctx."
             if refusal.tokens < most
-            else f"This model can have {most} at most: send less, or raise --num-ctx-ceiling if it was trained for more."
+            else f"{most} is the most here: send less, or raise --num-ctx-ceiling if the model was trained for more."
         )
         return refusal.saying(f"The prompt has {refusal.tokens} tokens, and its context {refusal.maximum}. {more}")
 

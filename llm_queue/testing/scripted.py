@@ -227,6 +227,9 @@ class ScriptedUpstream:
     def check(self, request: Request) -> tuple[str, ...]:
         return tuple(name for name in self.drops if name in getattr(request, "sampling", Sampling()).given())
 
+    def unlisted(self, name: str) -> Model | None:
+        return remote_model(name) if name.endswith("cloud") else None
+
     async def models(self) -> list[Model]:
         await self._question("models")
         return [Model(name=model.name, identity=model.identity, created=model.created) for model in self.known]
@@ -406,3 +409,8 @@ class ScriptedUpstream:
 def scripted_model(name: str, *, trained: int | None = 131072) -> Model:
     """A model whose identity follows from its name."""
     return Model(name=name, identity=f"digest-of-{name}", trained=trained, capabilities=frozenset({"completion"}))
+
+
+def remote_model(name: str) -> Model:
+    """A model that runs elsewhere."""
+    return Model(name=name, identity=f"digest-of-{name}", remote=True)

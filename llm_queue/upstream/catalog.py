@@ -40,10 +40,10 @@ class Catalog:
     def lookup(self, name: str) -> Model | None:
         """The model of that name with all that is known of it, or None if it would take a question to say so."""
         listed = self._find(name)
-        described = listed and self._described.get(listed.identity)
-        if listed is None or described is None:
-            return None
-        return msgspec.structs.replace(listed, trained=described.trained, capabilities=described.capabilities)
+        if listed is None:
+            return self.upstream.unlisted(name)
+        described = self._described.get(listed.identity)
+        return None if described is None else _joined(listed, described)
 
     async def resolve(self, name: str) -> Model:
         """The model of that name, described; of no name, the first there is.
@@ -59,8 +59,7 @@ class Catalog:
             listed = self._find(name)
         if listed is None:
             raise self._not_found(name)
-        described = await self._describe(listed)
-        return msgspec.structs.replace(listed, trained=described.trained, capabilities=described.capabilities)
+        return _joined(listed, await self._describe(listed))
 
     async def refresh(self) -> None:
         """Ask the upstream which models it has; together with whoever is asking just now."""
@@ -107,6 +106,16 @@ class Catalog:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             there = "There are: " + ", ".join(names[:MAX_NAMED]) + more
         return ModelNotFound(f"model {name!r} not found. {there}. {self.upstream.more_models}", param="model")
+
+
+def _joined(listed: Model, described: Model) -> Model:
+    """What the catalogue says of a name, and of its weights."""
+    return msgspec.structs.replace(
+        listed,
+        trained=described.trained,
+        capabilities=described.capabilities,
+        remote=listed.remote or described.remote,
+    )
 
 
 def canonical(name: str) -> str:

@@ -154,7 +154,11 @@ def test_the_context_for_what_was_refused_is_larger_and_holds_what_the_upstream_
     ("contexts", "refusal", "says"),
     [
         (ContextSizes(8192, 65536), PromptTooLong("own", tokens=9_000, maximum=8192), "larger one, up to 65536"),
-        (ContextSizes(8192, 65536), PromptTooLong("own", tokens=65_536, maximum=65536), "65536 at most: send less"),
+        (
+            ContextSizes(8192, 65536),
+            PromptTooLong("own", tokens=65_536, maximum=65536),
+            "65536 is the most here",
+        ),
         (ContextSizes(8192, 65536), PromptTooLong("own"), "^own$"),
         (ContextSizes(0, 0), PromptTooLong("own", tokens=9_000, maximum=8192), "^own$"),
     ],
