@@ -123,7 +123,9 @@ class LoadRecord:
 
 @dataclass(eq=False)
 class RunRecord:
-    """One run. ``outcome`` is ``running``, ``done``, ``cancelled``, or the code of the error it raised."""
+    """One run. ``outcome`` is ``running``, ``done``, ``cancelled``, or the code of the error it raised. A ``remote``
+    one neither loads anything nor overlaps with others.
+    """
 
     key: RunnerKey
     request: Request
@@ -131,6 +133,7 @@ class RunRecord:
     end: float | None = None
     outcome: str = "running"
     emitted: int = 0
+    remote: bool = False
 
 
 def prompt_of(request: Request) -> str:
@@ -232,7 +235,7 @@ class ScriptedUpstream:
 
     async def models(self) -> list[Model]:
         await self._question("models")
-        return [Model(name=model.name, identity=model.identity, created=model.created) for model in self.known]
+        return [msgspec.structs.replace(model, trained=None, capabilities=frozenset()) for model in self.known]
 
     async def describe(self, model: Model) -> Model:
         await self._question("describe")
@@ -268,7 +271,7 @@ class ScriptedUpstream:
                     await self._make_resident(record)
 
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
-        record = RunRecord(self._key(model, num_ctx), request, trio.current_time())
+        record = RunRecord(self._key(model, num_ctx), request, trio.current_time(), remote=model.remote)
         if self.by_request is not None:
             script = self.by_request(request)
         else:
@@ -360,8 +363,9 @@ class ScriptedUpstream:
             self.runs.append(record)
         else:
             self.loads.append(record)
-        self.overlaps.extend((other, record) for other in self._in_flight)
-        self._in_flight.append(record)
+        if not (isinstance(record, RunRecord) and record.remote):
+            self.overlaps.extend((other, record) for other in self._in_flight)
+            self._in_flight.append(record)
         self.max_in_flight = max(self.max_in_flight, len(self._in_flight))
         try:
             yield
@@ -376,9 +380,12 @@ class ScriptedUpstream:
             raise
         finally:
             record.end = trio.current_time()
-            self._in_flight.remove(record)
+            if record in self._in_flight:
+                self._in_flight.remove(record)
 
     async def _load_for(self, run: RunRecord) -> float:
+        if run.remote:
+            return 0.0
         if run.key in self._resident:
             self._resident.remove(run.key)
             self._resident.append(run.key)
