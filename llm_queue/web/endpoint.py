@@ -18,8 +18,9 @@ from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
 from llm_queue.web.service import Service
-from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
+from llm_queue.web.stream import AnswerStream, first_items
 from llm_queue.web.visit import Scope, visit_of
+from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.wishes import NORMAL, Wishes
@@ -83,7 +84,7 @@ class Endpoint:
         if parsed.stream:
             response = await _stream(ticket, encoder, operation.stream_type)
         else:
-            response = await _whole(ticket, encoder, operation.whole_type)
+            response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
         if dropped := wanted.dropped + left_out:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
@@ -147,16 +148,6 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
-
-
-async def _whole(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
-    answer = await ticket.whole()
-    response = Response(encoder.whole(answer), content_type=media_type)
-    response.headers.update(job_headers(ticket.job))
-    if answer.completion.truncated:
-        response.headers["X-LLM-Queue-Truncated"] = "maybe"
-        warn_truncated(ticket)
-    return response
 
 
 async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
