@@ -92,12 +92,14 @@ class ContextFit:
         most = self._contexts.most(model.identity, model.trained)
         if not (most and refusal.tokens and refusal.maximum):
             return refusal
-        more = (
-            f"Ask for a larger one, up to {most}: numCtx, or X-LLM-Queue-Num-Ctx."
-            if refusal.tokens < most
-            else f"{most} is the most here: send less, or raise --num-ctx-ceiling if the model was trained for more."
+        numbers = f"The prompt has {refusal.tokens} tokens, and its context {refusal.maximum}."
+        if refusal.tokens < most:
+            return refusal.saying(f"{numbers} Ask for a larger one, up to {most}: numCtx, or X-LLM-Queue-Num-Ctx.")
+        explained = refusal.saying(
+            f"{numbers} {most} is the most here: send less, or raise --num-ctx-ceiling if the model was trained for more."
         )
-        return refusal.saying(f"The prompt has {refusal.tokens} tokens, and its context {refusal.maximum}. {more}")
+        explained.maximum = most
+        return explained
 
     def learn(self, model: Model, request: Request, completion: Completion) -> None:
         """A model has counted the tokens of a prompt."""

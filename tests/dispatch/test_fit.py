@@ -169,6 +169,11 @@ def test_a_refusal_says_what_its_caller_can_do(contexts: ContextSizes, refusal: 
     assert (explained.tokens, explained.maximum) == (refusal.tokens, refusal.maximum)
 
 
+def test_a_refusal_names_the_largest_context_that_there_could_have_been() -> None:
+    refusal = PromptTooLong("own", tokens=70_000, maximum=8192)
+    assert made().explained(MODEL, refusal).maximum == 65536
+
+
 # --- the whole line ---
 
 
