@@ -342,7 +342,12 @@ class Scheduler:
             too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
             if other is job or self._order.key_of(other) == key or too_large:
                 self._drop(other)
-                self._end(other, state, error, now)
+                if last_good is not None and other.fitted_ctx is not None:
+                    # It has not asked for so much: what it needs was estimated, and the upstream will count.
+                    other.wanted_ctx, other.fitted_ctx = last_good, None
+                    self._order.add(other)
+                else:
+                    self._end(other, state, error, now)
 
     def _enter(self, job: Job, now: float) -> None:
         self._order.arrives(job, now)

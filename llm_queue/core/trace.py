@@ -47,6 +47,7 @@ _JOB_FIELDS: Final = (
     "max_wait",
     "max_attempts",
     "size",
+    "fitted_ctx",
 )
 
 
@@ -189,7 +190,8 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
         case "Submitted", None, None:
             fields = row["job"]
             lane = next(lane for lane in Lane if lane.label == fields["lane"])
-            jobs[fields["id"]] = Job(**{name: fields[name] for name in _JOB_FIELDS}, lane=lane)
+            known = {name: fields[name] for name in _JOB_FIELDS if name in fields}  # older traces lack the newest
+            jobs[fields["id"]] = Job(**known, lane=lane)
             return Submitted(jobs[fields["id"]])
         case "Left", Job() as job, QueueError() as error:
             return Left(job, error)

@@ -96,7 +96,7 @@ class ContextFit:
         if refusal.tokens < most:
             return refusal.saying(f"{numbers} Ask for a larger one, up to {most}: numCtx, or X-LLM-Queue-Num-Ctx.")
         explained = refusal.saying(
-            f"{numbers} {most} is the most here: send less, or raise --num-ctx-ceiling if the model was trained for more."
+            f"{numbers} {most} is the most here: send less, or raise --num-ctx-ceiling if the model allows more."
         )
         explained.maximum = most
         return explained

@@ -201,8 +201,12 @@ class TheLine(RuleBasedStateMachine):
         job, waited = loading.job, loading.job.state is State.QUEUED
         lost = outcome is Outcome.BROKEN and job.broken_loads + 1 < self.driver.scheduler.limits.max_attempts
         busy = outcome in (Outcome.UNREACHABLE, Outcome.BUSY) or lost
+        fitted = job.fitted_ctx is not None
         self.driver.load(0.0, outcome, error=None if outcome is Outcome.SUCCEEDED else LoadFailed("no memory"))
-        if waited and outcome is not Outcome.SUCCEEDED and not busy:
+        if waited and outcome is not Outcome.SUCCEEDED and not busy and fitted and job.fitted_ctx is None:
+            assert job.state in (State.QUEUED, State.RUNNING)
+            assert job.wanted_ctx < loading.key.num_ctx
+        elif waited and outcome is not Outcome.SUCCEEDED and not busy:
             assert job.state is (State.TIMED_OUT if outcome is Outcome.TIMED_OUT else State.FAILED)
             assert self.driver.loads[-1] != loading.key or self.driver.loading is None, "what failed is tried again"
 

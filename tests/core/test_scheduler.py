@@ -294,6 +294,28 @@ def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> 
     assert str(FLOOR) in str(driver.error(again))
 
 
+def test_a_raise_that_fails_lets_those_run_at_the_last_good_size_for_whom_it_was_only_estimated() -> None:
+    driver = ready()
+    driver.submit()
+    fitted, other, asked = (driver.submit(wanted_ctx=size) for size in (32768, 65536, 32768))
+    fitted.fitted_ctx, other.fitted_ctx = 32768, 65536
+    driver.run()
+    driver.load(1.0, Outcome.REFUSED, error=LoadFailed("no memory."))
+    assert isinstance(driver.error(asked), LoadFailed)
+    assert (fitted.state.ended, fitted.wanted_ctx, fitted.fitted_ctx) == (False, FLOOR, None)
+    driver.work()
+    assert (fitted.state, other.state) == (State.SUCCEEDED, State.SUCCEEDED)
+    assert {job.key for job in (fitted, other)} == {key("a", FLOOR)}
+
+
+def test_a_first_load_that_fails_is_the_end_also_for_a_prompt_that_was_fitted() -> None:
+    driver = Driver()
+    job = driver.submit(wanted_ctx=32768)
+    job.fitted_ctx = 32768
+    driver.load(1.0, Outcome.REFUSED)
+    assert job.state is State.FAILED
+
+
 def test_a_raise_that_fails_leaves_those_alone_who_did_not_ask_for_it() -> None:
     driver = ready()
     driver.submit()

@@ -15,7 +15,7 @@ from llm_queue.dispatch.lengths import SURE_AFTER
 from llm_queue.dispatch.observe import JobLog
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import PromptTooLong
-from llm_queue.testing import Break, ScriptedUpstream
+from llm_queue.testing import Break, Refuse, ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Message, Request, TextRequest
@@ -222,6 +222,20 @@ async def test_a_prompt_that_fits_into_no_context_is_refused_by_the_upstreams_ow
             await ticket.whole()
         assert (refused.value.tokens, refused.value.maximum) == (5_000, 4096)
         assert [run.key.num_ctx for run in upstream.runs] == [4096]
+
+
+async def test_a_raise_that_cannot_be_loaded_leaves_it_to_the_upstream_to_count(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=2048) as held:
+        held.upstream.bytes_per_token = 4.0
+        await held.ask()
+        held.upstream.then_load(Refuse(text="no memory"))
+        fits, does_not = held.submit("x" * 7_000), held.submit("x" * 39_000)
+        await fits.whole()
+        with pytest.raises(PromptTooLong) as refused:
+            await does_not.whole()
+        assert (refused.value.tokens, refused.value.maximum) == (9_750, 2048)
+        assert [load.key.num_ctx for load in held.upstream.loads] == [2048, 4096, 2048]
+        await held.ask("x" * 7_000)
 
 
 async def test_without_fitting_a_refusal_is_the_end(autojump_clock: MockClock) -> None:
