@@ -13,7 +13,7 @@ from llm_queue.dispatch.lengths import PromptLengths
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import PromptTooLong
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.prompts import prompt_size
+from llm_queue.wire.prompts import PromptSize, prompt_size
 from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Request
 
 ROOM: Final = 1024
@@ -60,7 +60,7 @@ class ContextFit:
         asked = self._contexts.wanted_ctx(submission.num_ctx, trained)
         if not self._fits(request):
             return Fit(asked)
-        identity, size = model.identity if model else None, prompt_size(request)
+        identity, size = model.identity if model else None, _size(submission)
         most = self._contexts.most(identity, trained)
         estimate = self._lengths.estimate(identity, size)
         if self._lengths.at_least(identity, size) > most:
@@ -101,10 +101,10 @@ class ContextFit:
         explained.maximum = most
         return explained
 
-    def learn(self, model: Model, request: Request, completion: Completion) -> None:
+    def learn(self, model: Model, submission: Submission, completion: Completion) -> None:
         """A model has counted the tokens of a prompt."""
-        if completion.prompt_tokens and not completion.truncated and _reads_all(request):
-            self._lengths.learn(model.identity, prompt_size(request), completion.prompt_tokens)
+        if completion.prompt_tokens and not completion.truncated and _reads_all(submission.request):
+            self._lengths.learn(model.identity, _size(submission), completion.prompt_tokens)
 
     def _fits(self, request: Request) -> bool:
         """False for a prompt that may be cut, since its caller says so, and for inputs to embed: those that are too
@@ -114,6 +114,10 @@ class ContextFit:
 
     def _now(self, model: str | None, asked: int) -> int:
         return asked if model is None else self._contexts.key(model, asked).num_ctx
+
+
+def _size(submission: Submission) -> PromptSize:
+    return submission.prompt_size or prompt_size(submission.request)
 
 
 def _room(request: Request, tokens: int) -> int:

@@ -23,6 +23,7 @@ from llm_queue.web.visit import Scope, visit_of
 from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.prompts import PromptSize, prompt_size
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 T = TypeVar("T")
@@ -67,7 +68,8 @@ class Endpoint:
             parsed = await _aside(body, operation.parse, body, self._limits)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
             left_out = await _aside(body, self._line.catalog.check, parsed.request)
-            submission = await self._submission(request, scope, parsed, wanted, len(body))
+            prompt = await _aside(body, prompt_size, parsed.request)
+            submission = await self._submission(request, scope, parsed, wanted, len(body), prompt)
             del body
             ticket = self._line.submit(submission)
         finally:
@@ -90,7 +92,7 @@ class Endpoint:
         return response
 
     async def _submission(
-        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
+        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int, prompt: PromptSize
     ) -> Submission:
         name = parsed.request.model or self._settings.model
         try:
@@ -109,6 +111,7 @@ class Endpoint:
             request_id=visit_of(scope).request_id,
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
+            prompt_size=prompt,
         )
 
 

@@ -18,6 +18,7 @@ from llm_queue.errors import PromptTooLong
 from llm_queue.testing import Break, Refuse, ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
+from llm_queue.wire.prompts import PromptSize
 from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Message, Request, TextRequest
 from tests.harness import MODEL, OTHER, line
 
@@ -68,6 +69,11 @@ def test_a_context_is_not_raised_above_what_the_model_was_trained_for() -> None:
     assert fit(chat(75_000), scripted_model("a", trained=8192)) == Fit(8192)
 
 
+def test_the_size_of_a_prompt_is_not_looked_at_twice() -> None:
+    known = Submission(request=chat(1), model=MODEL, prompt_size=PromptSize(39_000, 1))
+    assert made().fit(known) == Fit(16384, raised=True)
+
+
 def test_a_model_that_is_not_known_yet_has_the_context_that_any_model_would_have() -> None:
     assert fit(chat(75_000), None) == Fit(32768, raised=True)
 
@@ -102,7 +108,7 @@ def test_what_a_model_has_counted_makes_it_surer() -> None:
     by, small = made(), scripted_model("a", trained=8192)
     assert fit(chat(75_000), small, by=by) == Fit(8192)
     for _ in range(SURE_AFTER):
-        by.learn(small, chat(20_000), Completion("stop", prompt_tokens=5_000))
+        by.learn(small, Submission(request=chat(20_000), model=small), Completion("stop", prompt_tokens=5_000))
     with pytest.raises(PromptTooLong) as refused:
         fit(chat(75_000), small, by=by)
     assert refused.value.tokens > 8192
@@ -122,7 +128,7 @@ def test_what_a_model_has_counted_makes_it_surer() -> None:
 )
 def test_what_was_not_read_as_it_was_sent_teaches_nothing(request_: Request, completion: Completion) -> None:
     by = made()
-    by.learn(MODEL, request_, completion)
+    by.learn(MODEL, Submission(request=request_, model=MODEL), completion)
     assert by.estimate(MODEL, chat(30_000)) == made().estimate(MODEL, chat(30_000))
     assert by.estimate(None, chat(30_000)) == 10_000 + 8
 
