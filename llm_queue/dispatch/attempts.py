@@ -138,6 +138,7 @@ class Attempts:
         unloaded = outcome is Outcome.SUCCEEDED and entry.completion is not None and entry.completion.unloaded
         needed = None
         if outcome is Outcome.REFUSED and isinstance(error, PromptTooLong) and silent and not model.remote:
+            self._fit.learn(model, entry.submission, error.tokens)
             needed = self._fit.again(model, entry.submission.request, key.num_ctx, error)
             error = error if needed else self._fit.explained(model, error)
         return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)

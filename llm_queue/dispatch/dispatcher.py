@@ -335,7 +335,8 @@ class Dispatcher:
             entry.ticket.settle(entry.answer or entry.completion)
             if entry.model is not None and not entry.model.remote:
                 self._places.ran(job.run_seconds)
-                self._fit.learn(entry.model, entry.submission, entry.completion)
+                counted = None if entry.completion.truncated else entry.completion.prompt_tokens
+                self._fit.learn(entry.model, entry.submission, counted)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
         self.observers.tell(JobEnded(ended, _failure(error)))
         self._look_whether_drained()

@@ -14,7 +14,7 @@ from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import PromptTooLong
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import PromptSize, prompt_size
-from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Request
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Request
 
 ROOM: Final = 1024
 """Tokens that are kept free for an answer: some 700 words. One that needs more shifts the context or ends there, as it
@@ -101,10 +101,10 @@ class ContextFit:
         explained.maximum = most
         return explained
 
-    def learn(self, model: Model, submission: Submission, completion: Completion) -> None:
-        """A model has counted the tokens of a prompt."""
-        if completion.prompt_tokens and not completion.truncated and _reads_all(submission.request):
-            self._lengths.learn(model.identity, _size(submission), completion.prompt_tokens)
+    def learn(self, model: Model, submission: Submission, tokens: int | None) -> None:
+        """A model has counted the ``tokens`` of a whole prompt (None: unknown), to answer it or to refuse it."""
+        if tokens and _reads_all(submission.request):
+            self._lengths.learn(model.identity, _size(submission), tokens)
 
     def _fits(self, request: Request) -> bool:
         """False for a prompt that may be cut, since its caller says so, and for inputs to embed: those that are too

@@ -19,7 +19,7 @@ from llm_queue.testing import Break, Refuse, ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import PromptSize
-from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Message, Request, TextRequest
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Message, Request, TextRequest
 from tests.harness import MODEL, OTHER, line
 
 
@@ -108,27 +108,24 @@ def test_what_a_model_has_counted_makes_it_surer() -> None:
     by, small = made(), scripted_model("a", trained=8192)
     assert fit(chat(75_000), small, by=by) == Fit(8192)
     for _ in range(SURE_AFTER):
-        by.learn(small, Submission(request=chat(20_000), model=small), Completion("stop", prompt_tokens=5_000))
+        by.learn(small, Submission(request=chat(20_000), model=small), 5_000)
     with pytest.raises(PromptTooLong) as refused:
         fit(chat(75_000), small, by=by)
     assert refused.value.tokens > 8192
 
 
 @pytest.mark.parametrize(
-    ("request_", "completion"),
+    ("request_", "tokens"),
     [
-        (chat(30_000), Completion("stop")),
-        (chat(30_000), Completion("stop", prompt_tokens=30_000, truncated=True)),
-        (EmbedRequest("m", ("x" * 30_000,)), Completion("stop", prompt_tokens=30_000)),
-        (
-            ChatRequest("m", (Message("assistant", "x" * 30_000, thinking="hm"),)),
-            Completion("stop", prompt_tokens=30_000),
-        ),
+        (chat(30_000), None),
+        (chat(30_000), 0),
+        (EmbedRequest("m", ("x" * 30_000,)), 30_000),
+        (ChatRequest("m", (Message("assistant", "x" * 30_000, thinking="hm"),)), 30_000),
     ],
 )
-def test_what_was_not_read_as_it_was_sent_teaches_nothing(request_: Request, completion: Completion) -> None:
+def test_what_was_not_counted_as_it_was_sent_teaches_nothing(request_: Request, tokens: int | None) -> None:
     by = made()
-    by.learn(MODEL, Submission(request=request_, model=MODEL), completion)
+    by.learn(MODEL, Submission(request=request_, model=MODEL), tokens)
     assert by.estimate(MODEL, chat(30_000)) == made().estimate(MODEL, chat(30_000))
     assert by.estimate(None, chat(30_000)) == 10_000 + 8
 
@@ -228,6 +225,7 @@ async def test_a_prompt_that_fits_into_no_context_is_refused_by_the_upstreams_ow
             await ticket.whole()
         assert (refused.value.tokens, refused.value.maximum) == (5_000, 4096)
         assert [run.key.num_ctx for run in upstream.runs] == [4096]
+        assert held.dispatcher.estimate_tokens(chat(5_000), small) > 5_000  # it was counted, after all
 
 
 async def test_a_raise_that_cannot_be_loaded_leaves_it_to_the_upstream_to_count(autojump_clock: MockClock) -> None:
