@@ -14,7 +14,7 @@ from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import PromptTooLong
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import PromptSize, prompt_size
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Request
+from llm_queue.wire.shapes import ChatRequest, Request, TextRequest
 
 ROOM: Final = 1024
 """Tokens that are kept free for an answer: some 700 words. One that needs more shifts the context or ends there, as it
@@ -110,7 +110,7 @@ class ContextFit:
         """False for a prompt that may be cut, since its caller says so, and for inputs to embed: those that are too
         long are cut or refused as the caller says, and one of them costs no more than itself.
         """
-        return self._raises and not isinstance(request, EmbedRequest) and request.truncate is not True
+        return self._raises and isinstance(request, ChatRequest | TextRequest) and request.truncate is not True
 
     def _now(self, model: str | None, asked: int) -> int:
         return asked if model is None else self._contexts.key(model, asked).num_ctx
@@ -122,7 +122,7 @@ def _size(submission: Submission) -> PromptSize:
 
 def _room(request: Request, tokens: int) -> int:
     """Tokens that are kept free for the answer to a prompt of this many ``tokens``."""
-    allowed = None if isinstance(request, EmbedRequest) else request.max_tokens
+    allowed = request.max_tokens if isinstance(request, ChatRequest | TextRequest) else None
     return ROOM if allowed is None else min(allowed, max(ROOM, int(tokens * LARGE_ROOM)))
 
 
@@ -130,6 +130,6 @@ def _reads_all(request: Request) -> bool:
     """False where the count is not that of all that was sent: inputs to embed are counted together, and templates leave
     out earlier thoughts.
     """
-    if isinstance(request, EmbedRequest):
-        return False
-    return not (isinstance(request, ChatRequest) and any(message.thinking for message in request.messages))
+    if isinstance(request, ChatRequest):
+        return not any(message.thinking for message in request.messages)
+    return isinstance(request, TextRequest)

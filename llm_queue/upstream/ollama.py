@@ -132,7 +132,7 @@ class Ollama:
         """
         unload, apart = self._unloads and not model.remote, model.remote
         request = msgspec.structs.replace(request, model=model.name)
-        if not isinstance(request, EmbedRequest) and request.truncate is None and not model.remote:
+        if isinstance(request, ChatRequest | TextRequest) and request.truncate is None and not model.remote:
             request = msgspec.structs.replace(request, truncate=self._truncate)
         match request:
             case ChatRequest():
