@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+import msgspec
 import pytest
 import structlog
 from trio.testing import MockClock
@@ -19,7 +21,7 @@ from llm_queue.testing import Break, Refuse, ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import PromptSize
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Message, Request, TextRequest
+from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Message, Piece, Request, TextRequest
 from tests.harness import MODEL, OTHER, line
 
 
@@ -248,6 +250,22 @@ async def test_without_fitting_a_refusal_is_the_end(autojump_clock: MockClock) -
         with pytest.raises(PromptTooLong):
             await held.ask("x" * 12_000)
         assert len(held.upstream.runs) == 1
+
+
+async def test_a_prompt_that_was_probably_cut_teaches_nothing(autojump_clock: MockClock) -> None:
+    class Cutting(ScriptedUpstream):
+        async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
+            return msgspec.structs.replace(await super().run(model, num_ctx, request, emit), truncated=self.cuts)
+
+        cuts = True
+
+    upstream = Cutting(known=[MODEL], bytes_per_token=1.0)
+    async with line(upstream, fit_context=False) as held:
+        await held.ask("x" * 6_000)
+        assert held.dispatcher.estimate_tokens(chat(6_000), MODEL) == 2_008
+        upstream.cuts = False
+        await held.ask("x" * 6_000)
+        assert held.dispatcher.estimate_tokens(chat(6_000), MODEL) > 6_000
 
 
 async def test_an_upstream_without_a_context_to_choose_raises_none(autojump_clock: MockClock) -> None:
