@@ -282,8 +282,7 @@ class Dispatcher:
         self._perform(self._scheduler.handle(event, now), nursery)
 
     def _tell_accepted(self, entry: Entry) -> None:
-        job, submission = entry.job, entry.submission
-        name, unknown = model_name(submission), submission.unknown_lane
+        job, name, unknown = entry.job, model_name(entry.submission), entry.submission.unknown_lane
         self.observers.tell(JobAccepted(job.id, job.client, job.lane, name, job.size, unknown_lane=unknown))
 
     # --- actions ---
