@@ -40,6 +40,7 @@ from llm_queue.errors import (
     Cancelled,
     LoadFailed,
     LoopDetected,
+    PromptTooLong,
     QueueError,
     UpstreamBroke,
     UpstreamRefused,
@@ -217,11 +218,13 @@ class Scheduler:
             seat.took_work()
             self._look_for_loop(error, now)
 
-        state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
+        state, error = verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
             self._end(job, state, error, now)
             return
-        if outcome in _NOT_THE_JOBS_FAULT:
+        if event.needed_ctx is not None:
+            job.wanted_ctx = job.fitted_ctx = event.needed_ctx
+        if event.needed_ctx is not None or outcome in _NOT_THE_JOBS_FAULT:
             job.attempts -= 1
         else:
             self.counts.retries += 1
@@ -243,6 +246,7 @@ class Scheduler:
                 continue
             job.model = answer.model
             job.wanted_ctx = self.seat.contexts.wanted_ctx(job.wanted_ctx, answer.trained)
+            job.fitted_ctx = job.fitted_ctx and job.wanted_ctx
             self._enter(job, now)
         for model in {key.model for key in self.seat.resident}:
             self._order.rekey(model)
@@ -352,7 +356,12 @@ class Scheduler:
             too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
             if other is job or self._order.key_of(other) == key or too_large:
                 self._drop(other)
-                self._end(other, state, error, now)
+                if last_good is not None and other.fitted_ctx is not None:
+                    # It has not asked for so much: what it needs was estimated, and the upstream will count.
+                    other.wanted_ctx, other.fitted_ctx = last_good, None
+                    self._order.add(other)
+                else:
+                    self._end(other, state, error, now)
 
     def _enter(self, job: Job, now: float) -> None:
         self._order.arrives(job, now)
@@ -379,7 +388,7 @@ class Scheduler:
 _NOT_THE_JOBS_FAULT: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
 
 
-def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
+def verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
     """What an attempt's end makes of its job: the state that it goes to, queued if it is repeated, and the error."""
     outcome, error = event.outcome, event.error
     if outcome is Outcome.SUCCEEDED:
@@ -387,6 +396,8 @@ def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, Q
     if job.cancel_requested or outcome is Outcome.CANCELLED:
         return State.CANCELLED, error or Cancelled()
     timed_out = outcome is Outcome.TIMED_OUT
+    if event.needed_ctx is not None:
+        return State.QUEUED, error or PromptTooLong()
     if outcome is Outcome.REFUSED or job.committed:
         return State.TIMED_OUT if timed_out else State.FAILED, error or UpstreamRefused()
     if outcome in _NOT_THE_JOBS_FAULT:

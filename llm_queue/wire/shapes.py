@@ -69,7 +69,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
     JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
-    model that cannot think answers without, and nobody is told off for having asked.
+    model that cannot think answers without, and nobody is told off for having asked. ``truncate`` True lets a prompt be
+    cut that is too long; False and None make it an error where the upstream can.
     """
 
     model: str
@@ -84,6 +85,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     think_if_able: bool = False
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
@@ -108,6 +110,7 @@ class TextRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
