@@ -1,7 +1,7 @@
 """The cells: every fault, at every try, in every form of answer, at every upstream; and what each must come to.
 
-What must come is a rule, which follows from what the line promises: what a fault is to the line (:func:`effect_of`), and
-what the line does about that (:func:`expected`). What a cell came to is never copied into here.
+What must come is a rule, which follows from what the line promises: what a fault is to the line (:func:`meaning_of`),
+and what the line does about that (:func:`expected`). What a cell came to is never copied into here.
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ class Cell:
         """True if the caller has a part of the answer by then, so that nothing can be repeated."""
         return self.form is Form.AFTER
 
-
     @property
     def blind(self) -> bool:
         """True if the upstream cannot see that it was left: it may find two requests when it looks again."""
@@ -170,7 +169,6 @@ class Meaning:
     repeat: Meaning | None = None
 
 
-_REFUSED: Final = Meaning(Effect.FINAL, errors.UpstreamRefused)
 _TIMED_OUT: Final = Meaning(Effect.LOST, errors.AttemptTimedOut, after=SETTINGS.attempt_timeout)
 
 
@@ -194,7 +192,7 @@ def meaning_of(fault: Fault, engine: Engine) -> Meaning:
             return Meaning(Effect.LOST, repeat=Meaning(Effect.FINAL, errors.ModelNotFound, no_try=True))
         case "killed-load" if not ours:
             return Meaning(Effect.PASSES)
-        case "killed-load" | "disk":
+        case "killed-load" | "disk":  # ours is killed where memory is short, and would be again
             return Meaning(Effect.FINAL, errors.LoadFailed, no_try=True)
         case _:
             return Meaning(Effect.LOST)

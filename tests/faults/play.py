@@ -11,7 +11,11 @@ from typing import Final
 
 import trio
 
+from llm_queue import errors
+from llm_queue.core.seat import PROBE_DELAYS, REFUSE_AFTER_FAILED_LOAD
+from llm_queue.dispatch.attempts import ASK_TIMEOUT
 from llm_queue.dispatch.dispatcher import Dispatcher
+from llm_queue.errors import QueueError
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
 from tests.faults.callers import CHAT, DIALECTS, Dialect, Heard, Reply, ask
@@ -20,9 +24,9 @@ from tests.faults.matrix import SETTINGS, WHOLE, Cell, Engine, Outcome, Try, pla
 from tests.faults.server import SHORT_OUTAGE, Exchange, Server, Strike, strike_of
 from tests.harness import Endings
 
-REFUSES: Final = 31.0
-"""Seconds after which a model that could not be loaded is tried again."""
-
+_KINDS: Final = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QueueError)
+}
 _ROWS: Final = {engine: [cell for cell in played() if cell.engine is engine] for engine in Engine}
 
 
@@ -141,17 +145,11 @@ def _outcome(dialect: Dialect, reply: Reply, dispatcher: Dispatcher, *, streamed
     assert heard.ended == (heard.error is None)
     if reply.status == 429 or reply.status >= 500:
         assert reply.headers["x-should-retry"] == "false", "what is final is not asked again by an SDK"
-    code = job.code if isinstance(job.code, str) else None
-    if code is not None:
-        _named(dialect, heard, code, reply.status)
-    return Outcome(reply.status, code, heard.text, job.attempts)
-
-
-def _named(dialect: Dialect, heard: Heard, code: str, status: int) -> None:
-    from llm_queue import errors
-
-    kind = next(kind for kind in vars(errors).values() if isinstance(kind, type) and getattr(kind, "code", "") == code)
-    assert heard.error == dialect.error_name(kind, status if status != 200 else kind.status)
+    if not isinstance(job.code, str):
+        return Outcome(reply.status, None, heard.text, job.attempts)
+    kind = _KINDS[job.code]
+    assert heard.error == dialect.error_name(kind, kind.status if reply.status == 200 else reply.status)
+    return Outcome(reply.status, job.code, heard.text, job.attempts)
 
 
 async def _served(reply: Reply, dialect: Dialect) -> None:
@@ -166,10 +164,15 @@ async def _the_next_is_served(cell: Cell, server: Server, dispatcher: Dispatcher
         if cell.engine is not Engine.EMBEDDED:
             await server.start()
     if cell.fault.name == "disk" or (cell.fault.load and cell.engine is Engine.EMBEDDED):
-        await trio.sleep(REFUSES)
-    with trio.fail_after(2):
+        await trio.sleep(REFUSE_AFTER_FAILED_LOAD)
+    # A probe looks at least once a second; one that hangs must first be given up.
+    with trio.fail_after(PROBE_DELAYS[1] + (ASK_TIMEOUT if cell.fault.name == "hang" else 0.0) + 0.5):
         await dispatcher.wait_ready()
-    model = "beta" if cell.fault.name == "others" else "alpha"
+    model = "alpha"
+    if cell.fault.name == "others":
+        model = "beta"
+        gone = await ask(port, CHAT, "alpha", "one that is gone", stream=False)
+        assert gone.status == 404, "what is not there any more is not found"
     await _served(await ask(port, CHAT, model, "the next", stream=False), CHAT)
     assert server.in_flight == 0
     assert cell.blind or server.most_in_flight == 1, "never more than one in flight"

@@ -39,9 +39,12 @@ class Holds(Protocol):
 class Wire(Protocol):
     head: bytes
     garbage: bytes
-    half: bytes
     keeps: bool
     """True if a connection serves more than one request."""
+
+    @property
+    def half(self) -> bytes:
+        """A piece with the first part of an answer."""
 
     def error(self, text: str) -> bytes:
         """An error in a stream, and the stream's end."""
