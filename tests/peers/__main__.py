@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -98,6 +99,7 @@ def main() -> None:
     folder = installation().folder.parent / "peers"
     folder.mkdir(parents=True, exist_ok=True)
     bound_memory()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # and end what was started
     comparisons = {}
     try:
         for suite in chosen:

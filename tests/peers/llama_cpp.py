@@ -93,7 +93,8 @@ class LlamaCppTests:
         command = [str(self.python), "-m", "pytest", "--tb", "short", *options, *(only or [part.file])]
         run_suite(command, self.cwd, environ, SECONDS, output)
         if not report.exists():
-            raise CannotRun(f"the tests in {part.file} did not come to their end: {output} says why")
+            say(f"the tests in {part.file} did not come to their end: {output} says why")
+            return {}
         return outcomes_of_junit(report.read_text(encoding="utf-8"))
 
 
