@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +27,8 @@ class CannotRun(Exception):
 
 def bound_memory() -> None:
     """For this process and all that it starts, each on its own."""
+    import resource  # there is none on Windows, where the rest of this is imported by its tests
+
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
