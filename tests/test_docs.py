@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+import openai
 import pytest
 import trio
 import trio.testing
@@ -26,6 +27,10 @@ from llm_queue.errors import QueueError
 from llm_queue.settings import Settings, knobs
 from llm_queue.testing.fake_ollama.behaviour import read_directives
 from llm_queue.web.app import create_quart
+from llm_queue.wire.callers import openai_shapes as shapes
+from llm_queue.wire.callers.openai_completions import CompletionBody
+from llm_queue.wire.callers.openai_embeddings import EmbeddingBody
+from llm_queue.wire.callers.openai_models import ModelFacts, model_body
 from llm_queue.wire.callers.openai_shapes import ChatBody
 from tests.harness import Harness, answer, line
 from tests.web.conftest import FakeLine
@@ -119,10 +124,48 @@ def test_every_route_is_named_with_its_method() -> None:
             assert f"`{method} {address}`" in text
 
 
-def test_every_field_of_a_request_is_named() -> None:
-    text = text_of("docs/http.md")
-    for field in msgspec.structs.fields(ChatBody):
-        assert f"`{field.encode_name}`" in text
+def section(name: str, title: str) -> str:
+    """What stands under a heading of the second level."""
+    return text_of(name).partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+OPENAI_BODIES = [("Chats", ChatBody), ("Completions", CompletionBody), ("Embeddings", EmbeddingBody)]
+
+
+@pytest.mark.parametrize(("title", "body"), OPENAI_BODIES)
+def test_every_field_of_a_request_of_openai_is_named(title: str, body: type[msgspec.Struct]) -> None:
+    named = first_cells(section("docs/openai.md", title))
+    for field in msgspec.structs.fields(body):
+        assert field.encode_name in named
+
+
+@pytest.mark.parametrize(
+    ("title", "params"),
+    [
+        ("Chats", openai.types.chat.completion_create_params.CompletionCreateParamsBase),
+        ("Completions", openai.types.completion_create_params.CompletionCreateParamsBase),
+        ("Embeddings", openai.types.EmbeddingCreateParams),
+    ],
+)
+def test_every_field_that_openai_s_sdk_can_send_is_named(title: str, params: type) -> None:
+    named = first_cells(section("docs/openai.md", title))
+    assert len(params.__annotations__) > 4
+    for field in params.__annotations__:
+        assert field in named
+
+
+def test_every_part_of_a_message_is_named() -> None:
+    named = first_cells(section("docs/openai.md", "Chats"))
+    for part in shapes.Part.__subclasses__():
+        assert part.__struct_config__.tag in named
+
+
+def test_every_field_of_a_model_is_named() -> None:
+    text = section("docs/openai.md", "Models")
+    facts = ModelFacts("m", 1, 8192, 131072, frozenset({"vision"}))
+    model = json.loads(model_body(facts))
+    for field in (*model, *model["meta"], *model["architecture"]):
+        assert f"`{field}`" in text
 
 
 def test_every_error_code_is_named_with_its_status() -> None:

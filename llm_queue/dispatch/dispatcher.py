@@ -144,6 +144,28 @@ class Dispatcher:
         """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
         return self._lengths.estimate(model.identity if model else None, prompt_size(request))
 
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``. None where the upstream cannot tell, or not
+        without work, or is away. Takes no slot.
+        """
+        try:
+            return await self.upstream.count_tokens(model, request)
+        except QueueError:
+            return None
+
+    def largest_ctx(self, model: Model) -> int:
+        """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
+        ceiling = self._contexts.wanted_ctx(self._contexts.ceiling, model.trained)
+        return min(ceiling, self._contexts.limit(model.identity) or ceiling)
+
+    def granted_ctx(self, model: Model) -> int:
+        """The context in tokens that a job of ``model`` gets now if it asks for none. 0: nobody says how large it is.
+
+        Where the upstream chooses it, that is what the upstream says of it. Asks nobody; ``model`` is a described one.
+        """
+        wanted = self._contexts.wanted_ctx(None, model.trained)
+        return self._contexts.key(model.identity, wanted).num_ctx or model.served or 0
+
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
         if self._draining:

@@ -9,9 +9,19 @@ from typing import Final, Generic, TypeVar
 import msgspec
 import trio
 
-from llm_queue.errors import ModelNotFound, QueueError, UpstreamRefused
+from llm_queue.errors import (
+    ConnectionLost,
+    ModelNotFound,
+    QueueError,
+    UpstreamBusy,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from llm_queue.upstream.protocol import Model, Upstream
 from llm_queue.wire.shapes import Request
+
+DESCRIBE_ALL: Final = 2.0
+"""Seconds that describing the whole catalogue may take in one go. Ollama takes some milliseconds for each model."""
 
 MAX_NAMED: Final = 20
 """Models that a ModelNotFound lists: a message, not a catalogue."""
@@ -34,6 +44,7 @@ class Catalog:
         self.upstream = upstream
         self._listed: dict[str, Model] = {}
         self._described: dict[str, Model] = {}
+        self._indescribable: set[str] = set()
         self._listing = _Shared[None]()
         self._describing: dict[str, _Shared[Model]] = {}
 
@@ -66,6 +77,23 @@ class Catalog:
         """Ask the upstream which models it has; together with whoever is asking just now."""
         await self._listing.do(self._list)
 
+    async def describe_all(self) -> None:
+        """Have as many models as possible described, within :data:`DESCRIBE_ALL` seconds; the next call goes on.
+
+        Each is asked about once: what is known then costs no question any more, and neither does a model that the
+        upstream cannot describe. Raises nothing: :meth:`lookup` knows those that are described.
+        """
+        with trio.move_on_after(DESCRIBE_ALL):
+            for model in self.models():
+                if model.identity in self._described or model.identity in self._indescribable:
+                    continue
+                try:
+                    await self._describe(model)
+                except (UpstreamUnreachable, UpstreamBusy, ConnectionLost):
+                    return  # that says nothing of the model
+                except QueueError:
+                    self._indescribable.add(model.identity)
+
     def check(self, request: Request) -> tuple[str, ...]:
         """What the upstream leaves out of a request: see :meth:`llm_queue.upstream.protocol.Upstream.check`."""
         return self.upstream.check(request)
@@ -81,6 +109,7 @@ class Catalog:
         listed = {canonical(model.name): model for model in await self.upstream.models()}
         identities = {model.identity for model in listed.values()}
         self._listed = listed
+        self._indescribable &= identities
         for remembered in (self._described, self._describing):
             for gone in remembered.keys() - identities:
                 del remembered[gone]

@@ -16,6 +16,7 @@ class Model(msgspec.Struct, frozen=True):
 
     ``identity`` is equal for all names of the same weights (Ollama: the digest). ``trained`` is the largest context
     in tokens that the weights were trained for, or None when the upstream does not say. ``created`` is in Unix seconds.
+    ``served`` is the context in tokens that an upstream which chooses it itself says to have, or None.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Model(msgspec.Struct, frozen=True):
     trained: int | None = None
     capabilities: frozenset[str] = frozenset()
     created: int = 0
+    served: int | None = None
 
 
 class Upstream(Protocol):
@@ -61,6 +63,11 @@ class Upstream(Protocol):
 
     async def describe(self, model: Model) -> Model:
         """The same model with ``trained`` and ``capabilities`` filled in."""
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``, exactly, or None where it cannot be said without
+        model work. May be asked while a request runs, and loads nothing.
+        """
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What is loaded now. Loads nothing and may be asked while a request runs."""

@@ -37,7 +37,7 @@ class Work:
     @property
     def loads_only(self) -> bool:
         """True for a load of the line's own."""
-        return not self.body["messages"]
+        return not any(self.body.get(field) for field in ("messages", "prompt", "input"))
 
 
 @dataclass
@@ -133,7 +133,7 @@ class _Conversation:
                 self._answers.send(event)
             elif isinstance(event, h11.EndOfMessage):
                 self._answers.send(event)
-                if self._target in (b"/api/chat", b"/api/embed"):
+                if self._target in (b"/api/chat", b"/api/generate", b"/api/embed"):
                     self._work = self._tap.begun(json.loads(self._body))
 
     def answered(self, data: bytes) -> None:

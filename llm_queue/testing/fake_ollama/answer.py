@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from functools import partial
 from typing import Final
 
 import trio
@@ -16,17 +18,27 @@ CREATED: Final = "2026-01-01T00:00:00Z"
 """The time stamp on everything: what the fake says is the same every time."""
 
 
-def line_of(model: str, message: JsonObject) -> JsonObject:
-    """One line of an answer that is not done."""
-    return {"model": model, "created_at": CREATED, "message": {"role": "assistant"} | message, "done": False}
+def line_of(model: str, message: JsonObject, *, generate: bool = False) -> JsonObject:
+    """One line of an answer that is not done: of a chat, or of a generate, whose parts stand in the line itself."""
+    said = {"message": {"role": "assistant"} | message}
+    if generate:
+        said = {"response": message["content"]} | {part: message[part] for part in ("thinking",) if part in message}
+    return {"model": model, "created_at": CREATED} | said | {"done": False}
+
+
+def vectors_of(inputs: list[str], dimensions: int | None = None) -> list[list[float]]:
+    """A vector for each text, the same for the same text; cut to ``dimensions``, and of length 1 even then."""
+    wholes = [[1.0 + sum(text.encode()) % 97, 1.0 + len(text), 2.0, -1.0] for text in inputs]
+    vectors = [whole[:dimensions] for whole in wholes]
+    return [[number / math.hypot(*vector) for number in vector] for vector in vectors]
 
 
 class ChatAnswer:
-    """The answer to one chat: lines as they come, or all of them in one object."""
+    """The answer to one chat, or to one generate: lines as they come, or all of them in one object."""
 
-    def __init__(self, exchange: Exchange, model: str, *, streamed: bool) -> None:
+    def __init__(self, exchange: Exchange, model: str, *, streamed: bool, generate: bool = False) -> None:
         self._exchange = exchange
-        self._model = model
+        self._line = partial(line_of, model, generate=generate)
         self._streamed = streamed
         self._begun = False
         self._said: JsonObject = {"content": ""}
@@ -34,7 +46,7 @@ class ChatAnswer:
     async def say(self, message: JsonObject) -> None:
         """A piece of the message."""
         if self._streamed:
-            await self._send(line_of(self._model, message))
+            await self._send(self._line(message))
         else:
             self._gather(message)
 
@@ -42,11 +54,11 @@ class ChatAnswer:
         """The true end, with the last of the message."""
         end = {"done": True, "done_reason": reason} | counts
         if self._streamed:
-            await self._send(line_of(self._model, message) | end)
+            await self._send(self._line(message) | end)
             await self._exchange.end()
         else:
             self._gather(message)
-            await self._exchange.whole(200, line_of(self._model, self._said) | end)
+            await self._exchange.whole(200, self._line(self._said) | end)
 
     async def end(self) -> None:
         """The end without ``done``."""
@@ -54,7 +66,7 @@ class ChatAnswer:
             await self._begin()
             await self._exchange.end()
         else:
-            await self._exchange.whole(200, line_of(self._model, self._said))
+            await self._exchange.whole(200, self._line(self._said))
 
     async def error(self, text: str) -> None:
         """An error: as a line once something was sent, as a status before that."""

@@ -11,7 +11,7 @@ from typing import Final
 import h11
 import trio
 
-from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, line_of
+from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, line_of, vectors_of
 from llm_queue.testing.fake_ollama.ask import check, last_user_message, model_of, object_of
 from llm_queue.testing.fake_ollama.behaviour import Behaviour, Play, Refusal, read_directives
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
@@ -140,6 +140,8 @@ class FakeOllama:
 
     async def _work(self, exchange: Exchange, path: str, ask: JsonObject) -> None:
         options = ask.get("options") or {}
+        if path == "/api/generate" and ask.get("prompt"):
+            ask |= {"messages": [{"role": "user", "content": ask["prompt"]}]}
         work = Work(
             path=path,
             model=str(ask.get("model") or ""),
@@ -162,8 +164,11 @@ class FakeOllama:
             async with self._runners.use(name, work.num_ctx, keep_alive) as load_seconds:
                 exchange.farewell = (500, "error reading llama-server response: context canceled")
                 if ask.get("messages"):
-                    answer = ChatAnswer(exchange, work.model, streamed=ask.get("stream") is not False)
+                    streamed, generate = ask.get("stream") is not False, path == "/api/generate"
+                    answer = ChatAnswer(exchange, work.model, streamed=streamed, generate=generate)
                     await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
+                elif ask.get("input"):
+                    await self._embed(exchange, work, ask)
                 else:
                     await self._only_load(exchange, work, keep_alive)
 
@@ -198,6 +203,11 @@ class FakeOllama:
         play = read_directives(prompt)
         self._seen[prompt] += 1
         return play.mended() if play.once and self._seen[prompt] > 1 else play
+
+    async def _embed(self, exchange: Exchange, work: Work, ask: JsonObject) -> None:
+        inputs = [ask["input"]] if isinstance(ask["input"], str) else ask["input"]
+        answer = {"model": work.model, "embeddings": vectors_of(inputs, ask.get("dimensions"))}
+        await exchange.whole(200, answer | {"prompt_eval_count": sum(len(text.split()) for text in inputs)})
 
     async def _only_load(self, exchange: Exchange, work: Work, keep_alive: float | None) -> None:
         if work.path == "/api/embed":

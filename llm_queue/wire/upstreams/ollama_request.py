@@ -17,6 +17,10 @@ from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, Message
 UNKNOWN: Final = ("typical_p",)
 """Fields of :class:`~llm_queue.wire.shapes.Sampling` that Ollama has no more: since 0.34 it answers 400 to them."""
 
+_NO_FORCE: Final = (
+    "tool_choice: Ollama cannot make a model call a tool, only offer it some. Leave the choice to the model (`auto`), "
+    "ask for JSON of a schema in place of a call, or use another engine (--engine)."
+)
 _WHOLE: Final = re.compile(r"[+-]?\d{1,18}")
 _OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
@@ -33,8 +37,8 @@ def check(request: Request) -> tuple[str, ...]:
         for at, message in enumerate(request.messages):
             for number, call in enumerate(message.tool_calls):
                 _arguments(call, f"messages[{at}].tool_calls[{number}].function.arguments")
-        if request.tool_choice is not None and request.tool_choice.mode in ("required", "function"):
-            dropped.append("tool_choice")
+        if request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "function"):
+            raise BadRequest(_NO_FORCE, param="tool_choice")
         if request.parallel_tool_calls is False and request.tools:
             dropped.append("parallel_tool_calls")
     return tuple(dropped)
@@ -50,9 +54,8 @@ def chat_body(request: ChatRequest, num_ctx: int, *, unload: bool = False) -> by
         "messages": [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)],
         "stream": True,
     }
-    tools = _tools(request)
-    if tools:
-        body["tools"] = tools
+    if request.tools and not (request.tool_choice and request.tool_choice.mode == "none"):
+        body["tools"] = request.tools
     if unload:
         body["keep_alive"] = 0
     return msgspec.json.encode(body | _common(request, num_ctx))
@@ -110,14 +113,6 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
     if request.top_logprobs is not None:
         body["top_logprobs"] = request.top_logprobs
     return body
-
-
-def _tools(request: ChatRequest) -> list[JsonObject]:
-    """Ollama cannot force a choice, but it can be left without one, or with one tool."""
-    choice = request.tool_choice
-    if choice is None or choice.mode in ("auto", "required"):
-        return list(request.tools)
-    return [tool for tool in request.tools if choice.mode == "function" and tool["function"]["name"] == choice.name]
 
 
 def _message(message: Message, place: str) -> JsonObject:

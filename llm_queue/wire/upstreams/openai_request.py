@@ -37,6 +37,8 @@ def check(request: Request, known: frozenset[str]) -> tuple[str, ...]:
         for name in _NOT_IN_TEXT:
             if getattr(request, name):
                 raise BadRequest(f"{name}: the upstream's completions have no such thing; send a chat.", param=name)
+        if request.suffix is not None and known >= LLAMA_CPP:
+            raise BadRequest("suffix: llama.cpp would go on without a look at it; leave it out.", param="suffix")
         if request.think is not None:
             dropped.append("think")
     return tuple(dropped)
@@ -85,6 +87,11 @@ def text_body(request: TextRequest, known: frozenset[str] = COMMON, *, counts: b
     if request.logprobs:
         body["logprobs"] = request.top_logprobs or 0
     return msgspec.json.encode(body)
+
+
+def tokenize_body(model: str, prompt: str) -> bytes:
+    """A whole prompt, to be cut into tokens by llama-server as it would be for an answer."""
+    return msgspec.json.encode({"model": model, "content": prompt, "add_special": True, "parse_special": True})
 
 
 def embed_body(request: EmbedRequest) -> bytes:
