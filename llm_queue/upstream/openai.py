@@ -10,7 +10,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
-from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
+from llm_queue.upstream.http import CallerAtFault, HttpApi, status_or_text
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest, has_images
@@ -45,14 +45,15 @@ class OpenAIServer:
         authorization: str | None = None,
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
-        caller_at_fault: CallerAtFault = status_4xx,
+        caller_at_fault: CallerAtFault = status_or_text,
         connect: Connect = open_stream,
     ) -> None:
         """``url`` may end in ``/v1`` or not. ``authorization`` is the value of that header where there is no key.
         ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
+        passed on.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
