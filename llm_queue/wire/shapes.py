@@ -68,7 +68,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort.
+    JSON, or a JSON schema; ``grammar`` is one of llama.cpp's. ``tools`` are in OpenAI's form. ``think`` is a switch or
+    an effort.
     """
 
     model: str
@@ -82,6 +83,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    grammar: str | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
