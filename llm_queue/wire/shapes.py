@@ -68,8 +68,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
-    model that cannot think answers without, and nobody is told off for having asked.
+    JSON, or a JSON schema; ``grammar`` is one of llama.cpp's. ``tools`` are in OpenAI's form. ``think`` is a switch or
+    an effort; with ``think_if_able`` a model that cannot think answers without, and nobody is told off for having
+    asked.
     """
 
     model: str
@@ -84,6 +85,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     think_if_able: bool = False
     logprobs: bool = False
     top_logprobs: int | None = None
+    grammar: str | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
