@@ -4,21 +4,17 @@ are.
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
-
-import msgspec
 from quart import Response, request
 from werkzeug.datastructures import Headers
 
 from llm_queue.upstream.protocol import Model
+from llm_queue.web.counting import count_tokens
 from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.models import known_models
 from llm_queue.web.service import Service
 from llm_queue.wire.callers.anthropic import VERSION_HEADER
 from llm_queue.wire.callers.anthropic_models import Listed, model_body, models_body
 from llm_queue.wire.callers.anthropic_request import parse_counted
-
-ESTIMATE: Final = "X-LLM-Queue-Estimate"
 
 
 class AnthropicRoutes:
@@ -34,22 +30,8 @@ class AnthropicRoutes:
         return VERSION_HEADER in headers
 
     async def count_tokens(self) -> Response:
-        """The tokens of a prompt: counted by the engine where it can, else estimated, which a header says.
-
-        The slot is not touched: Claude Code asks fourteen times at once.
-        """
-        parsed = await self._endpoint.read(parse_counted, cast(Any, request)._get_current_object())
-        model = await self._endpoint.model(parsed.request.model)
-        tokens = await self._line.count_tokens(parsed.request, model) if model is not None else None
-        exact = tokens is not None
-        if tokens is None:
-            tokens = self._line.estimate_tokens(parsed.request, model)
-        response = _json(msgspec.json.encode({"input_tokens": tokens}) + b"\n")
-        if not exact:
-            response.headers[ESTIMATE] = "tokens"
-        if parsed.wishes.dropped:
-            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(parsed.wishes.dropped))
-        return response
+        """The tokens of a prompt."""
+        return await count_tokens(self._endpoint, self._line, parse_counted)
 
     async def models(self) -> Response:
         """A page of the list of models."""
