@@ -1,4 +1,4 @@
-"""How many tokens a chat in OpenAI's dialect has. Anthropic's own address has its tests with the rest of that dialect."""
+"""How many tokens a chat in OpenAI's dialect has; Anthropic's own address has its tests with that dialect's."""
 
 from __future__ import annotations
 
