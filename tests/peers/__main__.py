@@ -7,64 +7,79 @@ exemptions, or if an exemption is not needed. The suites come out of the package
 from __future__ import annotations
 
 import argparse
-import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.peers import exemptions, llama_cpp, ollama
 from tests.peers.commands import CannotRun, bound_memory, say
-from tests.peers.outcomes import Comparison, Outcome, Outcomes, table
+from tests.peers.outcomes import Comparison, Exempt, Outcome, table
 from tests.real.install_ollama import CannotInstall, installation
 
-Run = Callable[[Path, Sequence[str]], dict[str, Outcome]]
-"""Runs all cases, or the ones that are named, writes what they say to a file, and returns what became of them."""
+Run = Callable[[str, Path, Sequence[str]], dict[str, Outcome]]
+"""Has all cases ask a server, or the ones that are named, writes what they say to a file, and returns what became of
+them."""
 
 
-def again(run: Run, output: Path, direct: Outcomes, through: dict[str, Outcome]) -> None:
-    """Run once more what was lost on the way: a model whose answers are drawn by chance may have had bad luck."""
-    lost = Comparison(direct, through, (), ()).lost
-    if lost:
-        say(f"once more: {', '.join(lost)}")
-        through |= run(output.with_suffix(f".again{output.suffix}"), lost)
+@dataclass
+class Sides:
+    """One suite, or one file of it, on both ways."""
+
+    run: Run
+    folder: Path
+    name: str
+    exempt: Sequence[Exempt]
+    direct: dict[str, Outcome] = field(default_factory=dict)
+    through: dict[str, Outcome] = field(default_factory=dict)
+
+    def ask_directly(self, server: str) -> None:
+        say(f"{self.name}: directly")
+        self.direct = self.run(server, self.folder / f"{self.name}-direct.txt", ())
+
+    def ask_through(self, line: str, server: str) -> None:
+        """Then once more what passed on one way alone: words of a model are partly luck, and a stream of llama.cpp's
+        server now and then lacks its first event.
+        """
+        say(f"{self.name}: through the line")
+        self.through = self.run(line, self.folder / f"{self.name}-through.txt", ())
+        lost = Comparison(self.direct, self.through, self.exempt, ()).lost
+        if lost:
+            say(f"{self.name}: through the line, once more: {', '.join(lost)}")
+            self.through |= self.run(line, self.folder / f"{self.name}-through-again.txt", lost)
+        unlucky = Comparison(self.through, self.direct, (), ()).lost
+        if unlucky:
+            say(f"{self.name}: directly, once more: {', '.join(unlucky)}")
+            self.direct |= self.run(server, self.folder / f"{self.name}-direct-again.txt", unlucky)
 
 
 def run_ollama(folder: Path) -> Comparison:
     """Ollama's integration tests."""
-    tests = ollama.OllamaTests(folder)
+    sides = Sides(ollama.OllamaTests(folder).run, folder, "ollama", exemptions.OLLAMA)
     with ollama.ollama_with_their_models(folder / "ollama.log") as real:
-        say("Ollama's integration tests, directly")
-        direct = tests.run(real.url, folder / "ollama-direct.txt")
+        sides.ask_directly(real.url)
         real.unload()
-        with ollama.line_before(real) as url:
-            say("Ollama's integration tests, through the line")
-            output = folder / "ollama-through.txt"
-            through = tests.run(url, output)
-            again(lambda path, only: tests.run(url, path, only), output, direct, through)
-    return Comparison(direct, through, exemptions.OLLAMA, exemptions.OLLAMA_BARS)
+        with ollama.line_before(real) as line:
+            sides.ask_through(line, real.url)
+    return Comparison(sides.direct, sides.through, exemptions.OLLAMA, exemptions.OLLAMA_BARS)
 
 
 def run_llama_cpp(folder: Path) -> Comparison:
-    """llama.cpp's server tests."""
+    """llama.cpp's server tests, for each file with a new server on each way: what it remembers of prompts is tested."""
     tests = llama_cpp.LlamaCppTests(folder)
+    log = folder / "llama-server.log"
     direct: dict[str, Outcome] = {}
     through: dict[str, Outcome] = {}
     for part in llama_cpp.PARTS:
-        name = Path(part.file).stem
-        with contextlib.ExitStack() as stack:
-            server = stack.enter_context(llama_cpp.llama_server_for(part, folder, folder / "llama-server.log"))
-            say(f"llama.cpp's {name}, directly")
-            there = tests.run(part, server, folder / f"{name}-direct.txt")
-        with contextlib.ExitStack() as stack:
-            server = stack.enter_context(llama_cpp.llama_server_for(part, folder, folder / "llama-server.log"))
-            url = stack.enter_context(llama_cpp.line_before(server))
-            say(f"llama.cpp's {name}, through the line")
-            output = folder / f"{name}-through.txt"
-            here = tests.run(part, url, output)
-            again(lambda path, only: tests.run(part, url, path, only), output, there, here)  # noqa: B023  (called here)
-        direct |= there
-        through |= here
+        sides = Sides(partial(tests.run, part), folder, Path(part.file).stem, exemptions.LLAMA_CPP)
+        with llama_cpp.llama_server_for(part, folder, log) as server:
+            sides.ask_directly(server)
+        with llama_cpp.llama_server_for(part, folder, log) as server, llama_cpp.line_before(server) as line:
+            sides.ask_through(line, server)
+        direct |= sides.direct
+        through |= sides.through
     return Comparison(direct, through, exemptions.LLAMA_CPP, exemptions.LLAMA_CPP_BARS)
 
 

@@ -20,9 +20,7 @@ _TOKENS = "an input of token ids, or with some in it: only texts go through the 
 
 LLAMA_CPP = (
     Exempt(f"{_CHAT}::test_chat_completion_with_timings_per_token", "`timings` are llama.cpp's own"),
-    Exempt(
-        f"{_CHAT}::test_logprobs_stream", "wants a first chunk with a role alone; ours goes with the first text"
-    ),
+    Exempt(f"{_CHAT}::test_logprobs_stream", "wants a first chunk with a role alone; ours goes with the first text"),
     Exempt(f"{_CHAT}::test_logit_bias", "takes its token ids from /tokenize, which is llama.cpp's own"),
     Exempt(f"{_CHAT}::test_context_size_exceeded", "wants llama.cpp's own type of error; ours is OpenAI's"),
     Exempt(f"{_CHAT}::test_context_size_exceeded_stream", "wants llama.cpp's own type of error; ours is OpenAI's"),
