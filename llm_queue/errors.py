@@ -188,6 +188,15 @@ class UpstreamUnreachable(UpstreamError):
     code = "upstream_unreachable"
 
 
+class LoopDetected(UpstreamError):
+    """The upstream leads back to this llm-queue itself, so nothing could be answered. Correct the setting that says
+    where it is.
+    """
+
+    code = "loop"
+    status = 508
+
+
 class UpstreamRefused(UpstreamError):
     """The upstream refused the request."""
 

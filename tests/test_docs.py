@@ -28,10 +28,15 @@ from llm_queue.settings import Settings, knobs
 from llm_queue.testing.fake_ollama.behaviour import read_directives
 from llm_queue.web.app import create_quart
 from llm_queue.wire.callers import openai_shapes as shapes
+from llm_queue.wire.callers.dialect import Progress, RequestLimits, Served
 from llm_queue.wire.callers.openai_completions import CompletionBody
 from llm_queue.wire.callers.openai_embeddings import EmbeddingBody
 from llm_queue.wire.callers.openai_models import ModelFacts, model_body
 from llm_queue.wire.callers.openai_shapes import ChatBody
+from llm_queue.wire.callers.responses import ResponsesEncoder
+from llm_queue.wire.callers.responses_request import parse_response
+from llm_queue.wire.callers.responses_shapes import ResponsesBody
+from llm_queue.wire.shapes import Completion, Delta, ToolCall
 from tests.harness import Harness, answer, line
 from tests.web.conftest import FakeLine
 
@@ -166,6 +171,28 @@ def test_every_field_of_a_model_is_named() -> None:
     model = json.loads(model_body(facts))
     for field in (*model, *model["meta"], *model["architecture"]):
         assert f"`{field}`" in text
+
+
+def test_every_field_of_the_responses_dialect_is_named_and_no_other() -> None:
+    request, _, rest = text_of("docs/responses.md").partition("### Items")
+    named = [name for name in first_cells(request) if name != "field"]
+    assert sorted(named) == sorted(field.encode_name for field in msgspec.structs.fields(ResponsesBody))
+    told = set(re.findall(r"`(response\.[a-z_.]+)`", rest))
+    assert told == events_of_responses()
+
+
+def events_of_responses() -> set[str]:
+    """Every type of event that an answer of this dialect can have."""
+    tools = [{"type": "custom", "name": "patch"}]
+    reply = parse_response(json.dumps({"input": "x", "tools": tools}).encode(), RequestLimits(64, 10, 10)).reply
+    piece = Delta("text", thinking="thought", tool_calls=(ToolCall("f"), ToolCall("patch")))
+    stream = b""
+    for reason in ("stop", "length"):
+        writer = ResponsesEncoder(reply, Served("m", 0))
+        stream += writer.begin() + writer.waiting(Progress("queued")) + writer.pieces([piece])
+        stream += writer.end(Completion(reason))
+    stream += ResponsesEncoder(reply, Served("m", 0)).error(QueueError())
+    return set(re.findall(r"^event: (.+)$", stream.decode(), re.MULTILINE))
 
 
 def test_every_error_code_is_named_with_its_status() -> None:

@@ -38,6 +38,7 @@ from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
     LoadFailed,
+    LoopDetected,
     QueueError,
     UpstreamBroke,
     UpstreamRefused,
@@ -186,6 +187,7 @@ class Scheduler:
             self._begin_outage(now, event.error.message if event.error else "it cannot be reached")
         else:
             self.counts.loads_failed += 1
+            self._look_for_loop(event.error, now)
             self._load_failed(job, key, event.error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
 
     def _attempt_ended(self, event: AttemptEnded, now: float) -> None:
@@ -207,6 +209,7 @@ class Scheduler:
             seat.back_off(now)
         else:
             seat.took_work()
+            self._look_for_loop(error, now)
 
         state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
@@ -304,10 +307,10 @@ class Scheduler:
     def _watch_outage(self, now: float) -> None:
         outage = self.seat.outage
         if outage is not None:
-            outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
+            outage.given_up = outage.given_up or outage.loop or now >= self._gives_up_at(outage)
             for job in list(self.waiting_jobs()) if outage.given_up else ():
                 self._drop(job)
-                self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
+                self._end(job, State.FAILED, outage.error, now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
 
@@ -316,6 +319,11 @@ class Scheduler:
 
     def _begin_outage(self, now: float, reason: str) -> None:
         self.counts.outages += self.seat.begin_outage(now, reason)
+
+    def _look_for_loop(self, error: QueueError | None, now: float) -> None:
+        """An upstream that is ourselves serves nobody: those who wait need not find out one by one."""
+        if error is not None and error.code == LoopDetected.code:
+            self.counts.outages += self.seat.begin_outage(now, error.message, loop=True)
 
     def _ask_resident(self) -> None:
         self.seat.asking = True

@@ -45,7 +45,7 @@ from llm_queue.dispatch.repeats import Repeats
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
-from llm_queue.errors import Draining, LineFull, QueueError, Unfinished, UpstreamUnreachable
+from llm_queue.errors import Draining, LineFull, LoopDetected, QueueError, Unfinished, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model, Upstream
@@ -74,7 +74,7 @@ class Dispatcher:
         """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded."""
         self.settings = settings
         self.upstream = upstream
-        self.catalog = Catalog(upstream)
+        self.catalog = Catalog(upstream, settings.aliases)
         self.observers = Observers(observers)
         self._finished = FinishedJobs(settings.remembered_jobs)
         self._tally = Tally()
@@ -170,9 +170,17 @@ class Dispatcher:
         """None if a job that came now could be served; else why not."""
         if self._draining:
             return "the service is shutting down"
+        if self._seat.outage is not None and self._seat.outage.loop:
+            return self._seat.outage.reason
         if self._seat.outage is not None:
             return f"{self.upstream.name} at {self.upstream.url} is not there: {self._seat.outage.reason}"
         return None
+
+    async def first_look(self) -> LoopDetected | None:
+        """Wait until the upstream was asked for the first time. Returns the error if it is ourselves."""
+        await self._watch.looked()
+        outage = self._seat.outage
+        return LoopDetected(outage.reason) if outage is not None and outage.loop else None
 
     async def wait_ready(self) -> None:
         """Wait until the upstream is there. Returns at once if it is; after an outage it may be away again."""
@@ -356,7 +364,7 @@ class Dispatcher:
             raise Draining(retry_after=5)
         outage = self._seat.outage
         if outage is not None and outage.given_up:
-            raise UpstreamUnreachable(outage.reason)
+            raise outage.error
         waiting = self._scheduler.waiting + self._entering
         if waiting >= self.settings.max_waiting:
             raise LineFull(

@@ -132,9 +132,13 @@ class HoldFinished:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamChanged:
-    """The upstream is there (``reason`` is None), or is not, and ``reason`` says how that shows."""
+    """The upstream is there (``reason`` is None), or is not, and ``reason`` says how that shows.
+
+    It is a ``loop`` if the upstream is ourselves: nobody waits for the end of that.
+    """
 
     reason: str | None
+    loop: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,27 @@ class Observers:
                     )
 
 
+class HeldBack:
+    """An observer that is told nothing until :meth:`let_go`, and then all that has happened so far."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._held: list[Moment] | None = []
+
+    def let_go(self) -> None:
+        """Tell what was held back, and from now on each moment as it happens."""
+        held, self._held = self._held or [], None
+        with suppress(Exception):  # the next moment shows it again, where it is dealt with
+            for moment in held:
+                self._observer(moment)
+
+    def __call__(self, moment: Moment) -> None:
+        if self._held is None:
+            self._observer(moment)
+        else:
+            self._held.append(moment)
+
+
 class JobLog:
     """One line per finished job, and one per change worth knowing."""
 
@@ -71,6 +92,8 @@ class JobLog:
                 self._ended(report)
             case UpstreamChanged(None):
                 self._log.info(f"{self._upstream} is there")
+            case UpstreamChanged(reason, loop=True):
+                self._log.error("every job is refused: the upstream is this llm-queue itself", reason=reason)
             case UpstreamChanged(reason):
                 self._log.warning(f"{self._upstream} is not there, jobs wait for it", reason=reason)
             case _:

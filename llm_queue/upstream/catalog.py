@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from llm_queue.upstream.aliases import SETTING, Aliases, advice
 from llm_queue.upstream.protocol import Model, Upstream
 from llm_queue.wire.shapes import Request
 
@@ -29,6 +31,10 @@ MAX_NAMED: Final = 20
 REGISTRIES: Final = ("registry.ollama.ai/", "registry/")
 """Beginnings of names in full: the place where a model comes from that has no other place in its name."""
 
+TRUST: Final = 10.0
+"""Seconds for which a list of models says that a name is not in it, so that an alias answers without a question. A
+model that is pulled under an aliased name is found after that."""
+
 T = TypeVar("T")
 
 
@@ -38,10 +44,15 @@ class Catalog:
     Asked again when a name is not found and by :meth:`refresh` (after an outage), and once per identity for what its
     weights can do. Those who miss at the same time share one question. Safe to cancel: a caller that leaves while it
     asks on behalf of others is replaced by the next of them.
+
+    A name that the upstream does not have may be an alias of one that it has.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, aliases: Iterable[tuple[str, str]] = ()) -> None:
+        """``aliases`` are pairs of a name, or a pattern of names, and a model's name: see :class:`.Aliases`."""
         self.upstream = upstream
+        self._aliases = Aliases(aliases)
+        self._listed_at = -math.inf
         self._listed: dict[str, Model] = {}
         self._described: dict[str, Model] = {}
         self._indescribable: set[str] = set()
@@ -57,7 +68,7 @@ class Catalog:
         return msgspec.structs.replace(listed, trained=described.trained, capabilities=described.capabilities)
 
     async def resolve(self, name: str) -> Model:
-        """The model of that name, described; of no name, the first there is.
+        """The model of that name, described; of no name, the first there is; of an alias, the model that it stands for.
 
         Raises :class:`~llm_queue.errors.ModelNotFound` with the names that are there, and what the upstream raises
         when it cannot be asked (:class:`~llm_queue.errors.UpstreamUnreachable`).
@@ -65,9 +76,11 @@ class Catalog:
         if (known := self.lookup(name)) is not None:
             return known
         listed = self._find(name)
+        if listed is None and trio.current_time() - self._listed_at < TRUST:
+            listed = self._find_alias(name)
         if listed is None:
             await self.refresh()
-            listed = self._find(name)
+            listed = self._find(name) or self._find_alias(name)
         if listed is None:
             raise self._not_found(name)
         described = await self._describe(listed)
@@ -99,17 +112,27 @@ class Catalog:
         return self.upstream.check(request)
 
     def models(self) -> list[Model]:
-        """The models of the last answer, in the upstream's order."""
-        return list(self._listed.values())
+        """The models of the last answer, in the upstream's order, and behind them the aliases that are whole names."""
+        aliases = [
+            msgspec.structs.replace(model, name=name)
+            for name, target in self._aliases.exact()
+            if (model := self._find(target)) is not None and self._find(name) is None
+        ]
+        return [*self._listed.values(), *aliases]
 
     def _find(self, name: str) -> Model | None:
         return self._listed.get(canonical(name)) if name else next(iter(self._listed.values()), None)
+
+    def _find_alias(self, name: str) -> Model | None:
+        found = self._aliases.find(name) if name else None
+        return self._find(found[1]) if found else None
 
     async def _list(self) -> None:
         listed = {canonical(model.name): model for model in await self.upstream.models()}
         identities = {model.identity for model in listed.values()}
         self._listed = listed
         self._indescribable &= identities
+        self._listed_at = trio.current_time()
         for remembered in (self._described, self._describing):
             for gone in remembered.keys() - identities:
                 del remembered[gone]
@@ -135,7 +158,20 @@ class Catalog:
         else:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             there = "There are: " + ", ".join(names[:MAX_NAMED]) + more
-        return ModelNotFound(f"model {name!r} not found. {there}. {self.upstream.more_models}", param="model")
+        sentences = [self._whose_fault(name), there]
+        if names and not self._aliases.find(name):
+            default = self._find(self.upstream.default_model)
+            sentences.append(advice(name, default.name if default else names[0]))
+        text = ". ".join(filter(None, sentences))
+        return ModelNotFound(f"{text}. {self.upstream.more_models}", param="model")
+
+    def _whose_fault(self, name: str) -> str:
+        alias = self._aliases.find(name)
+        if alias is None:
+            return f"model {name!r} not found"
+        return (
+            f"model {name!r} not found, and neither is {alias[1]!r}, which {SETTING} {alias[0]}={alias[1]} names for it"
+        )
 
 
 def canonical(name: str) -> str:

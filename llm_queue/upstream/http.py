@@ -11,12 +11,14 @@ import trio
 
 from llm_queue.errors import (
     ConnectionLost,
+    LoopDetected,
     UpstreamBroke,
     UpstreamBusy,
     UpstreamError,
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from llm_queue.instance import HEADER, VIA, Instance
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
 from llm_queue.wire.shapes import Completion, Delta
 
@@ -76,20 +78,26 @@ class HttpApi:
         *,
         error_text: Callable[[bytes], str],
         unreachable: str,
+        elsewhere: str = "",
         headers: Mapping[str, str] | None = None,
         caller_at_fault: CallerAtFault = status_4xx,
+        instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
-        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do about that.
+        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do when there is
+        no connection, and ``elsewhere`` when the address is wrong.
 
         ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
-        passed on.
+        passed on. ``instance`` is named in each request; without one, the upstream is a process of ours, which asks
+        nobody.
         """
         self.name = name
         self.url = url.rstrip("/")
         self._error_text = error_text
         self._unreachable = unreachable
+        self._elsewhere = elsewhere
         self._caller_at_fault = caller_at_fault
+        self._instance = instance
         self._headers = {"user-agent": "llm-queue"} | dict(headers or {})
         self._work = OneConnection(connect)
         self._questions = OneConnection(connect)
@@ -148,10 +156,14 @@ class HttpApi:
     ) -> AsyncIterator[httpx.Response]:
         """One request and its answer, whose status is 200. On the way out the answer is at its end or seen closed."""
         headers = self._headers | ({"content-type": "application/json"} if body else {})
+        if self._instance is not None:
+            headers[HEADER] = self._instance.header()
         request = httpx.Request(method, self.url + path, headers=headers, content=body)
         try:
             response = await transport.handle_async_request(request)
             try:
+                if self._instance is not None:
+                    self._look_for_queues(self._instance, response)
                 if response.status_code != 200:
                     raise self._refusal(response.status_code, await _whole(response))
                 yield response
@@ -163,6 +175,12 @@ class HttpApi:
             ) from error
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.name} broke off its answer: {error}") from error
+
+    def _look_for_queues(self, instance: Instance, response: httpx.Response) -> None:
+        """Tell by the head of an answer whether another llm-queue gave it, or ours."""
+        if response.status_code == LoopDetected.status:
+            raise LoopDetected(f"{self.url} leads back to this llm-queue itself (a loop). {self._elsewhere}")
+        instance.behind = instance.behind or VIA in response.headers.get("via", "")
 
     def _refusal(self, status: int, body: bytes) -> UpstreamError:
         text = self._error_text(body) or f"{self.name} answered with status {status}."

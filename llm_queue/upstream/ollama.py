@@ -11,6 +11,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, UpstreamRefused
+from llm_queue.instance import Instance
 from llm_queue.upstream.http import HttpApi
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
@@ -48,13 +49,14 @@ class Ollama:
         *,
         keep_alive: str = "1h",
         authorization: str | None = None,
+        instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for.
 
         One of zero is the exception. Sent with a load it would undo it, so the load keeps the model for as long as its
         first request may take to begin, and each request says that the model may go after its answer.
-        ``authorization`` is the value of that header, for a proxy in front of Ollama.
+        ``authorization`` is the value of that header, for a proxy in front of Ollama. ``instance`` is who asks.
         """
         self.url = url.rstrip("/")
         self._unloads = _ZERO.fullmatch(keep_alive) is not None
@@ -64,8 +66,10 @@ class Ollama:
             self.url,
             error_text=answers.error_text,
             unreachable="Start it (`ollama serve`), or correct OLLAMA_URL.",
+            elsewhere="Say with --ollama-url (OLLAMA_URL) where Ollama itself is.",
             headers={"accept": "application/x-ndjson, application/json"}
             | ({"authorization": authorization} if authorization else {}),
+            instance=instance,
             connect=connect,
         )
 

@@ -10,6 +10,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
+from llm_queue.instance import Instance
 from llm_queue.upstream.http import CallerAtFault, HttpApi, status_or_text
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
@@ -46,6 +47,7 @@ class OpenAIServer:
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
         caller_at_fault: CallerAtFault = status_or_text,
+        instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``url`` may end in ``/v1`` or not. ``authorization`` is the value of that header where there is no key.
@@ -53,7 +55,7 @@ class OpenAIServer:
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
         ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
-        passed on.
+        passed on. ``instance`` is who asks.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
@@ -71,8 +73,10 @@ class OpenAIServer:
             self.url,
             error_text=catalog.error_text,
             unreachable=unreachable,
+            elsewhere="Say with --upstream-url (LLM_QUEUE_UPSTREAM_URL) where the server itself is.",
             headers=headers,
             caller_at_fault=caller_at_fault,
+            instance=instance,
             connect=connect,
         )
 

@@ -13,7 +13,7 @@ from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.models import known_models
 from llm_queue.web.service import Service
 from llm_queue.wire.callers.anthropic import VERSION_HEADER
-from llm_queue.wire.callers.anthropic_models import Listed, model_body, models_body
+from llm_queue.wire.callers.anthropic_models import Listed, count_body, model_body, models_body
 from llm_queue.wire.callers.anthropic_request import parse_counted
 
 
@@ -31,7 +31,7 @@ class AnthropicRoutes:
 
     async def count_tokens(self) -> Response:
         """The tokens of a prompt."""
-        return await count_tokens(self._endpoint, self._line, parse_counted)
+        return await count_tokens(self._endpoint, self._line, parse_counted, count_body)
 
     async def models(self) -> Response:
         """A page of the list of models."""

@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llm_queue.errors import BadRequest, BodyTooLarge, QueueError
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.web.addresses import not_found, wrong_method
 from llm_queue.web.clients import UNKNOWN, client_of
@@ -33,10 +34,14 @@ class WebApp(QuartTrio):
     asgi_http_class = HttpConnection
 
 
-def create_app(settings: Settings, line: Service) -> App:
-    """The ASGI application: everything a caller can reach, behind the gate."""
+def create_app(settings: Settings, line: Service, instance: Instance | None = None) -> App:
+    """The ASGI application: everything a caller can reach, behind the gate. ``instance`` is who we are upstream."""
     rules = AccessRules.of(settings, socket.gethostname())
-    return Gate(create_quart(settings, line), rules, lambda error, scope: tell_refusal(line, error, UNKNOWN, scope))
+
+    def refused(error: QueueError, scope: Scope) -> None:
+        tell_refusal(line, error, UNKNOWN, scope)
+
+    return Gate(create_quart(settings, line), rules, refused, instance)
 
 
 def create_quart(settings: Settings, line: Service) -> QuartTrio:

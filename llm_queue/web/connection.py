@@ -9,7 +9,7 @@ from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llm_queue.errors import ReaderTooSlow
-from llm_queue.web.backlog import backlog_of
+from llm_queue.web.facts import connection_of
 from llm_queue.web.visit import Receive, Send, visit_of
 
 LAST_MESSAGE: Final = 2.0
@@ -29,7 +29,7 @@ class HttpConnection(TrioASGIHTTPConnection):
         finally:
             ticket = visit_of(self.scope).ticket
             if ticket is not None:
-                backlog = backlog_of(self.scope)
+                backlog = connection_of(self.scope).backlog
                 ticket.close(_too_slow(backlog.limit) if backlog is not None and backlog.given_up else None)
 
     async def handle_messages(  # type: ignore[override]  # quart-trio's signature, which is not that of Quart

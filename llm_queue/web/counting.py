@@ -1,11 +1,10 @@
-"""How many tokens a prompt has, in whichever dialect it is asked: no job, and no place in the line."""
+"""How many tokens a prompt has, answered beside the line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-import msgspec
 from quart import Response, request
 
 from llm_queue.web.endpoint import Endpoint
@@ -16,12 +15,16 @@ ESTIMATE: Final = "X-LLM-Queue-Estimate"
 
 
 async def count_tokens(
-    endpoint: Endpoint, line: Service, parse: Callable[[bytes, RequestLimits], Parsed[Any]]
+    endpoint: Endpoint,
+    line: Service,
+    parse: Callable[[bytes, RequestLimits], Parsed[Any]],
+    body_of: Callable[[int], bytes],
 ) -> Response:
-    """The tokens of the prompt in the current request: counted by the engine where it can, else estimated, which a
+    """The tokens of the prompt in the request at hand: counted by the engine where it can, else estimated, which a
     header says.
 
-    The slot is not touched: Claude Code asks fourteen times at once.
+    ``parse`` reads the request, and ``body_of`` writes the answer. The slot is not touched: Claude Code asks fourteen
+    times at once.
     """
     parsed = await endpoint.read(parse, cast(Any, request)._get_current_object())
     model = await endpoint.model(parsed.request.model)
@@ -29,7 +32,7 @@ async def count_tokens(
     exact = tokens is not None
     if tokens is None:
         tokens = line.estimate_tokens(parsed.request, model)
-    response = Response(msgspec.json.encode({"input_tokens": tokens}) + b"\n", content_type=JSON)
+    response = Response(body_of(tokens), content_type=JSON)
     if not exact:
         response.headers[ESTIMATE] = "tokens"
     if parsed.wishes.dropped:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -58,25 +59,11 @@ class Endpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        counted = 0
-
-        def arrive(size: int) -> None:
-            nonlocal counted
-            counted += size
-            self._arriving += size
-            if self._arriving > self._settings.max_waiting_bytes:
-                raise LineFull(_ARRIVING, retry_after=1)
-
-        try:
-            body = await read_body(request, self._settings.max_body, arrive)
-            parsed = await _aside(body, operation.parse, body, self._limits)
+        with self._arrival() as arrive:
+            parsed, size = await self._read(operation.parse, request, arrive)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
-            left_out = await _aside(body, self._line.catalog.check, parsed.request)
-            submission = await self._submission(request, scope, parsed, wanted, len(body))
-            del body
-            ticket = in_turn(self._line.submit, submission, parsed.more)
-        finally:
-            self._arriving -= counted  # from here on it is the line that counts them
+            submission = await self._submission(request, scope, parsed, wanted, size)
+            ticket = in_turn(self._line.submit, submission, parsed.more)  # from here on the line counts its bytes
         visit = visit_of(scope)
         visit.ticket = ticket
         served = Served(
@@ -90,15 +77,19 @@ class Endpoint:
             response = await _stream(ticket, encoder, operation.stream_type)
         else:
             response = await _whole(ticket, encoder, operation.whole_type)
-        if dropped := wanted.dropped + left_out:
-            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
+        if wanted.dropped:
+            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(wanted.dropped))
         return response
 
     async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
-        """The checked request in a body that is to become no job, and what of it the upstream has no field for.
+        """The checked request in a body that is to become no job. Raises what :meth:`answer` raises for it."""
+        with self._arrival() as arrive:
+            parsed, _ = await self._read(parse, request, arrive)
+        return parsed
 
-        Raises what :meth:`answer` raises for it.
-        """
+    @contextmanager
+    def _arrival(self) -> Iterator[Callable[[int], None]]:
+        """Counts the bytes of a body that arrives, for as long as the block lasts. Raises ``LineFull``."""
         counted = 0
 
         def arrive(size: int) -> None:
@@ -109,13 +100,19 @@ class Endpoint:
                 raise LineFull(_ARRIVING, retry_after=1)
 
         try:
-            body = await read_body(request, self._settings.max_body, arrive)
-            parsed = await _aside(body, parse, body, self._limits)
-            left_out = await _aside(body, self._line.catalog.check, parsed.request)
+            yield arrive
         finally:
             self._arriving -= counted
+
+    async def _read(
+        self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request, arrive: Callable[[int], None]
+    ) -> tuple[Parsed[R], int]:
+        """The checked request and the size of its body. Among what is dropped is what the upstream has no field for."""
+        body = await read_body(request, self._settings.max_body, arrive)
+        parsed = await _aside(body, parse, body, self._limits)
+        left_out = await _aside(body, self._line.catalog.check, parsed.request)
         dropped = msgspec.structs.replace(parsed.wishes, dropped=parsed.wishes.dropped + left_out)
-        return replace(parsed, wishes=dropped)
+        return replace(parsed, wishes=dropped), len(body)
 
     async def model(self, name: str) -> Model | None:
         """The model of that name, or the one for requests that name none. None if the upstream cannot be asked.

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.errors import BadRequest, Forbidden, LoopDetected, QueueError, Unauthorized
+from llm_queue.instance import HEADER, VIA, Instance
 from llm_queue.settings import Settings
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
@@ -31,10 +32,12 @@ _TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
 _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
 _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 
+_INSTANCE: Final = HEADER.lower().encode()
+
 _METHODS: Final = b"GET, POST, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
-    b"x-llm-queue-num-ctx, x-llm-queue-session, "
+    b"x-llm-queue-num-ctx, x-llm-queue-session, x-claude-code-session-id, session-id, x-openwebui-chat-id, "
     b"x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, "
     b"x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     b"x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
@@ -149,8 +152,18 @@ def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
 class Gate:
     """ASGI middleware around everything: lets through, refuses, and puts the request's id and CORS on every answer."""
 
-    def __init__(self, app: App, rules: AccessRules, refused: Callable[[QueueError, Scope], None]) -> None:
-        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it."""
+    def __init__(
+        self,
+        app: App,
+        rules: AccessRules,
+        refused: Callable[[QueueError, Scope], None],
+        instance: Instance | None = None,
+    ) -> None:
+        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it.
+
+        ``instance`` is who we are; a request that it sent is refused.
+        """
+        self._instance = instance or Instance()
         self._app = app
         self._rules = rules
         self._refused = refused
@@ -176,6 +189,10 @@ class Gate:
         if dialect.request_id_header:
             extra.append((dialect.request_id_header.encode(), request_id))
 
+        senders = b", ".join(value for name, value in scope["headers"] if name.lower() == _INSTANCE).decode("latin-1")
+        if senders:
+            extra.append((b"via", f"1.1 {VIA}".encode()))
+
         async def send_marked(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *extra]
@@ -183,6 +200,10 @@ class Gate:
 
         visit = begin_visit(scope, Visit(request_id.decode("ascii")))
         try:
+            if self._instance.sent(
+                senders
+            ):  # before Host and key, which would be refused in words that explain nothing
+                raise LoopDetected
             host = self._check_form_and_host(scope)
             if scope["method"] == "OPTIONS":
                 # Any origin's preflight passes: the request that follows has the same Origin, and is refused for it
@@ -194,13 +215,15 @@ class Gate:
                 keys = (_text(headers.get(name)) for name in (b"authorization", b"x-api-key"))
                 visit.key_name = self._rules.key_name(*keys)
         except QueueError as error:
-            self._refused(error, scope)
+            if not isinstance(error, LoopDetected):  # no caller's: whoever sent it is about to say the same
+                self._refused(error, scope)
             answer = [(b"content-type", dialect.error_type.encode()), *error_headers(error)]
             if isinstance(error, BadRequest):  # nobody knows for sure where the next request begins
                 answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
-        await self._app(scope, receive, send_marked)
+        with self._instance.serving(senders):
+            await self._app(scope, receive, send_marked)
 
     def _check_form_and_host(self, scope: Scope) -> str:
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]

@@ -150,10 +150,16 @@ class Driver:
             self.act(self.scheduler.tick(self.now))
         self.now = end
 
-    def probe(self, *, up: bool = True, resolved: Mapping[str, Resolved | QueueError] | None = None) -> None:
+    def probe(
+        self,
+        *,
+        up: bool = True,
+        failure: QueueError | None = None,
+        resolved: Mapping[str, Resolved | QueueError] | None = None,
+    ) -> None:
         assert self.probing
         self.probing = False
-        failure = None if up else UpstreamUnreachable()
+        failure = failure or (None if up else UpstreamUnreachable())
         self.act(self.scheduler.handle(ProbeEnded(failure, frozenset(self.reported), resolved or {}), self.now))
 
     def answer(self, reported: list[RunnerKey] | None = None) -> None:

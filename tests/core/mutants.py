@@ -238,6 +238,12 @@ MUTANTS = [
         "outcome is Outcome.REFUSED or job.committed",
         "job.committed",
     ),
+    Mutant(
+        "the end of a loop is waited for",
+        "core/scheduler.py",
+        "outage.given_up or outage.loop or",
+        "outage.given_up or",
+    ),
     Mutant("an outage counts as an attempt", "core/scheduler.py", "            job.attempts -= 1\n", ""),
     Mutant(
         "repeated after it was cancelled",

@@ -17,6 +17,7 @@ from llm_queue.errors import (
     Draining,
     LoadFailed,
     LoadTimedOut,
+    LoopDetected,
     ModelNotFound,
     QueueError,
     UpstreamBroke,
@@ -470,6 +471,52 @@ def test_an_outage_is_given_up_after_a_while_and_sooner_where_nobody_was_ever_th
         driver.probe()
     assert driver.submit().state is State.QUEUED
     assert driver.loading is not None
+
+
+def test_nobody_waits_for_the_end_of_a_loop() -> None:
+    driver = ready()
+    first, second = driver.submit(), driver.submit()
+    driver.run(0.1, Outcome.UNREACHABLE)
+    driver.probe(failure=LoopDetected("it is us"))
+    for job in (first, second, driver.submit()):
+        error = driver.error(job)
+        assert isinstance(error, LoopDetected)
+        assert error.message == "it is us"
+    driver.wait(1.0)
+    driver.probe()
+    assert driver.submit().state is State.RUNNING
+
+
+def test_an_attempt_that_ends_in_a_loop_is_not_repeated_and_ends_the_wait_of_all() -> None:
+    driver = ready()
+    first, second = driver.submit(), driver.submit()
+    driver.run(0.1, Outcome.REFUSED, error=LoopDetected("it is us"))
+    for job in (first, second, driver.submit()):
+        assert isinstance(driver.error(job), LoopDetected)
+    assert driver.ran == [first.id]
+    driver.probe()
+    assert driver.submit().state is State.RUNNING
+
+
+def test_what_was_a_loop_may_be_an_outage_now() -> None:
+    driver = Driver(up=False)
+    driver.probe(failure=LoopDetected())
+    driver.wait(1.0)
+    driver.probe(up=False)
+    assert isinstance(driver.error(driver.submit()), UpstreamUnreachable)
+
+
+def test_a_load_that_ends_in_a_loop_says_nothing_of_its_model() -> None:
+    driver = Driver(resident=(key("a"),))
+    larger, other = driver.submit(wanted_ctx=16384), driver.submit(model="b")
+    driver.load(0.1, Outcome.REFUSED, LoopDetected("it is us"))
+    assert isinstance(driver.error(larger), LoopDetected)
+    assert isinstance(driver.error(other), LoopDetected)
+    driver.probe()
+    driver.submit(wanted_ctx=16384)
+    driver.load()
+    assert driver.running is not None
+    assert driver.running.key == key("a", 16384)
 
 
 def test_a_job_that_comes_back_into_an_outage_that_was_given_up_is_answered() -> None:

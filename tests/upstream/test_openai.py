@@ -12,6 +12,7 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
+    LoopDetected,
     ReaderTooSlow,
     UpstreamBroke,
     UpstreamBusy,
@@ -19,6 +20,7 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from llm_queue.instance import Instance
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Model, Upstream
@@ -315,3 +317,39 @@ async def test_where_there_is_no_context_to_choose_every_wish_is_one_runner_key(
 def test_it_is_an_upstream() -> None:
     upstream: Upstream = OpenAIServer("http://localhost:1234/v1/")
     assert (upstream.url, upstream.chooses_context) == ("http://localhost:1234", False)
+
+
+async def test_who_asks_is_named_to_the_upstream_in_each_request(url: str, server: Server) -> None:
+    us = Instance()
+    upstream = OpenAIServer(url, instance=us)
+    await upstream.probe()
+    await say(upstream)
+    await upstream.aclose()
+    assert [f"\r\nx-llm-queue-instance: {us.name}\r\n" in head.lower() + "\r\n" for head in server.heads] == [
+        True,
+        True,
+    ]
+    assert not us.behind
+
+
+async def test_an_engine_of_ours_is_told_nothing(upstream: OpenAIServer, server: Server) -> None:
+    await upstream.probe()
+    assert "x-llm-queue-instance" not in server.heads[0].lower()
+
+
+async def test_an_answer_with_508_is_a_loop(url: str, server: Server) -> None:
+    upstream = OpenAIServer(url, instance=Instance())
+    server.models = server.says = answer(b"{}", 508)
+    for ask in (upstream.probe, upstream.models, lambda: say(upstream)):
+        with pytest.raises(LoopDetected, match=r"leads back to this llm-queue itself.*--upstream-url"):
+            await ask()
+    await upstream.aclose()
+
+
+async def test_an_upstream_that_is_another_llm_queue_shows_itself(url: str, server: Server) -> None:
+    us = Instance()
+    upstream = OpenAIServer(url, instance=us)
+    server.models = server.models.replace(b"\r\n\r\n", b"\r\nVia: 1.1 llm-queue\r\n\r\n", 1)
+    await upstream.probe()
+    await upstream.aclose()
+    assert us.behind

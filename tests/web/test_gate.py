@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.web.gate import AccessRules, Gate, preflight_headers
 from llm_queue.web.visit import visit_of
+from llm_queue.wire.wishes import SESSION_HEADERS
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
 
@@ -207,7 +209,7 @@ def test_the_private_network_header_answers_only_who_asks() -> None:
 class Through:
     """One request through the gate, and what came back."""
 
-    def __init__(self, rules: AccessRules) -> None:
+    def __init__(self, rules: AccessRules, instance: Instance | None = None) -> None:
         self.reached = False
         self.refused: list[str] = []
         self.status = 0
@@ -215,7 +217,7 @@ class Through:
         self.body = b""
         self.scope: dict[str, Any] = {}
         self.sent: list[Any] = []
-        self._gate = Gate(self._app, rules, lambda error, scope: self.refused.append(error.code))
+        self._gate = Gate(self._app, rules, lambda error, scope: self.refused.append(error.code), instance)
 
     async def ask(self, method: str, path: str, **headers: str) -> Through:
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -356,3 +358,34 @@ async def test_a_websocket_is_refused() -> None:
 def test_refusals_are_errors_of_our_tree() -> None:
     with pytest.raises(QueueError):
         LOCAL.check_host("evil.example")
+
+
+def test_a_page_may_send_every_header_that_names_a_conversation() -> None:
+    allowed = dict(preflight_headers({}))[b"access-control-allow-headers"].decode().split(", ")
+    assert {name.lower() for name in SESSION_HEADERS} <= set(allowed)
+
+
+async def test_a_request_of_our_own_is_a_loop_in_the_caller_s_dialect_whatever_else_is_wrong_with_it() -> None:
+    us = Instance()
+    for host in ("localhost", "evil.example"):
+        got = await Through(KEYED, us).ask(
+            "GET", "/v1/models", host=host, x_llm_queue_instance=f"{'0' * 32}, {us.name}"
+        )
+        assert (got.status, got.reached, got.refused) == (508, False, [])
+        assert msgspec.json.decode(got.body)["error"]["code"] == "loop"
+        assert got.headers["x-should-retry"] == "false"
+
+
+async def test_another_llm_queue_is_told_what_it_asks_and_named_upstream_meanwhile() -> None:
+    us, other = Instance(), Instance()
+    got = await Through(LOCAL, us).ask("GET", "/v1/models", host="localhost", x_llm_queue_instance=other.name)
+    assert got.reached
+    assert got.headers["via"] == "1.1 llm-queue"
+    assert us.header() == f"{other.name}, {us.name}"
+
+
+async def test_nobody_else_is_told_what_we_are() -> None:
+    us = Instance()
+    got = await Through(LOCAL, us).ask("GET", "/v1/models", host="localhost")
+    assert "via" not in got.headers
+    assert us.name not in str(got.sent)

@@ -74,3 +74,8 @@ def _place(models: Sequence[Listed], name: str, field: str) -> int:
         if model.name == name:
             return index
     raise BadRequest(f"{field}: there is no model of the name {name[:100]!r}.", param=field)
+
+
+def count_body(tokens: int) -> bytes:
+    """How many tokens a prompt has."""
+    return msgspec.json.encode({"input_tokens": tokens}) + b"\n"

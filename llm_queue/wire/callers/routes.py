@@ -11,6 +11,7 @@ from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
 from llm_queue.wire.callers.openai_completions import COMPLETIONS
 from llm_queue.wire.callers.openai_embeddings import EMBEDDINGS
+from llm_queue.wire.callers.responses import RESPONSES
 
 
 class Route(NamedTuple):
@@ -28,6 +29,8 @@ ROUTES: Final = (
     Route("/v1/embeddings", EMBEDDINGS),
     Route("/embeddings", EMBEDDINGS),
     Route("/v1/messages", MESSAGES),
+    Route("/v1/responses", RESPONSES),
+    Route("/responses", RESPONSES),
 )
 
 PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (("/v1/messages", ANTHROPIC),)
