@@ -49,7 +49,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
     @app.post("/v1/chat/completions/input_tokens")
     @app.post("/chat/completions/input_tokens")
-    async def input_tokens() -> Response:
+    async def chat_tokens() -> Response:
         return await count_tokens(endpoint, line, parse_chat, count_body)
 
     @app.get("/v1/models")
