@@ -11,7 +11,7 @@ OLLAMA = (
     Exempt("TestEmbedding/embed-status-code/*/truncation_error_status_code", _FLOOR),
     Exempt("TestEmbedding/embed-status-code/*/batch_truncation_error_status_code", _FLOOR),
 )
-OLLAMA_BARS = (Bar("Test", direct=24, through=24),)
+OLLAMA_BARS = (Bar("Test", direct=45, through=40),)
 
 _CHAT = "unit/test_chat_completion.py"
 _RESPONSES = "unit/test_compat_oai_responses.py"
