@@ -136,6 +136,14 @@ class Unfinished(QueueError):
     retryable = True
 
 
+class RunsElsewhere(QueueError):
+    """This model runs elsewhere, which was not known while the upstream was away. Ask again."""
+
+    code = "runs_elsewhere"
+    status = 503
+    retryable = True
+
+
 class WaitExpired(QueueError):
     """The job waited longer than its max wait. Ask with a larger X-LLM-Queue-Max-Wait, or with priority."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import gc
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.errors import LoopDetected
+from llm_queue.garbage import Collector
 from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT
@@ -89,10 +90,12 @@ async def serve(
     upstream = engine.upstream
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
     job_log = HeldBack(JobLog(upstream.name, upstream.url))  # until the greeting
-    dispatcher = Dispatcher(settings, upstream, [job_log], trace=trace)
+    collector = Collector()
+    dispatcher = Dispatcher(settings, upstream, [job_log, collector], trace=trace)
     app = create_app(settings, dispatcher, instance)
     shutdown = trio.Event()
     loop: LoopDetected | None = None
+    to_the_end = ExitStack()
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
@@ -107,14 +110,14 @@ async def serve(
                     urls = [_url(listener) for listener in listeners]
                     _say_hello(settings, engine, urls, warnings + ([_IN_A_ROW] if instance.behind else []))
                     job_log.let_go()
-                    # What lives from here to the end need not be looked at by every garbage collection.
-                    gc.collect()
-                    gc.freeze()
+                    nursery.start_soon(collector.run)
+                    to_the_end.enter_context(collector.calm())
                     task_status.started(urls)
                 else:
                     shutdown.set()
             nursery.cancel_scope.cancel()
     finally:
+        to_the_end.close()
         with trio.CancelScope(shield=True):
             await upstream.aclose()
     if loop is not None:

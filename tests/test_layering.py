@@ -55,8 +55,9 @@ HOUSE = {
     "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
     "web.listener": room("web.backlog web.facts web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
+    "garbage": room("dispatch.moments", others="trio"),
     "serve": room(
-        "errors instance log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"
+        "errors garbage instance log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"
     ),
     "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
     "service": room("log settings launch", others="httpx platformdirs"),

@@ -52,11 +52,12 @@ class RequestRejected:
 
 @dataclass(frozen=True, slots=True)
 class LoadStarted:
-    """The upstream is told to load a model, for ``job``."""
+    """The upstream is told to load a model, for ``job``; ``fits_prompt``: at a size that its prompt made necessary."""
 
     job: str
     model: str
     num_ctx: int
+    fits_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from llm_queue.dispatch.moments import (
     JobEnded,
     JobRequeued,
     LoadFinished,
+    LoadStarted,
     Moment,
     RequestRejected,
     UpstreamChanged,
@@ -82,6 +83,8 @@ class JobLog:
 
     def __call__(self, moment: Moment) -> None:
         match moment:
+            case LoadStarted(job, model, num_ctx, True):
+                self._log.info("a prompt needs a larger context", job=job, model=model, num_ctx=num_ctx)
             case LoadFinished(job, _, num_ctx, seconds, None):
                 self._log.info("loaded", job=job, num_ctx=num_ctx, load_s=round(seconds, 3))
             case LoadFinished(job, _, num_ctx, _, error) if error is not None:

@@ -114,6 +114,9 @@ class Settings:
         8192, whole(1, 10_000_000), "context size that every model gets at least", env="OLLAMA_NUM_CTX"
     )
     num_ctx_ceiling: int = _setting(65536, whole(1, 10_000_000), "largest context size that a caller may ask for")
+    fit_context: bool = _setting(
+        True, switch, "raise a context for a prompt that would not fit, and refuse one that cannot; off: it is cut"
+    )
     keep_alive: str = _setting(
         "1h", duration, "how long Ollama keeps a model loaded that nobody asks for; 0: until its answer"
     )

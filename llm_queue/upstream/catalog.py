@@ -62,10 +62,10 @@ class Catalog:
     def lookup(self, name: str) -> Model | None:
         """The model of that name with all that is known of it, or None if it would take a question to say so."""
         listed = self._find(name)
-        described = listed and self._described.get(listed.identity)
-        if listed is None or described is None:
-            return None
-        return msgspec.structs.replace(listed, trained=described.trained, capabilities=described.capabilities)
+        if listed is None:
+            return self.upstream.unlisted(name)
+        described = self._described.get(listed.identity)
+        return None if described is None else _joined(listed, described)
 
     async def resolve(self, name: str) -> Model:
         """The model of that name, described; of no name, the first there is; of an alias, the model that it stands for.
@@ -83,8 +83,7 @@ class Catalog:
             listed = self._find(name) or self._find_alias(name)
         if listed is None:
             raise self._not_found(name)
-        described = await self._describe(listed)
-        return msgspec.structs.replace(listed, trained=described.trained, capabilities=described.capabilities)
+        return _joined(listed, await self._describe(listed))
 
     async def refresh(self) -> None:
         """Ask the upstream which models it has; together with whoever is asking just now."""
@@ -172,6 +171,16 @@ class Catalog:
         return (
             f"model {name!r} not found, and neither is {alias[1]!r}, which {SETTING} {alias[0]}={alias[1]} names for it"
         )
+
+
+def _joined(listed: Model, described: Model) -> Model:
+    """What the catalogue says of a name, and of its weights."""
+    return msgspec.structs.replace(
+        listed,
+        trained=described.trained,
+        capabilities=described.capabilities,
+        remote=listed.remote or described.remote,
+    )
 
 
 def canonical(name: str) -> str:

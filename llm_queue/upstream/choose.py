@@ -93,7 +93,13 @@ async def _ollama(settings: Settings, instance: Instance | None, places: Sequenc
     if await is_ourselves(url, places):
         asked = f"--ollama-url {url}" if settings.ollama_url else f"{url}, where Ollama is looked for,"
         raise NoUpstream(f"{asked} leads to this llm-queue itself (a loop). Say with --ollama-url where Ollama is.")
-    return Ollama(url, keep_alive=settings.keep_alive, authorization=url.authorization, instance=instance)
+    return Ollama(
+        url,
+        keep_alive=settings.keep_alive,
+        authorization=url.authorization,
+        instance=instance,
+        truncate=False if settings.fit_context else None,
+    )
 
 
 async def _openai(settings: Settings, instance: Instance | None, places: Sequence[Place]) -> OpenAIServer:

@@ -50,6 +50,7 @@ class Ollama:
         keep_alive: str = "1h",
         authorization: str | None = None,
         instance: Instance | None = None,
+        truncate: bool | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``keep_alive`` is sent with loads only: on work it would set anew what others have asked for.
@@ -57,9 +58,12 @@ class Ollama:
         One of zero is the exception. Sent with a load it would undo it, so the load keeps the model for as long as its
         first request may take to begin, and each request says that the model may go after its answer.
         ``authorization`` is the value of that header, for a proxy in front of Ollama. ``instance`` is who asks.
+        ``truncate`` is what is said for a chat or a text whose caller does not say it: False makes a prompt that is too
+        long an error, with None Ollama cuts it without a word.
         """
         self.url = url.rstrip("/")
         self._unloads = _ZERO.fullmatch(keep_alive) is not None
+        self._truncate = truncate
         self._keep_alive = FIRST_REQUEST if self._unloads else keep_alive
         self._api = HttpApi(
             self.name,
@@ -77,15 +81,27 @@ class Ollama:
         """What Ollama has no field for. It needs the arguments of earlier tool calls as objects."""
         return asking.check(request)
 
+    def unlisted(self, name: str) -> Model | None:
+        """A model of Ollama's cloud, whose name says so: Ollama serves those that it has not pulled as well."""
+        return Model(name=name.strip(), identity=name.strip(), remote=True) if catalog.named_remote(name) else None
+
     async def models(self) -> list[Model]:
         """What ``/api/tags`` lists; a model's identity is its digest."""
         tags = catalog.parse_tags(await self._api.ask("GET", "/api/tags"))
-        return [Model(name=tag.name, identity=tag.digest, created=tag.created) for tag in tags]
+        return [Model(name=tag.name, identity=tag.digest, created=tag.created, remote=tag.remote) for tag in tags]
 
     async def describe(self, model: Model) -> Model:
-        """What ``/api/show`` adds. Raises :class:`~llm_queue.errors.UpstreamRefused` (404) for a model that is gone."""
+        """What ``/api/show`` adds. Raises :class:`~llm_queue.errors.UpstreamRefused` (404) for a model that is gone.
+
+        Nothing is asked about a remote model: for some, Ollama would have to ask its cloud.
+        """
+        if model.remote:
+            await trio.lowlevel.checkpoint()
+            return model
         shown = catalog.parse_show(await self._api.ask("POST", "/api/show", msgspec.json.encode({"model": model.name})))
-        return msgspec.structs.replace(model, trained=shown.trained, capabilities=shown.capabilities)
+        return msgspec.structs.replace(
+            model, trained=shown.trained, capabilities=shown.capabilities, remote=shown.remote
+        )
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What ``/api/ps`` lists. A model that is still loading is not there yet."""
@@ -119,25 +135,33 @@ class Ollama:
             ) from error
 
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
-        """A streamed chat or generate, or an embed, under the model's own name, whatever alias the request has."""
+        """A streamed chat or generate, or an embed, under the model's own name, whatever alias the request has.
+
+        What runs elsewhere gets no ``keep_alive`` and no context size: that is its own affair.
+        """
+        unload, apart = self._unloads and not model.remote, model.remote
         request = msgspec.structs.replace(request, model=model.name)
+        if isinstance(request, ChatRequest | TextRequest) and request.truncate is None and not model.remote:
+            request = msgspec.structs.replace(request, truncate=self._truncate)
         match request:
             case ChatRequest():
                 if request.think_if_able and "thinking" not in model.capabilities:
                     request = msgspec.structs.replace(request, think=None)  # Ollama would refuse it
-                path, body = "/api/chat", asking.chat_body(request, num_ctx, unload=self._unloads)
+                path, body = "/api/chat", asking.chat_body(request, num_ctx, unload=unload)
             case TextRequest():
-                path, body = "/api/generate", asking.generate_body(request, num_ctx, unload=self._unloads)
+                path, body = "/api/generate", asking.generate_body(request, num_ctx, unload=unload)
             case EmbedRequest():
-                answer = await self._api.work("/api/embed", asking.embed_body(request, num_ctx, unload=self._unloads))
+                answer = await self._api.work(
+                    "/api/embed", asking.embed_body(request, num_ctx, unload=unload), apart=apart
+                )
                 vectors, completion = answers.parse_embedded(answer)
                 emit(vectors)
-                return msgspec.structs.replace(completion, unloaded=self._unloads)
+                return msgspec.structs.replace(completion, unloaded=unload)
             case _:
                 assert_never(request)
-        completion = await self._api.converse(path, body, answers.LineDecoder(), emit)
-        cut = _was_cut(num_ctx, completion.prompt_tokens or 0)
-        return msgspec.structs.replace(completion, truncated=cut, unloaded=self._unloads)
+        completion = await self._api.converse(path, body, answers.LineDecoder(), emit, apart=apart)
+        cut = not apart and _was_cut(num_ctx, completion.prompt_tokens or 0)
+        return msgspec.structs.replace(completion, truncated=cut, unloaded=unload)
 
     async def aclose(self) -> None:
         await self._api.aclose()

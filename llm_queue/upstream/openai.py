@@ -84,6 +84,10 @@ class OpenAIServer:
         """What such a server has no field for."""
         return asking.check(request, self._sampling)
 
+    def unlisted(self, name: str) -> Model | None:
+        """None: what such a server does not list, it does not have."""
+        return None
+
     async def models(self) -> list[Model]:
         """What ``/v1/models`` lists; a model's identity is its name."""
         listed = catalog.parse_models(await self._api.ask("GET", "/v1/models"))

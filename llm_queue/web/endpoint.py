@@ -22,10 +22,12 @@ from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
 from llm_queue.web.series import in_turn
 from llm_queue.web.service import Service
-from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
+from llm_queue.web.stream import AnswerStream, first_items
 from llm_queue.web.visit import Scope, visit_of
+from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.prompts import PromptSize, prompt_size
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 R = TypeVar("R")
@@ -60,9 +62,9 @@ class Endpoint:
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
         with self._arrival() as arrive:
-            parsed, size = await self._read(operation.parse, request, arrive)
+            parsed, prompt, size = await self._read(operation.parse, request, arrive)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
-            submission = await self._submission(request, scope, parsed, wanted, size)
+            submission = await self._submission(request, scope, parsed, wanted, size, prompt)
             ticket = in_turn(self._line.submit, submission, parsed.more)  # from here on the line counts its bytes
         visit = visit_of(scope)
         visit.ticket = ticket
@@ -76,7 +78,7 @@ class Endpoint:
         if parsed.stream:
             response = await _stream(ticket, encoder, operation.stream_type)
         else:
-            response = await _whole(ticket, encoder, operation.whole_type)
+            response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
         if wanted.dropped:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(wanted.dropped))
         return response
@@ -84,7 +86,7 @@ class Endpoint:
     async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
         """The checked request in a body that is to become no job. Raises what :meth:`answer` raises for it."""
         with self._arrival() as arrive:
-            parsed, _ = await self._read(parse, request, arrive)
+            parsed, _, _ = await self._read(parse, request, arrive)
         return parsed
 
     @contextmanager
@@ -106,13 +108,16 @@ class Endpoint:
 
     async def _read(
         self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request, arrive: Callable[[int], None]
-    ) -> tuple[Parsed[R], int]:
-        """The checked request and the size of its body. Among what is dropped is what the upstream has no field for."""
+    ) -> tuple[Parsed[R], PromptSize, int]:
+        """The checked request, the size of its prompt, and that of its body in bytes.
+
+        Among what is dropped is what the upstream has no field for.
+        """
         body = await read_body(request, self._settings.max_body, arrive)
         parsed = await _aside(body, parse, body, self._limits)
         left_out = await _aside(body, self._line.catalog.check, parsed.request)
         dropped = msgspec.structs.replace(parsed.wishes, dropped=parsed.wishes.dropped + left_out)
-        return replace(parsed, wishes=dropped), len(body)
+        return replace(parsed, wishes=dropped), await _aside(body, prompt_size, parsed.request), len(body)
 
     async def model(self, name: str) -> Model | None:
         """The model of that name, or the one for requests that name none. None if the upstream cannot be asked.
@@ -125,7 +130,7 @@ class Endpoint:
             return None
 
     async def _submission(
-        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
+        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int, prompt: PromptSize
     ) -> Submission:
         name = parsed.request.model or self._settings.model
         model = await self.model(name)  # without one the line may outlast the outage: it asks again for its pick
@@ -141,6 +146,7 @@ class Endpoint:
             request_id=visit_of(scope).request_id,
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
+            prompt_size=prompt,
         )
 
 
@@ -180,16 +186,6 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
-
-
-async def _whole(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
-    answer = await ticket.whole()
-    response = Response(encoder.whole(answer), content_type=media_type)
-    response.headers.update(job_headers(ticket.job))
-    if answer.completion.truncated:
-        response.headers["X-LLM-Queue-Truncated"] = "maybe"
-        warn_truncated(ticket)
-    return response
 
 
 async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:

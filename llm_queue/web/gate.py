@@ -45,7 +45,7 @@ _ASKED_HEADERS: Final = (
 _EXPOSED_HEADERS: Final = (
     b"Retry-After, Request-Id, X-Request-Id, X-Should-Retry, X-LLM-Queue-Job, X-LLM-Queue-Lane, X-LLM-Queue-Wait-Ms, "
     b"X-LLM-Queue-Load-Ms, X-LLM-Queue-Attempts, X-LLM-Queue-Max-Attempts, X-LLM-Queue-Num-Ctx, X-LLM-Queue-Dropped, "
-    b"X-LLM-Queue-Estimate, X-LLM-Queue-Truncated"
+    b"X-LLM-Queue-Estimate, X-LLM-Queue-Fit-Context, X-LLM-Queue-Truncated"
 )
 
 

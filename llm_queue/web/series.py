@@ -21,7 +21,9 @@ def in_turn(submit: Callable[[Submission], Ticket], submission: Submission, more
     if not more:
         return submit(submission)
     model = submission.request.model
-    rest = [replace(submission, request=msgspec.structs.replace(request, model=model)) for request in more]
+    rest = [
+        replace(submission, request=msgspec.structs.replace(request, model=model), prompt_size=None) for request in more
+    ]
     return Series(submit, submission, rest)
 
 

@@ -22,11 +22,13 @@ class Visit:
 
     ``request_id`` is the caller's own if it sent one. ``key_name`` is the name of the API key that was sent, or None.
     ``ticket`` is that of the request's job: whoever sets it has it closed when the request ends, however that is.
+    ``broken_off``: the response has no proper end, and its connection closes in the middle of the body.
     """
 
     request_id: str = ""
     key_name: str | None = None
     ticket: Ticket | None = None
+    broken_off: bool = False
 
 
 def begin_visit(scope: Any, visit: Visit) -> Visit:

@@ -70,7 +70,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
     JSON, or a JSON schema; ``grammar`` is one of llama.cpp's. ``tools`` are in OpenAI's form. ``think`` is a switch or
     an effort; with ``think_if_able`` a model that cannot think answers without, and nobody is told off for having
-    asked.
+    asked. ``truncate`` True lets a prompt be cut that is too long; False and None make it an error where the upstream
+    can.
     """
 
     model: str
@@ -85,6 +86,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     think_if_able: bool = False
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
     grammar: str | None = None
 
 
@@ -110,6 +112,7 @@ class TextRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):

@@ -119,11 +119,13 @@ class Driver:
         error: QueueError | None = None,
         commit: bool = False,
         surprise: bool = False,
+        needed_ctx: int | None = None,
     ) -> Job:
         assert self.running is not None
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
-        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise, commit), self.now))
+        ended = AttemptEnded(job, outcome, error, surprise, commit, needed_ctx=needed_ctx)
+        self.act(self.scheduler.handle(ended, self.now))
         return job
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:

@@ -246,6 +246,12 @@ MUTANTS = [
     ),
     Mutant("an outage counts as an attempt", "core/scheduler.py", "            job.attempts -= 1\n", ""),
     Mutant(
+        "a job that was too long runs again with the context that was too small",
+        "core/scheduler.py",
+        "            job.wanted_ctx = job.fitted_ctx = event.needed_ctx\n",
+        "            job.fitted_ctx = event.needed_ctx\n",
+    ),
+    Mutant(
         "repeated after it was cancelled",
         "core/scheduler.py",
         "job.cancel_requested or outcome is Outcome.CANCELLED",

@@ -19,6 +19,7 @@ from llm_queue.errors import (
     LoadTimedOut,
     LoopDetected,
     ModelNotFound,
+    PromptTooLong,
     QueueError,
     UpstreamBroke,
     UpstreamBusy,
@@ -292,6 +293,28 @@ def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> 
     again = driver.submit(wanted_ctx=32768)
     assert isinstance(driver.error(again), LoadFailed)
     assert str(FLOOR) in str(driver.error(again))
+
+
+def test_a_raise_that_fails_lets_those_run_at_the_last_good_size_for_whom_it_was_only_estimated() -> None:
+    driver = ready()
+    driver.submit()
+    fitted, other, asked = (driver.submit(wanted_ctx=size) for size in (32768, 65536, 32768))
+    fitted.fitted_ctx, other.fitted_ctx = 32768, 65536
+    driver.run()
+    driver.load(1.0, Outcome.REFUSED, error=LoadFailed("no memory."))
+    assert isinstance(driver.error(asked), LoadFailed)
+    assert (fitted.state.ended, fitted.wanted_ctx, fitted.fitted_ctx) == (False, FLOOR, None)
+    driver.work()
+    assert (fitted.state, other.state) == (State.SUCCEEDED, State.SUCCEEDED)
+    assert {job.key for job in (fitted, other)} == {key("a", FLOOR)}
+
+
+def test_a_first_load_that_fails_is_the_end_also_for_a_prompt_that_was_fitted() -> None:
+    driver = Driver()
+    job = driver.submit(wanted_ctx=32768)
+    job.fitted_ctx = 32768
+    driver.load(1.0, Outcome.REFUSED)
+    assert job.state is State.FAILED
 
 
 def test_a_raise_that_fails_leaves_those_alone_who_did_not_ask_for_it() -> None:
@@ -753,3 +776,31 @@ def test_a_model_that_the_upstream_has_unloaded_is_loaded_by_the_line_for_the_ne
     assert driver.loading is not None
     assert driver.loading.job is following
     assert driver.scheduler.counts.surprise_loads == 0
+
+
+def test_what_was_refused_as_too_long_runs_again_with_the_context_that_it_needs_and_has_lost_no_attempt() -> None:
+    driver = ready()
+    job = driver.submit()
+    driver.run(1.0, Outcome.REFUSED, error=PromptTooLong(tokens=9000, maximum=FLOOR), needed_ctx=2 * FLOOR)
+    assert (job.state, job.attempts, job.wanted_ctx, job.fitted_ctx) == (State.QUEUED, 0, 2 * FLOOR, 2 * FLOOR)
+    driver.load()
+    assert driver.loads[-1] == key("a", 2 * FLOOR)
+    driver.run()
+    assert (job.state, job.attempts, job.run_seconds) == (State.SUCCEEDED, 1, 2.0)
+    assert driver.scheduler.counts.retries == 0
+
+
+def test_what_was_refused_as_too_long_after_its_caller_had_left_is_not_run_again() -> None:
+    driver = ready()
+    job = driver.submit()
+    driver.cancel(job)
+    driver.run(1.0, Outcome.REFUSED, error=PromptTooLong(), needed_ctx=2 * FLOOR)
+    assert job.state is State.CANCELLED
+
+
+def test_a_fitted_context_is_cut_to_what_the_model_was_trained_for_once_that_is_known() -> None:
+    driver = Driver()
+    job = driver.submit(model=None, wanted_ctx=4 * FLOOR)
+    job.fitted_ctx = 4 * FLOOR
+    driver.probe(resolved={job.id: Resolved("a", 2 * FLOOR)})
+    assert (job.wanted_ctx, job.fitted_ctx) == (2 * FLOOR, 2 * FLOOR)

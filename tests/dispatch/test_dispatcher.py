@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llm_queue.core.jobs import Lane, State
 from llm_queue.dispatch.dispatcher import JOBS_SHOWN, Dispatcher, DispatcherDied
+from llm_queue.dispatch.moments import JobEnded, Moment
 from llm_queue.dispatch.tickets import MAX_UNREAD
 from llm_queue.errors import (
     AttemptTimedOut,
@@ -22,7 +23,7 @@ from llm_queue.errors import (
     WaitExpired,
 )
 from llm_queue.settings import Settings
-from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall
+from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall, prompt_of
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import ChatRequest, Completion, Message, Request
@@ -83,6 +84,25 @@ async def test_jobs_run_one_at_a_time_and_in_order(autojump_clock: MockClock) ->
             await answer(ticket)
         assert held.prompts() == [f"job {number}" for number in range(5)]
         assert held.upstream.max_in_flight == 1
+
+
+async def test_the_upstream_has_its_next_request_before_the_last_one_is_reported(autojump_clock: MockClock) -> None:
+    asked: list[str] = []
+    asked_at_ends: list[int] = []
+
+    def note(request: Request) -> Say:
+        asked.append(prompt_of(request))
+        return Say()
+
+    def watch(moment: Moment) -> None:
+        if isinstance(moment, JobEnded):
+            asked_at_ends.append(len(asked))
+
+    async with line(ScriptedUpstream(known=[MODEL, OTHER], by_request=note)) as held:
+        held.dispatcher.observers.add(watch)
+        for ticket in [held.submit(text) for text in ("a", "b", "c")]:
+            await answer(ticket)
+    assert asked_at_ends == [2, 3, 3]
 
 
 async def test_the_model_is_loaded_once_and_stays(autojump_clock: MockClock) -> None:

@@ -52,6 +52,27 @@ def test_names_are_compared_as_ollama_compares_them(one: str, other: str) -> Non
     assert canonical(one) == canonical(other)
 
 
+async def test_a_model_that_runs_elsewhere_costs_no_question_and_needs_no_list() -> None:
+    upstream = ScriptedUpstream(known=[GRANITE])
+    upstream.down = True
+    found = await Catalog(upstream).resolve("large:cloud")
+    assert (found.name, found.remote) == ("large:cloud", True)
+    assert upstream.questions == []
+
+
+async def test_what_is_listed_or_described_as_running_elsewhere_does_so() -> None:
+    listed = msgspec.structs.replace(GRANITE, name="mine", identity="listed", remote=True)
+
+    class Described(ScriptedUpstream):
+        async def describe(self, model: Model) -> Model:
+            return msgspec.structs.replace(await super().describe(model), remote=model.name == "shown")
+
+    catalog = Catalog(Described(known=[GRANITE, listed, scripted_model("shown")]))
+    names = ("granite:8b", "mine", "shown")
+    assert [(await catalog.resolve(name)).remote for name in names] == [False, True, True]
+    assert [model.remote for model in map(catalog.lookup, names) if model] == [False, True, True]
+
+
 async def test_a_known_name_costs_no_question() -> None:
     upstream = ScriptedUpstream(known=[GRANITE, scripted_model("other")])
     catalog = Catalog(upstream)

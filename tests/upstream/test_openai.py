@@ -13,6 +13,8 @@ import trio
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
     LoopDetected,
+    PromptTooLong,
+    QueueError,
     ReaderTooSlow,
     UpstreamBroke,
     UpstreamBusy,
@@ -200,7 +202,7 @@ ERROR_EVENT = chunked(b'data: {"error":{"message":"compute error"}}\n\n')
 @pytest.mark.parametrize(
     ("says", "error", "text"),
     [
-        (answer(TOO_LONG, 400), UpstreamRefused, r"^request \(3031 tokens\) exceeds"),
+        (answer(TOO_LONG, 400), PromptTooLong, r"^request \(3031 tokens\) exceeds"),
         (answer(b'{"error":{"message":"boom"}}', 500), UpstreamBroke, "^boom"),
         (answer(b'{"error":{"message":"Loading model"}}', 503), UpstreamBusy, "^Loading model"),
         (answer(b"", 404), UpstreamRefused, "status 404"),
@@ -213,7 +215,7 @@ ERROR_EVENT = chunked(b'data: {"error":{"message":"compute error"}}\n\n')
     ],
 )
 async def test_what_goes_wrong_in_a_run_is_one_of_our_errors(
-    says: bytes, error: type[UpstreamError], text: str, upstream: OpenAIServer, server: Server
+    says: bytes, error: type[QueueError], text: str, upstream: OpenAIServer, server: Server
 ) -> None:
     fine, server.says = server.says, says
     with pytest.raises(error, match=text):
@@ -228,10 +230,10 @@ async def test_what_breaks_after_the_finish_reason_does_not_matter(upstream: Ope
 
 
 async def test_a_refusal_keeps_its_status(upstream: OpenAIServer, server: Server) -> None:
-    server.says = answer(TOO_LONG, 400)
+    server.says = answer(b'{"error":{"message":"no such thing"}}', 422)
     with pytest.raises(UpstreamRefused) as raised:
         await say(upstream)
-    assert raised.value.http_status == 400
+    assert raised.value.http_status == 422
 
 
 async def test_a_picture_that_the_model_cannot_take_is_a_refusal_whatever_the_status(

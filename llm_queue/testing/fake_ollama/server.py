@@ -12,7 +12,7 @@ import h11
 import trio
 
 from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, line_of, vectors_of
-from llm_queue.testing.fake_ollama.ask import check, last_user_message, model_of, object_of
+from llm_queue.testing.fake_ollama.ask import check, last_user_message, model_of, object_of, runs_elsewhere
 from llm_queue.testing.fake_ollama.behaviour import Behaviour, Play, Refusal, read_directives
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
 from llm_queue.testing.fake_ollama.runners import Load, Runners, Work, digest_of, tagged
@@ -97,7 +97,8 @@ class FakeOllama:
             case "GET", "/api/version":
                 return 200, {"version": "0.33.0-fake"}
             case "GET", "/api/tags":
-                return 200, {"models": [self._tag(name) for name in self.behaviour.models]}
+                here, remote = self.behaviour.models, self.behaviour.remote
+                return 200, {"models": [self._tag(name) for name in here] + [self._remote_tag(name) for name in remote]}
             case "GET", "/api/ps":
                 return 200, {"models": self._resident()}
             case "POST", "/api/show":
@@ -128,6 +129,9 @@ class FakeOllama:
             "capabilities": self.behaviour.capabilities,
         }
 
+    def _remote_tag(self, name: str) -> JsonObject:
+        return self._tag(name) | {"remote_model": name, "remote_host": "https://ollama.example:443"}
+
     def _resident(self) -> list[JsonObject]:
         shown = ("name", "model", "size", "digest", "details")
         return [
@@ -150,6 +154,9 @@ class FakeOllama:
             keep_alive=ask.get("keep_alive"),
             start=trio.current_time(),
         )
+        if runs_elsewhere(self.behaviour, work.model):
+            await self._pass_on(exchange, work, ask)
+            return
         async with self._in_flight(work, exchange):
             name, keep_alive = check(self.behaviour, work, ask)
             play = self._play(work.prompt)
@@ -172,16 +179,29 @@ class FakeOllama:
                 else:
                     await self._only_load(exchange, work, keep_alive)
 
+    async def _pass_on(self, exchange: Exchange, work: Work, ask: JsonObject) -> None:
+        """What another host answers; it takes no runner, and requests do not wait for each other."""
+        work.remote = True
+        async with self._in_flight(work, exchange):
+            if self.behaviour.signin_url is not None:
+                await exchange.whole(401, {"error": "unauthorized", "signin_url": self.behaviour.signin_url})
+                return
+            play = self._play(work.prompt)
+            if play.refusal is not None:
+                raise play.refusal
+            answer = ChatAnswer(exchange, work.model, streamed=ask.get("stream") is not False)
+            await answer_chat(answer, ask, play, self.behaviour, work, 0.0)
+
     @asynccontextmanager
     async def _in_flight(self, work: Work, exchange: Exchange) -> AsyncIterator[None]:
         def end(outcome: str = "done") -> None:
             if work.end is None:
                 work.end = trio.current_time()
                 work.outcome = outcome if work.outcome == "running" else work.outcome
-                self.in_flight -= 1
+                self.in_flight -= not work.remote
 
         self.requests.append(work)
-        self.in_flight += 1
+        self.in_flight += not work.remote
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         exchange.before_last = end
         exchange.farewell = (499, "request canceled")

@@ -84,6 +84,10 @@ class Embedded:
         """What llama.cpp's server has no field for."""
         return asking.check(request, asking.LLAMA_CPP)
 
+    def unlisted(self, name: str) -> Model | None:
+        """None: only files are served."""
+        return None
+
     async def models(self) -> list[Model]:
         """The files that are there now.
 

@@ -49,7 +49,7 @@ def check(request: Request) -> tuple[str, ...]:
 def chat_body(request: ChatRequest, num_ctx: int, *, unload: bool = False) -> bytes:
     """A chat, always streamed. It has no ``keep_alive``, which would set it anew for everybody.
 
-    With ``unload`` it has one of zero: the model goes right after the answer.
+    With ``unload`` it has one of zero: the model goes right after the answer. A ``num_ctx`` of 0 is not sent.
     """
     body: JsonObject = {
         "model": request.model,
@@ -82,7 +82,9 @@ def generate_body(request: TextRequest, num_ctx: int, *, unload: bool = False) -
 
 def embed_body(request: EmbedRequest, num_ctx: int, *, unload: bool = False) -> bytes:
     """Texts to embed, answered as a whole; ``unload`` as in :func:`chat_body`."""
-    body: JsonObject = {"model": request.model, "input": request.inputs, "options": {"num_ctx": num_ctx}}
+    body: JsonObject = {"model": request.model, "input": request.inputs}
+    if num_ctx:
+        body["options"] = {"num_ctx": num_ctx}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     if request.truncate is not None:
@@ -105,7 +107,11 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
     options = {name: value for name, value in request.sampling.given().items() if name not in UNKNOWN}
     if request.max_tokens is not None:
         options["num_predict"] = request.max_tokens
-    body: JsonObject = {"options": options | {"num_ctx": num_ctx}}
+    if num_ctx:
+        options["num_ctx"] = num_ctx
+    body: JsonObject = {"options": options}
+    if request.truncate is not None:
+        body["truncate"] = request.truncate
     if request.format is not None:
         body["format"] = request.format
     if request.think is not None:
