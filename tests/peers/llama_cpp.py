@@ -38,6 +38,9 @@ SECONDS = 600.0
 CASE_SECONDS = 60
 MODEL = "smollm2"
 
+SAMPLING = ("--temp", "0.8", "--seed", "42")
+"""For all of their cases that do not say otherwise."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -139,7 +142,7 @@ def llama_server_for(part: Part, folder: Path, log: Path) -> Iterator[str]:
     port = free_port()
     python = installed.folder / "venv" / "bin" / "python"
     script = Path(llama_server.__file__).resolve()
-    command = [str(python), str(script), "--model", MODEL, "--port", str(port), *part.flags]
+    command = [str(python), str(script), "--model", MODEL, "--port", str(port), *SAMPLING, *part.flags]
     with log.open("ab") as output:
         child = subprocess.Popen(command, cwd=models, env=os.environ | OFFLINE, stdout=output, stderr=output)
     try:
