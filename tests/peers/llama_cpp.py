@@ -24,7 +24,7 @@ from tests.e2e.conftest import Service
 from tests.peers.commands import OFFLINE, CannotRun, prepare, run_suite, say
 from tests.peers.gguf import with_pooling
 from tests.peers.outcomes import Outcome, outcomes_of_junit
-from tests.real import llama_server
+from tests.real import install_ollama
 from tests.real.install_ollama import free_port, installation
 
 VERSION = "0.3.36"
@@ -141,7 +141,7 @@ def llama_server_for(part: Part, folder: Path, log: Path) -> Iterator[str]:
             model.symlink_to(original)
     port = free_port()
     python = installed.folder / "venv" / "bin" / "python"
-    script = Path(llama_server.__file__).resolve()
+    script = Path(install_ollama.__file__).resolve().with_name("llama_server.py")
     command = [str(python), str(script), "--model", MODEL, "--port", str(port), *SAMPLING, *part.flags]
     with log.open("ab") as output:
         child = subprocess.Popen(command, cwd=models, env=os.environ | OFFLINE, stdout=output, stderr=output)
