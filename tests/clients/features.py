@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients.alone import is_alone
 from tests.clients.install import Installed
 from tests.clients.order import Order, Running
 from tests.e2e.conftest import Ollama, Service, until
@@ -26,7 +27,9 @@ class Client:
     ``script`` lies in ``tests/clients/python`` or ``tests/clients/node``; ``environment`` is the Python environment
     that it runs in; ``address`` is what stands behind the service's URL in its settings; ``without`` names features
     that it does not have, and why. ``structured`` is what the model is told where structured output is asked for by a
-    tool instead of a schema, and ``calls`` what it is told so that it calls the client's tool.
+    tool instead of a schema, and ``calls`` what it is told so that it calls the client's tool. ``unknown`` is what its
+    user reads, beside the name, of a model that is not there. An ``agent`` is a
+    command among the Node clients that would talk to its vendor, so it runs only where nobody can be reached.
     """
 
     name: str
@@ -36,10 +39,16 @@ class Client:
     address: str = "/v1"
     structured: str = "What is the answer?"
     calls: str = '!tool weather {"place": "Paris"}'
+    unknown: str = "not found"
+    agent: bool = False
     without: dict[str, str] = field(default_factory=dict)
 
     def command(self, installed: Installed) -> list[str]:
-        """What starts it. Skips the test where it is not installed."""
+        """What starts it. Skips the test where it is not installed, or could reach others that it must not."""
+        if self.agent:
+            installed.node()
+            if not is_alone():
+                pytest.skip("there is no network namespace: python -m tests.clients.alone makes one where it may")
         if self.script.endswith(".mjs"):
             return [*installed.node(), str(installed.node_folder / self.script)]
         return [str(installed.python(self.environment)), str(Path(__file__).parent / "python" / self.script)]
@@ -59,7 +68,7 @@ class Place:
         home = self._folder / "home"
         home.mkdir(exist_ok=True)
         order = Order(feature, self.service.url + client.address, model, prompt, str(home), client.variant)
-        return Running(client.command(self.installed), order, self._folder / "log")
+        return Running(client.command(self.installed), order, self._folder / "log", self.installed.node_commands)
 
     def ask(self, client: Client, feature: str, prompt: str, model: str = "fake") -> dict[str, Any]:
         """What the client says in the end."""
@@ -102,7 +111,7 @@ class Features:
     def test_wrong_model(self, client: Client, place: Place) -> None:
         said = place.ask(client, "plain", "Hello?", model="unheard-of")
         assert "unheard-of" in said.get("error", ""), said
-        assert "not found" in said["error"].lower() or "no model" in said["error"].lower(), said
+        assert client.unknown in said["error"], said
 
     def test_hang_up(self, client: Client, place: Place) -> None:
         mark = uuid.uuid4().hex

@@ -45,6 +45,11 @@ class Installed:
         """Where the Node clients are, and the scripts beside them."""
         return self.folder / "node"
 
+    @property
+    def node_commands(self) -> Path:
+        """The commands that came with them."""
+        return self.node_folder / "node_modules" / ".bin"
+
     def environment(self, name: str) -> Path:
         """The folder of a Python environment."""
         return self.folder / name

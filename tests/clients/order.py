@@ -42,11 +42,12 @@ class Order:
 
 
 class Running:
-    """The script of a client at work."""
+    """The script of a client at work; ``programs`` is a folder of commands that it may call."""
 
-    def __init__(self, command: list[str], order: Order, log: Path) -> None:
+    def __init__(self, command: list[str], order: Order, log: Path, programs: Path) -> None:
         self._log = log
-        environ = {"PATH": os.environ["PATH"], "HOME": order.home, "LANG": "C.UTF-8", "NO_PROXY": "*"}
+        path = os.pathsep.join([str(programs), os.environ["PATH"]])
+        environ = {"PATH": path, "HOME": order.home, "LANG": "C.UTF-8", "NO_PROXY": "*"}
         with log.open("wb") as errors:
             self._child = subprocess.Popen(
                 [*command, json.dumps(asdict(order))],
