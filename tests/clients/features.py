@@ -28,8 +28,8 @@ class Client:
     that it runs in; ``address`` is what stands behind the service's URL in its settings; ``without`` names features
     that it does not have, and why. ``structured`` is what the model is told where structured output is asked for by a
     tool instead of a schema, and ``calls`` what it is told so that it calls the client's tool. ``unknown`` is what its
-    user reads, beside the name, of a model that is not there. An ``agent`` is a
-    command among the Node clients that would talk to its vendor, so it runs only where nobody can be reached.
+    user reads, beside the name, of a model that is not there. An ``agent`` is a command among the Node clients that
+    would talk to its vendor, so it runs only where nobody can be reached.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Client:
     variant: str = ""
     address: str = "/v1"
     structured: str = "What is the answer?"
+    model: str = "fake"
     calls: str = '!tool weather {"place": "Paris"}'
     unknown: str = "not found"
     agent: bool = False
@@ -63,14 +64,15 @@ class Place:
         self.installed = installed
         self._folder = folder
 
-    def start(self, client: Client, feature: str, prompt: str, model: str = "fake") -> Running:
+    def start(self, client: Client, feature: str, prompt: str, model: str | None = None) -> Running:
         """Start the client with something to do."""
         home = self._folder / "home"
         home.mkdir(exist_ok=True)
-        order = Order(feature, self.service.url + client.address, model, prompt, str(home), client.variant)
+        url = self.service.url + client.address
+        order = Order(feature, url, model or client.model, prompt, str(home), client.variant)
         return Running(client.command(self.installed), order, self._folder / "log", self.installed.node_commands)
 
-    def ask(self, client: Client, feature: str, prompt: str, model: str = "fake") -> dict[str, Any]:
+    def ask(self, client: Client, feature: str, prompt: str, model: str | None = None) -> dict[str, Any]:
         """What the client says in the end."""
         with self.start(client, feature, prompt, model) as running:
             return running.answer()

@@ -26,5 +26,14 @@ class TestClaude(Features):
 class TestCodex(Features):
     clients = (
         Client("Codex", "codex_command.py", agent=True, calls=EXEC, without=NO_STREAM),
-        Client("Codex: --oss", "codex_command.py", variant="oss", agent=True, calls=EXEC, without=NO_STREAM),
+        # with --oss it looks for the exact name in what /api/tags lists
+        Client(
+            "Codex: --oss",
+            "codex_command.py",
+            variant="oss",
+            model="fake:latest",
+            agent=True,
+            calls=EXEC,
+            without=NO_STREAM,
+        ),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from client import ANSWER, run
-from command import interrupt, output
+from command import PATIENCE, interrupt, output
 
 SAFE = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json", "--color", "never")
 """No sandbox of its own: it cannot make one inside of ours, and what its model says here is what the test says."""
@@ -56,8 +58,20 @@ def structured(order: Any) -> dict[str, Any]:
     return {"structured": json.loads(text_of(items(order, "--output-schema", str(schema))))}
 
 
+def is_served(order: Any) -> bool:
+    """Wait until the line serves it: it says nothing of an answer before that is whole."""
+    last_moment = time.monotonic() + PATIENCE
+    while time.monotonic() < last_moment:
+        with urllib.request.urlopen(f"{order.url.removesuffix('/v1')}/queue", timeout=PATIENCE) as answer:
+            slot = json.load(answer)["slot"]
+        if slot is not None and slot["jobs"]:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def leave(order: Any) -> dict[str, Any]:
-    return interrupt(command(order), environ(order), lambda seen: b"turn.started" in seen)
+    return interrupt(command(order), environ(order), lambda seen: b"turn.started" in seen and is_served(order))
 
 
 run(plain, tools, structured, leave)
