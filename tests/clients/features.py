@@ -118,7 +118,8 @@ class Features:
     def test_hang_up(self, client: Client, place: Place) -> None:
         mark = uuid.uuid4().hex
         with place.start(client, "leave", f"!slow 0.1 !tokens 1000 go {mark}") as running:
-            assert running.answer() == {"left": True}
+            said = running.answer()
+            assert said == {"left": True}, said
             until(lambda: [request["outcome"] for request in place.work(mark)] == ["aborted"])
             until(place.idle)
             assert place.service.chat("!say next").json()["choices"][0]["message"]["content"] == "next"

@@ -64,7 +64,7 @@ def is_served(order: Any) -> bool:
     while time.monotonic() < last_moment:
         with urllib.request.urlopen(f"{order.url.removesuffix('/v1')}/queue", timeout=PATIENCE) as answer:
             slot = json.load(answer)["slot"]
-        if slot is not None and slot["jobs"]:
+        if slot is not None and slot["phase"] == "running":
             return True
         time.sleep(0.05)
     return False
