@@ -10,4 +10,6 @@ class TestCurl(Features):
 
 
 class TestLlm(Features):
-    clients = (Client("llm with llm-ollama", "llm_command.py", "llm", address=""),)
+    clients = (
+        Client("llm with llm-ollama", "llm_command.py", "llm", model="ollama/fake", address="", unknown="Unknown model"),
+    )

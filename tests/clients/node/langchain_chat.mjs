@@ -39,14 +39,7 @@ async function structured(order) {
 }
 
 async function leave(order) {
-  const abort = new AbortController();
-  try {
-    for await (const chunk of await connect(order).stream(order.prompt, { signal: abort.signal })) {
-      if (chunk.text) abort.abort();
-    }
-  } catch (error) {
-    if (!abort.signal.aborted) throw error;
-  }
+  for await (const chunk of await connect(order).stream(order.prompt)) if (chunk.text) break;
   return left();
 }
 
