@@ -38,8 +38,18 @@ async function structured(order) {
   return { structured: await model.invoke(order.prompt) };
 }
 
+// Aborted while it waits for the next piece: ChatOllama does not close its connection when the loop is left by `break`
+// or when the signal comes inside of the loop, whichever server it asks.
 async function leave(order) {
-  for await (const chunk of await connect(order).stream(order.prompt)) if (chunk.text) break;
+  const abort = new AbortController();
+  let timer;
+  try {
+    for await (const chunk of await connect(order).stream(order.prompt, { signal: abort.signal })) {
+      if (chunk.text) timer ??= setTimeout(() => abort.abort(), 50);
+    }
+  } catch (error) {
+    if (!abort.signal.aborted) throw error;
+  }
   return left();
 }
 
