@@ -73,11 +73,15 @@ class Running:
 
     def answer(self) -> dict[str, Any]:
         """What it says; what else it prints is passed over. Fails when it takes too long, or ends without a word."""
-        while (line := self._lines.get(timeout=PATIENCE)) is not None:
-            if line.startswith("{"):
-                said: dict[str, Any] = json.loads(line)
-                return said
-        raise AssertionError(f"it ended without an answer:\n{self._log.read_text(errors='replace')[-4000:]}")
+        what = "it ended without an answer"
+        try:
+            while (line := self._lines.get(timeout=PATIENCE)) is not None:
+                if line.startswith("{"):
+                    said: dict[str, Any] = json.loads(line)
+                    return said
+        except queue.Empty:
+            what = f"it has said nothing for {PATIENCE:g} s"
+        raise AssertionError(f"{what}:\n{self._log.read_text(errors='replace')[-4000:]}")
 
     def __enter__(self) -> Running:
         return self

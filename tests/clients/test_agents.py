@@ -26,12 +26,13 @@ class TestClaude(Features):
 class TestCodex(Features):
     clients = (
         Client("Codex", "codex_command.py", agent=True, calls=EXEC, without=NO_STREAM),
-        # with --oss it looks for the exact name in what /api/tags lists
+        # with --oss it looks for the exact name in what /api/tags lists, and pulls what is not there
         Client(
             "Codex: --oss",
             "codex_command.py",
             variant="oss",
             model="fake:latest",
+            unknown="ollama pull",
             agent=True,
             calls=EXEC,
             without=NO_STREAM,

@@ -11,5 +11,7 @@ class TestCurl(Features):
 
 class TestLlm(Features):
     clients = (
-        Client("llm with llm-ollama", "llm_command.py", "llm", model="ollama/fake", address="", unknown="Unknown model"),
+        Client(
+            "llm with llm-ollama", "llm_command.py", "llm", model="ollama/fake", address="", unknown="Unknown model"
+        ),
     )
