@@ -17,7 +17,7 @@ class TestClaude(Features):
             address="",
             agent=True,
             calls=SHELL,
-            unknown="may not exist",
+            unknown=r"unheard-of.*may not exist",
             structured='!tool StructuredOutput {"answer": 42}',
         ),
     )
@@ -32,7 +32,7 @@ class TestCodex(Features):
             "codex_command.py",
             variant="oss",
             model="fake:latest",
-            unknown="ollama pull",
+            unknown=r"(?s)unheard-of.*ollama pull",
             agent=True,
             calls=EXEC,
             without=NO_STREAM,

@@ -20,7 +20,12 @@ class TestCurl(Features):
 class TestLlm(Features):
     clients = (
         Client(
-            "llm with llm-ollama", "llm_command.py", "llm", model="ollama/fake", address="", unknown="Unknown model"
+            "llm with llm-ollama",
+            "llm_command.py",
+            "llm",
+            model="ollama/fake",
+            address="",
+            unknown="Unknown model: unheard-of",
         ),
     )
 

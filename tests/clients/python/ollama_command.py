@@ -13,7 +13,7 @@ from command import interrupt, output
 
 def command(order: Any, *flags: str) -> list[str]:
     built = os.path.join(order.variant, "ollama")
-    return [shutil.which("ollama") or built, "run", "--nowordwrap", *flags, order.model, order.prompt]
+    return [shutil.which("ollama") or built, "run", "--nowordwrap", "--think=false", *flags, order.model, order.prompt]
 
 
 def environ(order: Any) -> dict[str, str]:
