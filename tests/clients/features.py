@@ -28,9 +28,9 @@ class Client:
     ``script`` lies in ``tests/clients/python`` or ``tests/clients/node``; ``environment`` is the Python environment
     that it runs in; ``address`` is what stands behind the service's URL in its settings; ``without`` names features
     that it does not have, and why. ``structured`` is what the model is told where structured output is asked for by a
-    tool instead of a schema, and ``calls`` what it is told so that it calls the client's tool. ``unknown`` is a pattern of what
-    its user reads about the model ``unheard-of``. An ``agent`` is a command among the Node clients that
-    would talk to its vendor, so it runs only where nobody can be reached.
+    tool instead of a schema, and ``calls`` what it is told so that it calls the client's tool. ``unknown`` is a pattern
+    of what its user reads about the model ``unheard-of``. An ``agent`` is a command among the Node clients that would
+    talk to its vendor, so it runs only where nobody can be reached.
     """
 
     name: str
