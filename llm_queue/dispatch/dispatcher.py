@@ -144,6 +144,20 @@ class Dispatcher:
         """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
         return self._lengths.estimate(model.identity if model else None, prompt_size(request))
 
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``. None where the upstream cannot tell, or not
+        without work, or is away. Takes no slot.
+        """
+        try:
+            return await self.upstream.count_tokens(model, request)
+        except QueueError:
+            return None
+
+    def granted_ctx(self, model: Model) -> int:
+        """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
+        ceiling = self._contexts.wanted_ctx(self._contexts.ceiling, model.trained)
+        return min(ceiling, self._contexts.limit(model.identity) or ceiling)
+
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
         if self._draining:

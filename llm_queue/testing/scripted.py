@@ -234,6 +234,10 @@ class ScriptedUpstream:
                 return msgspec.structs.replace(model, trained=known.trained, capabilities=known.capabilities)
         raise UpstreamRefused(f"model '{model.name}' not found", status=404)
 
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        await self._question("count_tokens")
+        return None
+
     async def resident(self) -> frozenset[RunnerKey]:
         await self._question("resident")
         return frozenset(self._resident)

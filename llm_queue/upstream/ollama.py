@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 import msgspec
+import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, UpstreamRefused
@@ -87,6 +88,11 @@ class Ollama:
         loaded = catalog.parse_ps(await self._api.ask("GET", "/api/ps"))
         return frozenset(RunnerKey(one.digest, one.context_length or 0) for one in loaded)
 
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """It has no way to tell: its one count is that of an answer."""
+        await trio.lowlevel.checkpoint()
+        return None
+
     async def probe(self) -> None:
         """Ask for the version: the cheapest question."""
         await self._api.ask("GET", "/api/version")
@@ -113,6 +119,8 @@ class Ollama:
         request = msgspec.structs.replace(request, model=model.name)
         match request:
             case ChatRequest():
+                if request.think_if_able and "thinking" not in model.capabilities:
+                    request = msgspec.structs.replace(request, think=None)  # Ollama would refuse it
                 path, body = "/api/chat", asking.chat_body(request, num_ctx, unload=self._unloads)
             case TextRequest():
                 path, body = "/api/generate", asking.generate_body(request, num_ctx, unload=self._unloads)

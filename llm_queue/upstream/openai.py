@@ -13,13 +13,16 @@ from llm_queue.errors import UpstreamRefused
 from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest
+from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest, has_images
 from llm_queue.wire.upstreams import openai_catalog as catalog
 from llm_queue.wire.upstreams import openai_request as asking
 from llm_queue.wire.upstreams import openai_response as answers
 
 COUNTS: Final = "stream_options"
 """The field that asks a stream for its counts. Servers whose shapes are older refuse it by name, with 400 or 422."""
+
+NO_SUCH_ADDRESS: Final = (404, 405)
+"""Statuses that servers have for an address that they do not know."""
 
 
 class OpenAIServer:
@@ -55,6 +58,7 @@ class OpenAIServer:
         self.url = url.rstrip("/").removesuffix("/v1")
         self._sampling = sampling
         self._counts = True
+        self._tells_prompts = True
         # llama-server closes a connection after a streamed answer without a word of warning, so each has one request.
         headers = {"accept": "text/event-stream, application/json", "connection": "close"}
         if api_key is not None:
@@ -84,6 +88,23 @@ class OpenAIServer:
         """Nothing more is known."""
         await trio.lowlevel.checkpoint()
         return model
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """llama-server writes the prompt out and cuts it into tokens, in the threads that do no model work.
+
+        Of a picture it would count the mark that stands for it, so such a prompt is not counted. A server that has no
+        such addresses is not asked again.
+        """
+        if not isinstance(request, ChatRequest) or has_images(request) or not self._tells_prompts:
+            return None
+        body = asking.chat_body(msgspec.structs.replace(request, model=model.name), self._sampling, counts=False)
+        try:
+            prompt = answers.parse_prompt(await self._api.ask("POST", "/apply-template", body))
+            tokens = await self._api.ask("POST", "/tokenize", asking.tokenize_body(model.name, prompt))
+            return answers.count_of(tokens)
+        except UpstreamRefused as refusal:
+            self._tells_prompts = refusal.http_status not in NO_SUCH_ADDRESS
+            return None
 
     async def resident(self) -> frozenset[RunnerKey]:
         """Every model that is listed, without a context size."""

@@ -62,6 +62,11 @@ class Upstream(Protocol):
     async def describe(self, model: Model) -> Model:
         """The same model with ``trained`` and ``capabilities`` filled in."""
 
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``, exactly, or None where it cannot be said without
+        model work. May be asked while a request runs, and loads nothing.
+        """
+
     async def resident(self) -> frozenset[RunnerKey]:
         """What is loaded now. Loads nothing and may be asked while a request runs."""
 

@@ -21,6 +21,7 @@ from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import App, Scope, visit_of
+from llm_queue.wire.callers.dialect import Dialect
 from llm_queue.wire.callers.routes import dialect_of
 
 _log = structlog.get_logger("llm_queue.web")
@@ -55,7 +56,8 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         if ticket is None:
             scope = cast(Scope, request.scope)
             tell_refusal(line, error, client_of(request.headers, visit.key_name, scope), scope)
-        response = error_response(error, request.path, visit.request_id)
+        dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
+        response = error_response(error, dialect, visit.request_id)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))
         return response
@@ -82,9 +84,8 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
     return app
 
 
-def error_response(error: QueueError, path: str, request_id: str) -> Response:
+def error_response(error: QueueError, dialect: Dialect, request_id: str) -> Response:
     """The error in the shape of the caller's dialect, with what tells an SDK whether to ask again."""
-    dialect = dialect_of(path)
     body = dialect.error_body(error, request_id)
     response = Response(body, status=error.http_status, content_type=dialect.error_type)
     for name, value in error_headers(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
@@ -24,10 +26,13 @@ from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.wishes import NORMAL, Wishes
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 BODY_STALL: Final = 30.0
 """Seconds without a byte after which a request body counts as given up."""
+
+_ARRIVING: Final = "More request bodies are arriving than --max-waiting-bytes allows."
 
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
@@ -59,7 +64,7 @@ class Endpoint:
             counted += size
             self._arriving += size
             if self._arriving > self._settings.max_waiting_bytes:
-                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
+                raise LineFull(_ARRIVING, retry_after=1)
 
         try:
             body = await read_body(request, self._settings.max_body, arrive)
@@ -88,14 +93,44 @@ class Endpoint:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
 
+    async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
+        """The checked request in a body that is to become no job, and what of it the upstream has no field for.
+
+        Raises what :meth:`answer` raises for it.
+        """
+        counted = 0
+
+        def arrive(size: int) -> None:
+            nonlocal counted
+            counted += size
+            self._arriving += size
+            if self._arriving > self._settings.max_waiting_bytes:
+                raise LineFull(_ARRIVING, retry_after=1)
+
+        try:
+            body = await read_body(request, self._settings.max_body, arrive)
+            parsed = await _aside(body, parse, body, self._limits)
+            left_out = await _aside(body, self._line.catalog.check, parsed.request)
+        finally:
+            self._arriving -= counted
+        dropped = msgspec.structs.replace(parsed.wishes, dropped=parsed.wishes.dropped + left_out)
+        return replace(parsed, wishes=dropped)
+
+    async def model(self, name: str) -> Model | None:
+        """The model of that name, or the one for requests that name none. None if the upstream cannot be asked.
+
+        Raises ``ModelNotFound``.
+        """
+        try:
+            return await self._line.catalog.resolve(name or self._settings.model)
+        except (UpstreamUnreachable, ConnectionLost):
+            return None
+
     async def _submission(
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
     ) -> Submission:
         name = parsed.request.model or self._settings.model
-        try:
-            model = await self._line.catalog.resolve(name)
-        except (UpstreamUnreachable, ConnectionLost):
-            model = None  # the line may outlast the outage; it asks again when it picks the job
+        model = await self.model(name)  # without one the line may outlast the outage: it asks again for its pick
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,

@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 
 from llm_queue.errors import BadRequest, NotFound, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.web.anthropic import AnthropicRoutes
 from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
@@ -37,9 +38,14 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 
+    anthropic = AnthropicRoutes(endpoint, line)
+    app.add_url_rule("/v1/messages/count_tokens", view_func=anthropic.count_tokens, methods=["POST"])
+
     @app.get("/v1/models")
     @app.get("/models")
     async def models() -> Response:
+        if anthropic.asked(request.headers):
+            return await anthropic.models()
         try:
             await line.catalog.refresh()
         except UpstreamUnreachable:
@@ -50,6 +56,8 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     @app.get("/v1/models/<path:name>")
     @app.get("/models/<path:name>")
     async def model(name: str) -> Response:
+        if anthropic.asked(request.headers):
+            return await anthropic.model(name)
         found = await line.catalog.resolve(name)
         return _json(model_body(found.name, found.created))
 

@@ -41,6 +41,12 @@ class Service(Protocol):
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         """About how many tokens the prompt of ``request`` has for ``model``."""
 
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``, or None where it takes work to count them."""
+
+    def granted_ctx(self, model: Model) -> int:
+        """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
+
     def readiness(self) -> str | None:
         """None when it can serve, else the reason why not."""
 

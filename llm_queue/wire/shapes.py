@@ -68,7 +68,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort.
+    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
+    model that cannot think answers without, and nobody is told off for having asked.
     """
 
     model: str
@@ -80,6 +81,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     think: bool | str | None = None
+    think_if_able: bool = False
     logprobs: bool = False
     top_logprobs: int | None = None
 

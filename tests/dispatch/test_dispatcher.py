@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -17,13 +18,54 @@ from llm_queue.errors import (
     LoadTimedOut,
     QueueError,
     Unfinished,
+    UpstreamUnreachable,
     WaitExpired,
 )
 from llm_queue.settings import Settings
 from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall
 from llm_queue.testing.scripted import scripted_model
-from llm_queue.wire.shapes import Completion
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.shapes import ChatRequest, Completion, Message, Request
 from tests.harness import MODEL, OTHER, answer, line
+
+
+async def test_the_largest_context_is_what_the_weights_and_the_ceiling_allow(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=8192, num_ctx_ceiling=65536) as harness:
+        small = msgspec.structs.replace(MODEL, trained=16384)
+        unknown = msgspec.structs.replace(MODEL, trained=None)
+        assert harness.dispatcher.granted_ctx(small) == 16384
+        assert harness.dispatcher.granted_ctx(unknown) == 65536
+    upstream = ScriptedUpstream(known=[MODEL])
+    upstream.chooses_context = False
+    async with line(upstream) as harness:
+        assert harness.dispatcher.granted_ctx(MODEL) == 0
+
+
+async def test_a_larger_context_that_could_not_be_loaded_is_promised_to_nobody(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=8192, num_ctx_ceiling=65536) as harness:
+        await harness.ask()
+        harness.upstream.then_load(Break(text="out of memory"))
+        with pytest.raises(LoadFailed):
+            await harness.ask(num_ctx=32768)
+        assert harness.dispatcher.granted_ctx(MODEL) == 8192
+
+
+async def test_tokens_are_counted_by_the_upstream_or_not_at_all(autojump_clock: MockClock) -> None:
+    class Counting(ScriptedUpstream):
+        error: QueueError | None = None
+
+        async def count_tokens(self, model: Model, request: Request) -> int | None:
+            await trio.lowlevel.checkpoint()
+            if self.error:
+                raise self.error
+            return 12
+
+    upstream = Counting(known=[MODEL])
+    asked = ChatRequest("scripted", (Message("user", "hello"),))
+    async with line(upstream) as harness:
+        assert await harness.dispatcher.count_tokens(asked, MODEL) == 12
+        upstream.error = UpstreamUnreachable()
+        assert await harness.dispatcher.count_tokens(asked, MODEL) is None
 
 
 async def test_the_answer_comes_back_verbatim(autojump_clock: MockClock) -> None:

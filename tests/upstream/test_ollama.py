@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
+import msgspec
 import pytest
 import trio
 
@@ -73,6 +74,21 @@ async def test_what_is_known_of_models_comes_from_tags_show_and_ps(ollama: Ollam
     await ollama.load(model, 8192)
     assert await ollama.resident() == {RunnerKey(model.identity, 8192)}
     await ollama.probe()
+
+
+async def test_a_model_that_cannot_think_is_not_asked_to_if_that_is_left_open(ollama: Ollama, fake: FakeOllama) -> None:
+    asked = ChatRequest("fake", (Message("user", "!say well"),), think="high", think_if_able=True)
+    pieces: list[Piece] = []
+    await ollama.run(MODEL, 8192, asked, pieces.append)
+    assert [piece for piece in pieces if isinstance(piece, Delta) and piece.thinking] == []
+    able = msgspec.structs.replace(MODEL, capabilities=frozenset({"thinking"}))
+    await ollama.run(able, 8192, asked, pieces.append)
+    assert [piece for piece in pieces if isinstance(piece, Delta) and piece.thinking]
+
+
+async def test_ollama_counts_no_tokens(ollama: Ollama, fake: FakeOllama) -> None:
+    assert await ollama.count_tokens(MODEL, ChatRequest("fake", (Message("user", "hi"),))) is None
+    assert not fake.connections
 
 
 async def test_a_load_has_the_keep_alive_and_work_has_none(ollama: Ollama, fake: FakeOllama) -> None:

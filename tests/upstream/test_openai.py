@@ -22,7 +22,7 @@ from llm_queue.errors import (
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece, TextRequest
 from tests.harness import line
 
 MODEL = Model(name="small", identity="small")
@@ -134,6 +134,43 @@ async def test_every_request_has_the_key_and_a_connection_of_its_own(upstream: O
     for head in server.heads:
         assert "authorization: bearer the key" in head.lower()
         assert "connection: close" in head.lower()
+
+
+COUNTED = ChatRequest("an alias", (Message("user", "hello"),))
+
+
+async def test_a_prompt_is_counted_by_those_that_can_write_it_out(upstream: OpenAIServer, server: Server) -> None:
+    def steer(asked: dict[str, Any]) -> None:
+        server.says = answer(b'{"prompt":"<s>hello"}' if "messages" in asked else b'{"tokens":[1,2,{"id":3}]}')
+
+    server.steer = steer
+    assert await upstream.count_tokens(MODEL, COUNTED) == 3
+    asked, tokenized = server.chats
+    assert (asked["model"], asked["messages"]) == ("small", [{"role": "user", "content": "hello"}])
+    assert tokenized == {"model": "small", "content": "<s>hello", "add_special": True, "parse_special": True}
+    assert [head.split()[1] for head in server.heads] == ["/apply-template", "/tokenize"]
+
+
+async def test_a_picture_and_what_is_no_chat_are_not_counted(upstream: OpenAIServer, server: Server) -> None:
+    assert await upstream.count_tokens(MODEL, ChatRequest("m", (Message("user", "see", ("aa",)),))) is None
+    assert await upstream.count_tokens(MODEL, TextRequest("m", "hello")) is None
+    assert server.heads == []
+
+
+@pytest.mark.parametrize(("status", "asked_again"), [(404, False), (405, False), (400, True)])
+async def test_a_server_that_cannot_count_is_not_asked_again(
+    upstream: OpenAIServer, server: Server, status: int, asked_again: bool
+) -> None:
+    server.says = answer(b"{}", status)
+    assert await upstream.count_tokens(MODEL, COUNTED) is None
+    assert await upstream.count_tokens(MODEL, COUNTED) is None
+    assert len(server.heads) == 1 + asked_again
+
+
+async def test_a_count_that_is_none_is_an_error(upstream: OpenAIServer, server: Server) -> None:
+    server.says = answer(b'{"content":5}')
+    with pytest.raises(UpstreamBroke):
+        await upstream.count_tokens(MODEL, COUNTED)
 
 
 async def test_without_a_key_none_is_sent(url: str, server: Server) -> None:

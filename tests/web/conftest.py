@@ -71,6 +71,8 @@ class FakeLine:
         self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
         self.limits: list[int] = []
+        self.asked_to_count: list[Request] = []
+        self.counted: int | None = None
         self.submitted = trio.Event()
         self.gone = trio.Event()
         self.script: Callable[[Ticket], None] = lambda ticket: None
@@ -92,6 +94,14 @@ class FakeLine:
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         return 7
+
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        await trio.lowlevel.checkpoint()
+        self.asked_to_count.append(request)
+        return self.counted
+
+    def granted_ctx(self, model: Model) -> int:
+        return 16384
 
     def readiness(self) -> str | None:
         return self.reason

@@ -156,6 +156,7 @@ def test_without_keys_any_token_passes() -> None:
     [
         [(b"origin", b"a"), (b"Origin", b"a")],
         [(b"authorization", b"a"), (b"authorization", b"b")],
+        [(b"x-api-key", b"a"), (b"x-api-key", b"b")],
         [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
         [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
     ],
@@ -185,7 +186,15 @@ def test_a_preflight_answer_allows_what_was_asked_for() -> None:
 @pytest.mark.parametrize("asked", [b"", b"a b", b"x\r\ny", b"a,,b", b"a\xe9"])
 def test_a_preflight_that_asks_for_no_valid_list_gets_ours(asked: bytes) -> None:
     allowed = dict(preflight_headers({b"access-control-request-headers": asked}))[b"access-control-allow-headers"]
-    for name in (b"authorization", b"content-type", b"x-llm-queue-lane", b"x-request-id", b"x-stainless-os"):
+    for name in (
+        b"authorization",
+        b"content-type",
+        b"x-llm-queue-lane",
+        b"x-request-id",
+        b"x-stainless-os",
+        b"x-api-key",
+        b"anthropic-version",
+    ):
         assert name in allowed.split(b", ")
 
 
@@ -274,7 +283,7 @@ async def test_a_page_may_read_each_header_that_the_docs_name() -> None:
     got = await Through(LOCAL).ask("GET", "/x", host="localhost", origin="http://localhost:3000")
     exposed = set(got.headers["access-control-expose-headers"].split(", "))
     section = DOCS.read_text(encoding="utf-8").partition("## Headers of the answer")[2].partition("\n## ")[0]
-    assert exposed == set(re.findall(r"^\| `(X-[A-Za-z-]+|Retry-After)`", section, re.MULTILINE))
+    assert exposed == set(re.findall(r"^\| `(X-[A-Za-z-]+|Request-Id|Retry-After)`", section, re.MULTILINE))
 
 
 @pytest.mark.parametrize("id", ["", "a b", "x" * 129, "é"])
@@ -304,6 +313,37 @@ async def test_without_its_key_only_health_is_open_and_the_refusal_can_be_read_b
 async def test_the_key_s_name_travels_with_the_request() -> None:
     got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", authorization="Bearer abc123")
     assert visit_of(got.scope).key_name == "ci"
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"x_api_key": "abc123"}, "ci"),
+        ({"x_api_key": " plain "}, None),
+        ({"x_api_key": "wrong", "authorization": "Bearer abc123"}, "ci"),
+        ({"x_api_key": "abc123", "authorization": "Bearer wrong"}, "ci"),
+    ],
+)
+async def test_a_key_may_come_as_anthropics_clients_send_it(headers: dict[str, str], name: str | None) -> None:
+    got = await Through(KEYED).ask("POST", "/v1/messages", host="localhost", **headers)
+    assert got.reached
+    assert visit_of(got.scope).key_name == name
+
+
+async def test_a_wrong_key_is_refused_in_anthropics_words() -> None:
+    got = await Through(KEYED).ask("POST", "/v1/messages", host="localhost", x_api_key="ci=abc123")
+    assert (got.status, got.reached) == (401, False)
+    body = msgspec.json.decode(got.body)
+    assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
+    assert body["request_id"] == got.headers["request-id"] == got.headers["x-request-id"]
+
+
+async def test_the_header_that_anthropics_clients_send_decides_where_the_path_does_not() -> None:
+    got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", anthropic_version="2023-06-01")
+    assert msgspec.json.decode(got.body)["error"]["type"] == "authentication_error"
+    got = await Through(KEYED).ask("POST", "/v1/chat/completions", host="localhost", anthropic_version="2023-06-01")
+    assert msgspec.json.decode(got.body)["error"]["code"] == "invalid_api_key"
+    assert "request-id" not in got.headers
 
 
 async def test_a_websocket_is_refused() -> None:

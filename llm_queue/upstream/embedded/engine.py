@@ -100,6 +100,14 @@ class Embedded:
             header = Header()  # the load will say what is wrong with it
         return msgspec.structs.replace(model, trained=header.trained, capabilities=frozenset({"completion"}))
 
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """As the process counts them, if it serves this model."""
+        process = self._process
+        if process is None or not self._serving or self._key is None or self._key.model != model.identity:
+            await trio.lowlevel.checkpoint()
+            return None
+        return await process.server.count_tokens(model, request)
+
     async def resident(self) -> frozenset[RunnerKey]:
         """What the process serves, if there is one and it lives."""
         await trio.lowlevel.checkpoint()

@@ -90,11 +90,15 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one family of clients is spoken to. ``error_body`` gets the error and the request's id."""
+    """How one family of clients is spoken to. ``error_body`` gets the error and the request's id.
+
+    ``request_id_header`` is the header in which its clients look for that id, where it is not ``X-Request-Id``.
+    """
 
     name: str
     error_body: Callable[[QueueError, str], bytes]
     error_type: str = JSON
+    request_id_header: str = ""
 
 
 @dataclass(frozen=True, slots=True)

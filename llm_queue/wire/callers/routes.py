@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from llm_queue.wire.callers.anthropic import ANTHROPIC
+from llm_queue.wire.callers.anthropic_answer import MESSAGES
 from llm_queue.wire.callers.dialect import Dialect, Operation
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
@@ -19,12 +21,21 @@ class Route(NamedTuple):
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT),
     Route("/chat/completions", CHAT),
+    Route("/v1/messages", MESSAGES),
 )
 
-PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = ()
+PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (("/v1/messages", ANTHROPIC),)
 """Beginnings of paths that belong to a dialect, and what it is: also for what has no route there."""
 
 
-def dialect_of(path: str) -> Dialect:
-    """The dialect of whatever is answered at ``path``; OpenAI's where the path does not say."""
-    return next((dialect for prefix, dialect in PREFIXES if path.startswith(prefix)), OPENAI)
+def dialect_of(path: str, anthropic_version: str | bytes | None = None) -> Dialect:
+    """The dialect of whatever is answered at ``path``.
+
+    Where the path does not say, the header of that name does, which all of Anthropic's clients send; else it is
+    OpenAI's.
+    """
+    for prefix, dialect in PREFIXES:
+        if path.startswith(prefix):
+            return dialect
+    shared = anthropic_version is not None and all(route.path != path for route in ROUTES)
+    return ANTHROPIC if shared else OPENAI

@@ -87,6 +87,11 @@ def text_body(request: TextRequest, known: frozenset[str] = COMMON, *, counts: b
     return msgspec.json.encode(body)
 
 
+def tokenize_body(model: str, prompt: str) -> bytes:
+    """A whole prompt, to be cut into tokens by llama-server as it would be for an answer."""
+    return msgspec.json.encode({"model": model, "content": prompt, "add_special": True, "parse_special": True})
+
+
 def embed_body(request: EmbedRequest) -> bytes:
     """Texts to embed, answered as a whole."""
     body: JsonObject = {"model": request.model, "input": request.inputs, "encoding_format": "float"}

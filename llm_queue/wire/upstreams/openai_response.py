@@ -296,3 +296,28 @@ def _vector(embedding: tuple[float, ...] | str) -> tuple[float, ...]:
         return struct.unpack(f"<{len(embedding) * 3 // 16}f", base64.b64decode(embedding, validate=True))
     except (binascii.Error, struct.error):
         raise UpstreamBroke("The upstream sent an embedding that is neither numbers nor base64.") from None
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+
+class _Rendered(Struct):
+    prompt: str
+
+
+class _Tokenized(Struct):
+    tokens: list[Raw]
+
+
+_RENDERED: Final = msgspec.json.Decoder(_Rendered)
+_TOKENIZED: Final = msgspec.json.Decoder(_Tokenized)
+
+
+def parse_prompt(body: bytes) -> str:
+    """The prompt that llama-server makes of a chat. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    return decode(body, _RENDERED).prompt
+
+
+def count_of(body: bytes) -> int:
+    """How many tokens there are. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    return len(decode(body, _TOKENIZED).tokens)

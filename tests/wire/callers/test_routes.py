@@ -8,6 +8,7 @@ import pytest
 
 from llm_queue.errors import NotFound, QueueError
 from llm_queue.wire.callers import routes
+from llm_queue.wire.callers.anthropic import ANTHROPIC
 from llm_queue.wire.callers.dialect import Dialect, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.routes import ROUTES, dialect_of
@@ -38,8 +39,14 @@ def test_a_path_belongs_to_a_dialect_also_where_there_is_no_route(monkeypatch: p
     assert dialect_of("/others") is OPENAI
 
 
+def test_anthropics_header_decides_where_dialects_share_an_address() -> None:
+    assert dialect_of("/v1/messages") is dialect_of("/v1/messages/nothing?beta=true") is ANTHROPIC
+    assert dialect_of("/v1/models", "2023-06-01") is dialect_of("/v1/models/m", b"2023-06-01") is ANTHROPIC
+    assert dialect_of("/v1/chat/completions", "2023-06-01") is dialect_of("/v1/models") is OPENAI
+
+
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
-    for route in ROUTES:
+    for route in (one for one in ROUTES if one.operation.dialect is OPENAI):
         parsed = route.operation.parse(b'{"messages":[{"role":"user","content":"hi"}]}', LIMITS)
         encoder = route.operation.encoder(parsed.reply, Served("m", 0))
         body = json.loads(encoder.whole(fold([Delta("yes")], Completion("stop"))))
