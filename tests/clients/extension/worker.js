@@ -35,7 +35,8 @@ async function stream(content) {
 async function hangUp(content) {
   const abort = new AbortController();
   const response = await send(content, { stream: true }, abort.signal);
-  await response.body.getReader().read();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let seen = ""; !seen.includes("token0"); ) seen += (await reader.read()).value; // comments come while it waits
   abort.abort();
   return { status: response.status };
 }

@@ -36,6 +36,8 @@ def output(command: list[str], environ: dict[str, str] | None = None) -> str:
 
 def interrupt(command: list[str], environ: dict[str, str], begun: Callable[[bytes], bool]) -> dict[str, Any]:
     """Interrupt it as soon as ``begun`` is true of what it has printed, and see it end."""
+    # A shell's background job ignores the signal, and hands that down to what it starts; a handler is not handed down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
