@@ -19,7 +19,7 @@ nox.options.reuse_existing_virtualenvs = True
 LOCK = ".ci/lock.txt"
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = nox.project.python_versions(PROJECT)
-FAST = ("--ignore", "tests/e2e", "--ignore", "tests/real")
+FAST = ("--ignore", "tests/e2e", "--ignore", "tests/real", "--ignore", "tests/clients")
 REAL_CLOCK = ("--timeout", "300")  # seconds for a test: a process that loads a model on a busy machine takes its time
 CANCELLATION = "ASYNC101,ASYNC102,ASYNC119,ASYNC120"  # flake8-async's rules that ruff does not have
 NEEDS_SOURCES = "tests/test_docs.py::test_every_relative_link_leads_somewhere"  # some lead into llm_queue/
@@ -86,6 +86,19 @@ def real(session: nox.Session) -> None:
     install(session, "tests")
     real_ollama(session)
     session.run("pytest", "tests/real", *REAL_CLOCK, *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Real clients against a started service: SDKs, frameworks, agents, a browser; each at a pinned version.
+
+    Installing them takes the package registries, 3 GB in the cache and some minutes, once; so this is not among the
+    usual sessions. Where a network namespace may be made they run in one, and reach nobody but the service.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.clients.install")
+    alone = ("python", "-m", "tests.clients.alone")
+    session.run(*alone, "python", "-m", "pytest", "tests/clients", *REAL_CLOCK, *session.posargs)
 
 
 @nox.session
