@@ -159,6 +159,17 @@ def copy_without_sources(folder: Path) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """What Ollama and llama.cpp test their own servers with, directly and through the line: ``nox -s peers -- ollama``.
+
+    Their tests come out of the package registries, once, and stay in the cache; nothing that runs leaves this machine.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.real.install_ollama")  # the version that the tests belong to, and no other
+    session.run("python", "-m", "tests.peers", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What the line costs, as ratios taken side by side in one run. Give it the machine for itself."""
     install(session, "tests")

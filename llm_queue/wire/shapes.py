@@ -68,9 +68,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
-    model that cannot think answers without, and nobody is told off for having asked. ``truncate`` True lets a prompt be
-    cut that is too long; False and None make it an error where the upstream can.
+    JSON, or a JSON schema; ``grammar`` is one of llama.cpp's. ``tools`` are in OpenAI's form. ``think`` is a switch or
+    an effort; with ``think_if_able`` a model that cannot think answers without, and nobody is told off for having
+    asked. ``truncate`` True lets a prompt be cut that is too long; False and None make it an error where the upstream
+    can.
     """
 
     model: str
@@ -86,6 +87,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     logprobs: bool = False
     top_logprobs: int | None = None
     truncate: bool | None = None
+    grammar: str | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
