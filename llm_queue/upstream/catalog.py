@@ -106,7 +106,9 @@ class Catalog:
         else:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             there = "There are: " + ", ".join(names[:MAX_NAMED]) + more
-        return ModelNotFound(f"model {name!r} not found. {there}. {self.upstream.more_models}", param="model")
+        return ModelNotFound(
+            f"model {name!r} not found. {there}. {self.upstream.more_models}", param="model", model=name
+        )
 
 
 def canonical(name: str) -> str:

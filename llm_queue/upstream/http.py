@@ -94,9 +94,22 @@ class HttpApi:
                     async with self._exchange(self._questions, method, path, body) as response:
                         return await _whole(response)
             except trio.TooSlowError:
-                raise UpstreamUnreachable(
-                    f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
-                ) from None
+                raise self._too_slow() from None
+
+    async def ask_any(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, bytes]:
+        """The same with whatever status it is answered: that, the media type, and the body.
+
+        ``headers`` go over those of every request.
+        """
+        async with self._question:
+            try:
+                with trio.fail_after(QUESTION_TIMEOUT):
+                    sent = self._open(self._questions, method, path, body, headers)
+                    async with sent as response:
+                        media_type = response.headers.get("content-type", "")
+                        return response.status_code, media_type, await _whole(response)
+            except trio.TooSlowError:
+                raise self._too_slow() from None
 
     async def work(self, path: str, body: bytes) -> bytes:
         """Model work, answered as a whole."""
@@ -138,13 +151,21 @@ class HttpApi:
         self, transport: OneConnection, method: str, path: str, body: bytes
     ) -> AsyncIterator[httpx.Response]:
         """One request and its answer, whose status is 200. On the way out the answer is at its end or seen closed."""
-        headers = self._headers | ({"content-type": "application/json"} if body else {})
+        async with self._open(transport, method, path, body) as response:
+            if response.status_code != 200:
+                raise self._refusal(response.status_code, await _whole(response))
+            yield response
+
+    @asynccontextmanager
+    async def _open(
+        self, transport: OneConnection, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """The same for any status, with ``more`` headers."""
+        headers = self._headers | ({"content-type": "application/json"} if body else {}) | dict(more or {})
         request = httpx.Request(method, self.url + path, headers=headers, content=body)
         try:
             response = await transport.handle_async_request(request)
             try:
-                if response.status_code != 200:
-                    raise self._refusal(response.status_code, await _whole(response))
                 yield response
             finally:
                 await response.aclose()
@@ -154,6 +175,11 @@ class HttpApi:
             ) from error
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.name} broke off its answer: {error}") from error
+
+    def _too_slow(self) -> UpstreamUnreachable:
+        return UpstreamUnreachable(
+            f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
+        )
 
     def _refusal(self, status: int, body: bytes) -> UpstreamError:
         text = self._error_text(body) or f"{self.name} answered with status {status}."

@@ -17,6 +17,7 @@ from llm_queue.web.clients import UNKNOWN, client_of
 from llm_queue.web.connection import HttpConnection
 from llm_queue.web.gate import AccessRules, Gate
 from llm_queue.web.headers import error_headers, job_headers
+from llm_queue.web.passage import Passage
 from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
@@ -35,7 +36,10 @@ class WebApp(QuartTrio):
 def create_app(settings: Settings, line: Service) -> App:
     """The ASGI application: everything a caller can reach, behind the gate."""
     rules = AccessRules.of(settings, socket.gethostname())
-    return Gate(create_quart(settings, line), rules, lambda error, scope: tell_refusal(line, error, UNKNOWN, scope))
+    app: App = create_quart(settings, line)
+    if settings.allow_ollama_admin:
+        app = Passage(app, line)
+    return Gate(app, rules, lambda error, scope: tell_refusal(line, error, UNKNOWN, scope))
 
 
 def create_quart(settings: Settings, line: Service) -> QuartTrio:

@@ -25,7 +25,7 @@ class HttpConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(receive, _finishing(send))
+            await super().__call__(receive, finishing(send))
         finally:
             ticket = visit_of(self.scope).ticket
             if ticket is not None:
@@ -56,7 +56,7 @@ def _too_slow(limit: float) -> ReaderTooSlow:
     )
 
 
-def _finishing(send: Send) -> Send:
+def finishing(send: Send) -> Send:
     """Let the last message through undisturbed.
 
     While it is being sent, the server reports the request as over, and quart-trio takes that for a client who left: it

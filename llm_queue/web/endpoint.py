@@ -22,6 +22,7 @@ from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.shapes import Answer, Completion, Delta, LoadRequest
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 T = TypeVar("T")
@@ -31,6 +32,10 @@ BODY_STALL: Final = 30.0
 
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
+
+
+UNLOADED: Final = Answer(Delta(), Completion("unload"))
+"""The answer to who wants a model unloaded."""
 
 
 class Endpoint:
@@ -67,6 +72,9 @@ class Endpoint:
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
             left_out = await _aside(body, self._line.catalog.check, parsed.request)
             submission = await self._submission(request, scope, parsed, wanted, len(body))
+            if self._stays(submission):
+                encoder = operation.encoder(parsed.reply, Served(submission.request.model, int(time.time())))
+                return Response(encoder.whole(UNLOADED), content_type=operation.whole_type)
             del body
             ticket = self._line.submit(submission)
         finally:
@@ -87,6 +95,12 @@ class Endpoint:
         if dropped := wanted.dropped + left_out:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
         return response
+
+    def _stays(self, submission: Submission) -> bool:
+        """True if the caller wants a model unloaded which is not there, or which others want: then nothing is done."""
+        request, model = submission.request, submission.model
+        unloads = isinstance(request, LoadRequest) and request.unload
+        return unloads and (model is None or not self._line.may_unload(model))
 
     async def _submission(
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int

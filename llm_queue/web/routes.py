@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from llm_queue.errors import BadRequest, NotFound, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.web.endpoint import Endpoint
+from llm_queue.web.ollama_routes import add_ollama_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
 from llm_queue.wire.callers.dialect import Operation
@@ -34,6 +35,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
         return answer
 
+    add_ollama_routes(app, settings, line)
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 

@@ -68,7 +68,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort.
+    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort. ``truncate`` False makes
+    a prompt that is too long an error. ``keep_alive`` is for how many seconds the model is to stay loaded after this
+    (infinity: for ever); whoever asks for less than another gets the other's.
     """
 
     model: str
@@ -82,6 +84,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
+    keep_alive: float | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
@@ -106,21 +110,38 @@ class TextRequest(msgspec.Struct, frozen=True):
     think: bool | str | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    truncate: bool | None = None
+    keep_alive: float | None = None
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
     """Texts to turn into one vector each, of ``dimensions`` numbers (None: as many as the model has).
 
-    ``truncate`` False makes a text that is too long an error.
+    ``truncate`` False makes a text that is too long an error. ``normalized`` False asks for vectors as the model makes
+    them, not scaled to length 1, where the upstream has those. ``keep_alive`` is as in :class:`ChatRequest`.
     """
 
     model: str
     inputs: tuple[str, ...]
     dimensions: int | None = None
     truncate: bool | None = None
+    normalized: bool = True
+    keep_alive: float | None = None
 
 
-Request = ChatRequest | TextRequest | EmbedRequest
+class LoadRequest(msgspec.Struct, frozen=True):
+    """Nothing to compute: the model is to be loaded, and to stay for ``keep_alive`` seconds as in :class:`ChatRequest`.
+
+    With ``unload`` it is to go instead; the line asks that of an upstream only while nobody else wants the model. The
+    answer has no pieces, and ends as ``load`` or ``unload``.
+    """
+
+    model: str
+    keep_alive: float | None = None
+    unload: bool = False
+
+
+Request = ChatRequest | TextRequest | EmbedRequest | LoadRequest
 
 
 def has_images(request: Request) -> bool:
@@ -172,7 +193,8 @@ class Completion(msgspec.Struct, frozen=True):
     ``cached_tokens`` were computed before. ``load_seconds`` went into making the model resident (about 0
     when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
     the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
-    answer. ``context`` is Ollama's, for the next :class:`TextRequest`.
+    answer. ``context`` is Ollama's, for the next :class:`TextRequest`. ``total_seconds`` is what all of it took by the
+    upstream's own account.
     """
 
     finish_reason: FinishReason
@@ -186,6 +208,7 @@ class Completion(msgspec.Struct, frozen=True):
     truncated: bool = False
     unloaded: bool = False
     context: tuple[int, ...] = ()
+    total_seconds: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

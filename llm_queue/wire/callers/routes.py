@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from llm_queue.wire.callers import ollama_answers as ollama
 from llm_queue.wire.callers.dialect import Dialect, Operation
+from llm_queue.wire.callers.ollama import OLLAMA, OLLAMA_EMBED
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
 
@@ -19,9 +21,16 @@ class Route(NamedTuple):
 ROUTES: Final = (
     Route("/v1/chat/completions", CHAT),
     Route("/chat/completions", CHAT),
+    Route("/api/chat", ollama.CHAT),
+    Route("/api/generate", ollama.GENERATE),
+    Route("/api/embed", ollama.EMBED),
+    Route("/api/embeddings", ollama.EMBEDDINGS),
 )
 
-PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = ()
+PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (
+    ("/api/embed", OLLAMA_EMBED),
+    ("/api/", OLLAMA),
+)
 """Beginnings of paths that belong to a dialect, and what it is: also for what has no route there."""
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, Message, Request, TextRequest
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, LoadRequest, Message, Request, TextRequest
 
 COMMON: Final = frozenset(
     {
@@ -30,9 +30,10 @@ def check(request: Request, known: frozenset[str]) -> tuple[str, ...]:
 
     Raises :class:`~llm_queue.errors.BadRequest` for what it cannot be told.
     """
-    if isinstance(request, EmbedRequest):
-        return () if request.truncate is None else ("truncate",)
-    dropped = [name for name in request.sampling.given() if name not in known]
+    dropped = [name for name in ("truncate", "keep_alive") if getattr(request, name, None) is not None]
+    if isinstance(request, EmbedRequest | LoadRequest):
+        return tuple(dropped)
+    dropped = [name for name in request.sampling.given() if name not in known] + dropped
     if isinstance(request, TextRequest):
         for name in _NOT_IN_TEXT:
             if getattr(request, name):
