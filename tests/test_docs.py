@@ -110,7 +110,7 @@ def test_every_setting_is_named_with_its_flag_and_its_variable() -> None:
 
 
 def test_every_route_is_named_with_its_method() -> None:
-    text = text_of("docs/http.md")
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     routes = list(create_quart(Settings(), FakeLine()).url_map.iter_rules())
     assert len(routes) > 5
     for route in routes:

@@ -9,7 +9,7 @@ import msgspec
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, UpstreamRefused
-from llm_queue.upstream.http import HttpApi
+from llm_queue.upstream.http import HttpApi, status_4xx
 from llm_queue.upstream.lifetimes import Lifetimes
 from llm_queue.upstream.native import OllamaApi
 from llm_queue.upstream.protocol import Model
@@ -31,6 +31,9 @@ from llm_queue.wire.upstreams import ollama_response as answers
 
 NEARLY_FULL: Final = 0.98
 """Share of the context at which a prompt was probably cut: Ollama leaves out old messages until the rest fits."""
+
+NO_EMBEDDINGS: Final = "does not support embeddings"
+"""What llama-server says for a model that was loaded to chat."""
 
 KEPT: Final = (4, 5)
 """Tokens that Ollama keeps at the beginning of a last message that is too long by itself: its default ``num_keep``, and
@@ -70,6 +73,7 @@ class Ollama:
             unreachable="Start it (`ollama serve`), or correct OLLAMA_URL.",
             headers={"accept": "application/x-ndjson, application/json"}
             | ({"authorization": authorization} if authorization else {}),
+            caller_at_fault=_at_fault,
             connect=connect,
         )
         self.native = OllamaApi(self._api, authorization, connect)
@@ -158,6 +162,11 @@ class Ollama:
 
     async def aclose(self) -> None:
         await self._api.aclose()
+
+
+def _at_fault(status: int, text: str) -> bool:
+    """A model that only chats is asked to embed: the older way says 500 to that, the newer 501."""
+    return status_4xx(status, text) or NO_EMBEDDINGS in text
 
 
 def _was_cut(num_ctx: int, prompt_tokens: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Final
 
@@ -16,37 +17,43 @@ CREATED: Final = "2026-01-01T00:00:00Z"
 """The time stamp on everything: what the fake says is the same every time."""
 
 
-def line_of(model: str, message: JsonObject) -> JsonObject:
-    """One line of an answer that is not done."""
-    return {"model": model, "created_at": CREATED, "message": {"role": "assistant"} | message, "done": False}
+def line_of(model: str, message: JsonObject, *, text: bool = False) -> JsonObject:
+    """One line of an answer that is not done; with ``text``, one of a generate."""
+    said: JsonObject = {"message": {"role": "assistant"} | message}
+    if text:
+        said = {"response" if name == "content" else name: part for name, part in message.items()}
+    return {"model": model, "created_at": CREATED} | said | {"done": False}
 
 
 class ChatAnswer:
-    """The answer to one chat: lines as they come, or all of them in one object."""
+    """The answer to one chat, or to a generate (``text``): lines as they come, or all of them in one object."""
 
-    def __init__(self, exchange: Exchange, model: str, *, streamed: bool) -> None:
+    def __init__(self, exchange: Exchange, model: str, *, streamed: bool, text: bool = False) -> None:
         self._exchange = exchange
         self._model = model
         self._streamed = streamed
+        self._text = text
         self._begun = False
         self._said: JsonObject = {"content": ""}
 
     async def say(self, message: JsonObject) -> None:
         """A piece of the message."""
         if self._streamed:
-            await self._send(line_of(self._model, message))
+            await self._send(line_of(self._model, message, text=self._text))
         else:
             self._gather(message)
 
     async def done(self, message: JsonObject, reason: str, counts: JsonObject) -> None:
         """The true end, with the last of the message."""
-        end = {"done": True, "done_reason": reason} | counts
+        end: JsonObject = {"done": True, "done_reason": reason} | counts
+        if self._text:
+            end["context"] = [1, 2, 3]
         if self._streamed:
-            await self._send(line_of(self._model, message) | end)
+            await self._send(line_of(self._model, message, text=self._text) | end)
             await self._exchange.end()
         else:
             self._gather(message)
-            await self._exchange.whole(200, line_of(self._model, self._said) | end)
+            await self._exchange.whole(200, line_of(self._model, self._said, text=self._text) | end)
 
     async def end(self) -> None:
         """The end without ``done``."""
@@ -54,7 +61,7 @@ class ChatAnswer:
             await self._begin()
             await self._exchange.end()
         else:
-            await self._exchange.whole(200, line_of(self._model, self._said))
+            await self._exchange.whole(200, line_of(self._model, self._said, text=self._text))
 
     async def error(self, text: str) -> None:
         """An error: as a line once something was sent, as a status before that."""
@@ -90,6 +97,16 @@ class ChatAnswer:
         if not self._begun:
             self._begun = True
             await self._exchange.head(200, "application/x-ndjson")
+
+
+def embedded(ask: JsonObject) -> JsonObject:
+    """The answer to texts to embed: of each its length and 1, scaled to length 1 but in the older answer."""
+    if "prompt" in ask:
+        return {"embedding": [float(len(ask["prompt"])), 1.0]}
+    given = ask["input"]
+    texts = [given] if isinstance(given, str) else given
+    vectors = [[len(text) / math.hypot(len(text), 1), 1 / math.hypot(len(text), 1)] for text in texts]
+    return {"model": ask["model"], "embeddings": vectors, "total_duration": 1, "prompt_eval_count": len(texts)}
 
 
 async def answer_chat(

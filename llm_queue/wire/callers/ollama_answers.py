@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ _OBJECT: Final = msgspec.json.Decoder(JsonObject)
 _REASONS: Final = {"tool_calls": "stop"}
 
 
-class _Lines:
+class _Lines(ABC):
     """Implements :class:`~llm_queue.wire.callers.dialect.Encoder` but for the place where the text stands.
 
     Every line is an object with a text in it, be it empty: clients fail on others, and on lines that are blank.
@@ -28,9 +29,9 @@ class _Lines:
         self._head: JsonObject = {"model": served.model, "created_at": time_stamp(served.created)}
         self._calls = 0
 
+    @abstractmethod
     def said(self, delta: Delta) -> JsonObject:
         """The part of a line that holds a piece of the answer."""
-        raise NotImplementedError
 
     def whole(self, answer: Answer) -> bytes:
         """The answer as one object."""

@@ -28,6 +28,7 @@ ROUTES: Final = (
 )
 
 PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (
+    ("/api/v1/", OPENAI),  # of a base URL that is not ours; Ollama has nothing there
     ("/api/embed", OLLAMA_EMBED),
     ("/api/", OLLAMA),
 )

@@ -39,7 +39,7 @@ def test_a_path_belongs_to_a_dialect_also_where_there_is_no_route(monkeypatch: p
 
 
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
-    for route in ROUTES:
+    for route in (route for route in ROUTES if route.operation.dialect is OPENAI):
         parsed = route.operation.parse(b'{"messages":[{"role":"user","content":"hi"}]}', LIMITS)
         encoder = route.operation.encoder(parsed.reply, Served("m", 0))
         body = json.loads(encoder.whole(fold([Delta("yes")], Completion("stop"))))
