@@ -24,7 +24,7 @@ from llm_queue.web.visit import App, Receive, Scope, Send
 from llm_queue.wire.callers.ollama import JSON, error_body
 
 _CHANGES: Final = re.compile(
-    r"POST /api/(?:pull|push|create|copy)|DELETE /api/delete|(?:HEAD|POST) /api/blobs/[A-Za-z0-9:-]+"
+    r"(?:POST /api/(?:pull|push|create|copy)|DELETE /api/delete|(?:HEAD|POST) /api/blobs/[A-Za-z0-9:-]+)/?"
 )
 _PASSED: Final = (b"content-type", b"content-length", b"transfer-encoding")
 
@@ -54,8 +54,9 @@ class Passage:
 
     async def _relay(self, native: Native, scope: Scope, caller: _Caller) -> None:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _PASSED}
+        path = scope["path"].rstrip("/")
         try:
-            await native.relay(scope["method"], scope["path"], headers, caller.body(), caller.begin, caller.write)
+            await native.relay(scope["method"], path, headers, caller.body(), caller.begin, caller.write)
         except QueueError as error:
             tell_refusal(self._line, error, UNKNOWN, scope)
             await caller.fail(error)
@@ -109,7 +110,9 @@ class _Caller:
 
     async def fail(self, error: QueueError) -> None:
         """An answer that says what went wrong; once it has begun, its last line."""
+        body = error_body(error)
         if not self._begun:
-            headers = [(b"content-type", JSON.encode()), *error_headers(error)]
+            length = (b"content-length", b"%d" % len(body))
+            headers = [(b"content-type", JSON.encode()), length, *error_headers(error)]
             await self._send({"type": "http.response.start", "status": error.http_status, "headers": headers})
-        await self.end(error_body(error))
+        await self.end(body)
