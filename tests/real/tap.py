@@ -13,6 +13,10 @@ from typing import Any
 import h11
 
 
+WORK = (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")
+"""The addresses of model work."""
+
+
 @dataclass
 class Work:
     """A request for model work as Ollama saw it. Times are monotonic seconds."""
@@ -134,11 +138,12 @@ class _Conversation:
                 self._target = event.target
                 self._answers.send(event)
             elif isinstance(event, h11.Data):
-                self._body += event.data
+                if self._target in WORK:
+                    self._body += event.data
                 self._answers.send(event)
             elif isinstance(event, h11.EndOfMessage):
                 self._answers.send(event)
-                if self._target in (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings"):
+                if self._target in WORK:
                     self._work = self._tap.begun(json.loads(self._body))
 
     def answered(self, data: bytes) -> None:

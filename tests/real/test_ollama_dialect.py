@@ -159,7 +159,7 @@ DIFFERENT: dict[str, tuple[tuple[str, Any], int, int, str]] = {
     "stop as a text": (chat(**WHOLE, **options(stop="x")), 500, 200, "OpenAI's form is read as well"),
     "a list as content": (chat(messages=[{"role": "user", "content": [{"type": "text"}]}]), 400, 400, "named"),
     "arguments as a text": (
-        chat(messages=[{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]), 400, 400, "its field is named"),
+        chat(messages=[{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]), 400, 400, "named"),
     "no JSON": (("/api/chat", b"{bad"), 400, 400, "other words"),
     "keep_alive without a unit": (chat(keep_alive="-1"), 400, 400, "its field is named"),
     "an image for a model that reads": (

@@ -212,7 +212,7 @@ def _format(raw: msgspec.Raw) -> Literal["json"] | JsonObject | None:
     if text == b'"json"':
         return "json"
     if text[:1] != b"{":
-        said = text.decode()[:200]
+        said = msgspec.json.encode(text.decode()[:200]).decode()
         raise BadRequest(f'invalid format: {said}; expected "json" or a valid JSON Schema object', param="format")
     return _FORMAT.decode(text)
 
