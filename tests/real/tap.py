@@ -12,7 +12,6 @@ from typing import Any
 
 import h11
 
-
 WORK = (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")
 """The addresses of model work."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -132,6 +133,28 @@ async def test_an_error_in_mid_stream_is_the_last_line(line: Any) -> None:
     assert response.status_code == 200
     assert response.lines[-1] == {"error": "it broke"}
     assert not any(one.get("done") for one in response.lines)
+
+
+async def test_a_wait_of_minutes_is_filled_with_usual_lines_and_ends_in_an_answer(
+    clock: Any, line: Any, serving: Any
+) -> None:
+    body = json.dumps(CHAT).encode()
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    data, heard = b"", [0.0]
+    async with serving() as server, await server.connect(head + body) as stream:
+        began = trio.current_time()
+        while (at := trio.current_time() - began) < 330:
+            data += bytes(await stream.receive_some(65536))
+            heard.append(at)
+        runs(Delta("hello"))(line.tickets[0])
+        while piece := await stream.receive_some(65536):
+            data += bytes(piece)
+    said = [json.loads(one) for one in data.splitlines() if one.startswith(b"{")]
+    assert len(said) > 30
+    assert {one["message"]["content"] for one in said[:-2]} == {""}
+    assert [one["message"]["content"] for one in said[-2:]] == ["hello", ""]
+    assert [one["done"] for one in said] == [False] * (len(said) - 1) + [True]
+    assert max(later - earlier for earlier, later in itertools.pairwise(heard)) < 11
 
 
 @pytest.mark.parametrize(
