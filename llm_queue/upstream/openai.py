@@ -107,6 +107,8 @@ class OpenAIServer:
             await trio.lowlevel.checkpoint()  # it loads what it likes when it likes
             return Completion("unload" if request.unload else "load")
         request = msgspec.structs.replace(request, model=model.name)
+        if isinstance(request, TextRequest) and request.templated:
+            request = asking.as_chat(request)
         if isinstance(request, EmbedRequest):
             answer = await self._api.work("/v1/embeddings", asking.embed_body(request))
             vectors, completion = answers.parse_embedded(answer)

@@ -92,8 +92,9 @@ class TextRequest(msgspec.Struct, frozen=True):
     """A text to go on with.
 
     ``suffix`` is what must follow the answer. Ollama's own fields: ``raw`` leaves the model's template out; ``system``
-    and ``template`` stand in for the model's; ``context`` is what an earlier answer returned. The others are as in
-    :class:`ChatRequest`.
+    and ``template`` stand in for the model's; ``context`` is what an earlier answer returned. ``templated``: the caller
+    relies on the model's template around the text, so an upstream whose texts have none is asked for a chat. The others
+    are as in :class:`ChatRequest`.
     """
 
     model: str
@@ -102,6 +103,7 @@ class TextRequest(msgspec.Struct, frozen=True):
     system: str | None = None
     template: str | None = None
     raw: bool = False
+    templated: bool = False
     images: tuple[str, ...] = ()
     context: tuple[int, ...] = ()
     sampling: Sampling = Sampling()

@@ -22,7 +22,7 @@ from llm_queue.errors import (
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece, TextRequest
 from tests.harness import line
 
 MODEL = Model(name="small", identity="small")
@@ -268,3 +268,14 @@ async def test_where_there_is_no_context_to_choose_every_wish_is_one_runner_key(
 def test_it_is_an_upstream() -> None:
     upstream: Upstream = OpenAIServer("http://localhost:1234/v1/")
     assert (upstream.url, upstream.chooses_context) == ("http://localhost:1234", False)
+
+
+async def test_a_text_that_relies_on_the_models_template_is_asked_as_a_chat(
+    upstream: OpenAIServer, server: Server
+) -> None:
+    request = TextRequest("an alias", "once", system="be brief", templated=True)
+    assert upstream.check(request) == ()
+    completion = await upstream.run(MODEL, 0, request, lambda _: None)
+    assert completion.finish_reason == "stop"
+    assert server.heads[0].startswith("POST /v1/chat/completions")
+    assert [message["content"] for message in server.chats[0]["messages"]] == ["be brief", "once"]

@@ -25,7 +25,8 @@ class _Lines(ABC):
     Every line is an object with a text in it, be it empty: clients fail on others, and on lines that are blank.
     """
 
-    def __init__(self, reply: None, served: Served) -> None:
+    def __init__(self, top_logprobs: int, served: Served) -> None:
+        self._top_logprobs = top_logprobs
         self._head: JsonObject = {"model": served.model, "created_at": time_stamp(served.created)}
         self._calls = 0
 
@@ -58,7 +59,7 @@ class _Lines(ABC):
         return error_line(error_text(error))
 
     def _piece(self, delta: Delta) -> JsonObject:
-        return self._head | self.said(delta) | {"done": False} | _logprobs(delta)
+        return self._head | self.said(delta) | {"done": False} | self._logprobs(delta)
 
     def _last(self, delta: Delta, completion: Completion) -> bytes:
         reason = completion.finish_reason
@@ -68,7 +69,11 @@ class _Lines(ABC):
         line = self._head | self.said(delta) | ended
         if reason not in ("load", "unload"):
             line |= counts(completion)
-        return _line(line | _logprobs(delta))
+        return _line(line | self._logprobs(delta))
+
+    def _logprobs(self, delta: Delta) -> JsonObject:
+        """Without the lists that are empty or not there, as Ollama writes them."""
+        return {"logprobs": [_token(item, self._top_logprobs) for item in delta.logprobs]} if delta.logprobs else {}
 
     def _called(self, calls: tuple[ToolCall, ...]) -> list[JsonObject]:
         first, self._calls = self._calls, self._calls + len(calls)
@@ -172,17 +177,11 @@ def _arguments(text: str) -> Any:
     return msgspec.Raw(text.encode())
 
 
-def _logprobs(delta: Delta) -> JsonObject:
-    """Without the lists that are empty or not there, as Ollama writes them."""
-    if not delta.logprobs:
-        return {}
-    return {"logprobs": [_token(item) for item in delta.logprobs]}
-
-
-def _token(item: JsonObject) -> JsonObject:
+def _token(item: JsonObject, others: int = 0) -> JsonObject:
+    """A token with as many others as were asked for; some engines list more."""
     said = {name: item[name] for name in ("token", "logprob")}
     if item.get("bytes"):
         said["bytes"] = item["bytes"]
-    if others := item.get("top_logprobs"):
-        said["top_logprobs"] = [_token(other) for other in others]
+    if listed := (item.get("top_logprobs") or ())[:others]:
+        said["top_logprobs"] = [_token(other) for other in listed]
     return said

@@ -1,4 +1,7 @@
-"""From Ollama's requests to ours."""
+"""From Ollama's requests to ours.
+
+What their answers must know of them is how many other tokens are listed beside each in its ``logprobs``.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _SCALAR: Final[msgspec.json.Decoder[Scalar]] = msgspec.json.Decoder(Scalar)
 _FORMAT: Final = msgspec.json.Decoder(JsonObject)
 
 
-def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[None]:
+def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[int]:
     """Read and check the body of a chat; one without messages is a load.
 
     Raises :class:`~llm_queue.errors.BadRequest`, with the field that is wrong as its ``param``.
@@ -57,7 +60,7 @@ def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[None]:
     return _parsed(request, chat, limits)
 
 
-def parse_generate(body: bytes, limits: RequestLimits) -> Parsed[None]:
+def parse_generate(body: bytes, limits: RequestLimits) -> Parsed[int]:
     """Read and check the body of a text to go on with; one without a prompt is a load.
 
     Raises what :func:`parse_chat` does, and :class:`~llm_queue.errors.ModelNotFound` without a model, as Ollama has it.
@@ -77,6 +80,7 @@ def parse_generate(body: bytes, limits: RequestLimits) -> Parsed[None]:
         system=text.system or None,
         template=text.template or None,
         raw=bool(text.raw),
+        templated=not text.raw and not text.suffix,
         images=images_of(text.images or (), ""),
         context=tuple(text.context or ()),
         sampling=_sampling(options),
@@ -92,7 +96,7 @@ def parse_generate(body: bytes, limits: RequestLimits) -> Parsed[None]:
     return _parsed(request, text, limits, pictures)
 
 
-def parse_embed(body: bytes, limits: RequestLimits) -> Parsed[None]:
+def parse_embed(body: bytes, limits: RequestLimits) -> Parsed[int]:
     """Read and check the body of texts to embed; one without a text is a load. Raises as :func:`parse_generate`."""
     embed = shapes.read(body, shapes.EMBED, limits.max_depth)
     if not embed.model:
@@ -109,10 +113,10 @@ def parse_embed(body: bytes, limits: RequestLimits) -> Parsed[None]:
         truncate=embed.truncate,
         keep_alive=_keep_alive(embed.keep_alive) or None,
     )
-    return Parsed(request, None, wishes=_wishes(embed, limits))
+    return Parsed(request, 0, wishes=_wishes(embed, limits))
 
 
-def parse_embeddings(body: bytes, limits: RequestLimits) -> Parsed[None]:
+def parse_embeddings(body: bytes, limits: RequestLimits) -> Parsed[int]:
     """Read and check the body of one text to embed in the older way. Raises as :func:`parse_chat`."""
     embed = shapes.read(body, shapes.EMBEDDINGS, limits.max_depth)
     if not embed.model:
@@ -121,7 +125,7 @@ def parse_embeddings(body: bytes, limits: RequestLimits) -> Parsed[None]:
         return _load(embed, limits)
     keep_alive = _keep_alive(embed.keep_alive) or None
     request = EmbedRequest(embed.model, (embed.prompt,), normalized=False, keep_alive=keep_alive)
-    return Parsed(request, None, wishes=_wishes(embed, limits))
+    return Parsed(request, 0, wishes=_wishes(embed, limits))
 
 
 def asked_to_show(body: bytes, max_depth: int) -> str:
@@ -146,7 +150,7 @@ class _Stream(msgspec.Struct):
 
 def _parsed(
     request: Request, body: shapes.Conversing, limits: RequestLimits, more: tuple[str, ...] = ()
-) -> Parsed[None]:
+) -> Parsed[int]:
     if body.debug_render_only:
         field = "_debug_render_only"
         raise BadRequest(f"{field}: only Ollama itself shows prompts; ask it past the line.", param=field)
@@ -154,16 +158,18 @@ def _parsed(
     if body.shift is not None:
         more = ("shift", *more)  # another value than the model's would have it loaded anew
     dropped = wishes.dropped + more
-    return Parsed(request, None, body.stream is not False, msgspec.structs.replace(wishes, dropped=dropped))
+    return Parsed(
+        request, body.top_logprobs or 0, body.stream is not False, msgspec.structs.replace(wishes, dropped=dropped)
+    )
 
 
-def _load(body: shapes.Common, limits: RequestLimits) -> Parsed[None]:
+def _load(body: shapes.Common, limits: RequestLimits) -> Parsed[int]:
     """Nothing to compute. Ollama answers it with one object, also where a stream was asked for."""
     keep_alive = _keep_alive(body.keep_alive)
     request = LoadRequest(body.model or "", keep_alive or None, unload=keep_alive == 0)
     wishes = _wishes(body, limits)
     dropped = tuple(name for name in wishes.dropped if name != "keep_alive")
-    return Parsed(request, None, wishes=msgspec.structs.replace(wishes, dropped=dropped))
+    return Parsed(request, 0, wishes=msgspec.structs.replace(wishes, dropped=dropped))
 
 
 def _wishes(body: shapes.Common, limits: RequestLimits) -> Wishes:

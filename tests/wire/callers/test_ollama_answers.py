@@ -72,11 +72,11 @@ def whole(encoder: Any, *pieces: Delta, completion: Completion = STOP) -> Any:
 
 
 def chat() -> ChatEncoder:
-    return ChatEncoder(None, SERVED)
+    return ChatEncoder(3, SERVED)
 
 
 def text() -> GenerateEncoder:
-    return GenerateEncoder(None, SERVED)
+    return GenerateEncoder(3, SERVED)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -130,6 +130,14 @@ def test_logprobs_are_in_the_line_without_lists_that_are_empty() -> None:
     assert whole(text(), delta)["logprobs"] == said
 
 
+@pytest.mark.parametrize("asked", [0, 1, 3, 9])
+def test_as_many_other_tokens_are_listed_as_were_asked_for(asked: int) -> None:
+    others = [{"token": name, "logprob": -1.0} for name in "bcd"]
+    delta = Delta("a", logprobs=({"token": "a", "logprob": 0.0, "bytes": None, "top_logprobs": others},))
+    (token,) = whole(ChatEncoder(asked, SERVED), delta)["logprobs"]
+    assert token.get("top_logprobs", []) == others[:asked]
+
+
 @pytest.mark.parametrize("encoder", [chat, text])
 @pytest.mark.parametrize("reason", ["load", "unload"])
 def test_a_load_has_a_reason_and_no_counts(encoder: Any, reason: Any) -> None:
@@ -154,10 +162,10 @@ def test_the_reason_is_the_upstreams_own_word(completion: Completion, reason: st
 def test_vectors() -> None:
     answer = Answer(Delta(), Completion("stop", 3, 0, load_seconds=0.5), ((0.6, 0.8), (1.0, 0.0)))
     said = {"total_duration": 500_000_000, "load_duration": 500_000_000, "prompt_eval_count": 3}
-    embed = EmbedEncoder(None, SERVED)
+    embed = EmbedEncoder(3, SERVED)
     assert lines(embed.whole(answer)) == [{"model": "m", "embeddings": [[0.6, 0.8], [1.0, 0.0]]} | said]
     assert lines(embed.whole(Answer(Delta(), Completion("load")))) == [{"model": "m", "embeddings": []}]
-    older = EmbeddingsEncoder(None, SERVED)
+    older = EmbeddingsEncoder(3, SERVED)
     assert lines(older.whole(answer)) == [{"embedding": [0.6, 0.8]}]
     assert lines(older.whole(Answer(Delta(), Completion("load")))) == [{"embedding": []}]
     assert lines(older.end(STOP))[0]["done"]
@@ -227,5 +235,5 @@ def test_what_an_ollama_of_ours_says_is_read_as_it_was_meant(said: list[Delta], 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=3))
 def test_vectors_are_read_as_they_were_meant(vectors: list[tuple[float, float]]) -> None:
     completion = Completion("stop", 3, 0, 0.5, None, 0.0, 0.0, "stop", total_seconds=0.75)
-    body = EmbedEncoder(None, SERVED).whole(Answer(Delta(), completion, tuple(vectors)))
+    body = EmbedEncoder(3, SERVED).whole(Answer(Delta(), completion, tuple(vectors)))
     assert parse_embedded(body) == (Vectors(tuple(vectors)), completion)

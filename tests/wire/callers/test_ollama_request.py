@@ -27,14 +27,14 @@ HI = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "maxItems": 3}}}
 
-Parse = Callable[[bytes, RequestLimits], Parsed[None]]
+Parse = Callable[[bytes, RequestLimits], Parsed[int]]
 
 
 def encoded(body: Any) -> bytes:
     return body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
-def chat(**fields: Any) -> Parsed[None]:
+def chat(**fields: Any) -> Parsed[int]:
     return parse_chat(encoded({"model": "m", "messages": HI} | fields), LIMITS)
 
 
@@ -44,7 +44,7 @@ def chatted(**fields: Any) -> ChatRequest:
     return request
 
 
-def generate(**fields: Any) -> Parsed[None]:
+def generate(**fields: Any) -> Parsed[int]:
     return parse_generate(encoded({"model": "m", "prompt": "once"} | fields), LIMITS)
 
 
@@ -360,6 +360,7 @@ def test_everything_in_a_text_that_means_something_is_read() -> None:
         suffix="end",
         system="be brief",
         template="{{ .Prompt }}",
+        templated=False,
         images=("aWE=",),
         context=(1, 2),
         max_tokens=3,
@@ -373,6 +374,13 @@ def test_everything_in_a_text_that_means_something_is_read() -> None:
     assert generate(raw=True, suffix="", system="", template="", format="").request == TextRequest(
         "m", "once", raw=True
     )
+
+
+def test_a_text_relies_on_the_models_template_unless_it_is_raw_or_to_be_filled_in() -> None:
+    for fields, templated in (({}, True), ({"system": "b"}, True), ({"raw": True}, False), ({"suffix": "b"}, False)):
+        request = generate(**fields).request
+        assert isinstance(request, TextRequest)
+        assert request.templated is templated
 
 
 @pytest.mark.parametrize("field", [{"system": "b"}, {"template": "b"}, {"context": [1]}])

@@ -83,6 +83,26 @@ def test_a_request_says_how_long_its_model_stays_where_it_is_told_to(seconds: fl
         assert loaded(body).get("keep_alive") == sent
 
 
+def test_a_text_with_the_models_template_is_a_chat_to_servers_whose_texts_have_none() -> None:
+    request = TextRequest(
+        "m", "once", system="be brief", templated=True, images=("aWE=",), sampling=Sampling(top_k=3), max_tokens=7,
+        format="json", think=False, logprobs=True, top_logprobs=2, truncate=True, keep_alive=60.0,
+    )  # fmt: skip
+    assert openai_request.as_chat(request) == ChatRequest(
+        "m", (Message("system", "be brief"), Message("user", "once", images=("aWE=",))), sampling=Sampling(top_k=3),
+        max_tokens=7, format="json", think=False, logprobs=True, top_logprobs=2, truncate=True, keep_alive=60.0,
+    )  # fmt: skip
+    assert openai_request.as_chat(TextRequest("m", "x")) == ChatRequest("m", (Message("user", "x"),))
+    assert openai_request.check(request, openai_request.COMMON) == ("truncate", "keep_alive")
+    for more in (
+        TextRequest("m", "x", templated=True, template="t"),
+        TextRequest("m", "x", templated=True, context=(1,)),
+    ):
+        with pytest.raises(BadRequest):
+            openai_request.check(more, openai_request.COMMON)
+    assert "templated" not in loaded(ollama_request.generate_body(request, 1))
+
+
 def test_the_older_embeddings_a_load_an_unload_and_truncate() -> None:
     assert loaded(ollama_request.plain_embed_body("m", "a", 7)) == {
         "model": "m", "prompt": "a", "options": {"num_ctx": 7},
