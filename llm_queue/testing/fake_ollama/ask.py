@@ -54,6 +54,8 @@ def check(behaviour: Behaviour, work: Work, ask: JsonObject) -> tuple[str, float
 
     Raises :class:`Refusal`, in the order in which Ollama looks.
     """
+    if not work.model and work.path in ("/api/generate", "/api/embed"):
+        raise Refusal(404, "model '' not found")
     if not work.model:
         raise Refusal(400, "model is required")
     keep_alive = None if work.keep_alive is None else seconds_of(work.keep_alive)
@@ -62,7 +64,9 @@ def check(behaviour: Behaviour, work: Work, ask: JsonObject) -> tuple[str, float
         raise Refusal(400, "invalid model name")
     if name is None:
         raise Refusal(404, _MISSING[work.path].format(work.model))
-    if (ask.get("input") or work.path == "/api/embeddings") and "embedding" not in behaviour.capabilities:
+    if (
+        ask.get("input") or (work.path == "/api/embeddings" and ask.get("prompt"))
+    ) and "embedding" not in behaviour.capabilities:
         status = 501 if work.path == "/api/embed" else 500
         raise Refusal(status, "This server does not support embeddings. Start it with `--embeddings`")
     if isinstance(work.num_ctx, float):

@@ -216,7 +216,9 @@ class FakeOllama:
         return play.mended() if play.once and self._seen[prompt] > 1 else play
 
     async def _only_load(self, exchange: Exchange, work: Work, keep_alive: float | None) -> None:
-        if work.path == "/api/embed":
+        if work.path == "/api/embeddings":
+            await exchange.whole(200, {"embedding": []})
+        elif work.path == "/api/embed":
             await exchange.whole(200, {"model": work.model, "embeddings": []})
         else:
             end = {"done": True, "done_reason": "unload" if keep_alive == 0 else "load"}
