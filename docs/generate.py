@@ -78,6 +78,8 @@ def _default(knob: Knob) -> str:
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     if knob.unit == "bytes" and value % 2**20 == 0:
         return f"{value // 2**20} MiB"
     shown = f"{value:g}" if isinstance(value, float) else str(value)

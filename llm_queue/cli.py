@@ -22,7 +22,7 @@ from llm_queue.demo.run import demo
 from llm_queue.serve import Exit, serve
 from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
-from llm_queue.settings.values import switch
+from llm_queue.settings.values import OLLAMA_PORT, switch
 from llm_queue.simulate.picks import picks
 from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
 from llm_queue.upstream.choose import NoUpstream
@@ -46,6 +46,14 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no {flag}{_perhaps(flag, known)}")
         if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
             self.error(f"there is no command {arguments[0]!r}{_perhaps(arguments[0], list(_COMMANDS))}")
+
+
+class _Joined(argparse.Action):
+    """A flag that may be repeated: its values become one list with commas, as its variable has it."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _flag: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
 
 
 def _perhaps(word: str, known: list[str]) -> str:
@@ -78,7 +86,10 @@ def parser() -> Parser:
         default = _shown(knob.default)
         unit = f" {knob.unit}" if knob.unit and default != "none" else ""
         text = f"{knob.help} [{knob.env}; default: {default}{unit}]"
-        flag = settings.add_argument(knob.flag, dest=knob.name, metavar="VALUE", help=text.replace("%", "%%"))
+        action = _Joined if knob.repeatable else "store"
+        flag = settings.add_argument(
+            knob.flag, dest=knob.name, metavar="VALUE", help=text.replace("%", "%%"), action=action
+        )
         if knob.parse is switch:
             flag.nargs, flag.const = "?", "yes"  # alone it means yes
     play = parser.add_argument_group("for simulate")
@@ -90,6 +101,10 @@ def parser() -> Parser:
     show.add_argument("--seconds", type=_seconds, metavar="S", default=60.0, help="how long it lasts at most [60]")
     keep = parser.add_argument_group("for service")
     keep.add_argument("--yes", action="store_true", help="write, and overwrite, without asking")
+    keep.add_argument(
+        "--take-over", action="store_true", help="with install: move Ollama to another port, and listen on its own too"
+    )
+    keep.add_argument("--undo", action="store_true", help="with --take-over: put Ollama back")
     return parser
 
 
@@ -101,6 +116,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     flags = vars(wanted.parse_args(arguments))
     if flags["action"] is not None and flags["command"] != "service":
         wanted.error(f"{flags['command']} takes no {flags['action']}")
+    if flags["take_over"] and flags["action"] != "install":
+        wanted.error("--take-over belongs to: service install")
+    if flags["undo"] and not flags["take_over"]:
+        wanted.error("--undo belongs to: service install --take-over")
     try:
         settings = load(flags, environ)
     except WrongSetting as error:
@@ -134,8 +153,7 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
     except OSError as error:
         if error.errno not in _CANNOT_LISTEN:
             raise
-        where = f"{settings.host or '127.0.0.1'}:{settings.port}"
-        log.complain(f"llm-queue: cannot listen on {where}: {error.strerror or error}. {_ADVICE}")
+        log.complain(f"llm-queue: {error.strerror}. {_advice(error)}")
         return Exit.BAD_SETTING
 
 
@@ -165,7 +183,9 @@ def _demo(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, st
 
 
 def _service(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
-    return act(flags["action"] or "status", settings, yes=flags["yes"])
+    return act(
+        flags["action"] or "status", settings, yes=flags["yes"], take_over=flags["take_over"], undo=flags["undo"]
+    )
 
 
 _COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, str]], int]]] = {
@@ -177,6 +197,11 @@ _COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, s
 
 _CANNOT_LISTEN: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 _ADVICE: Final = "Is it running already? Stop that one, or choose another --port."
+_OLLAMAS_PORT: Final = "That is Ollama's port: `llm-queue service install --take-over` moves Ollama to another."
+
+
+def _advice(error: OSError) -> str:
+    return _OLLAMAS_PORT if f":{OLLAMA_PORT}:" in str(error.strerror) else _ADVICE
 
 
 def _seconds(raw: str) -> float:
@@ -194,4 +219,6 @@ def _shown(default: object) -> str:
         return "none"
     if isinstance(default, bool):
         return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)

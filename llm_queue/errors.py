@@ -108,7 +108,7 @@ class Forbidden(QueueError):
 
 
 class Unauthorized(QueueError):
-    """Send one of the keys in LLM_QUEUE_API_KEYS as `Authorization: Bearer KEY`."""
+    """Send one of the keys in LLM_QUEUE_API_KEYS as `Authorization: Bearer KEY`, or as `x-api-key: KEY`."""
 
     code = "invalid_api_key"
     status = 401
@@ -137,6 +137,14 @@ class Unfinished(QueueError):
     """The service stopped before this answer was finished. Ask again in a moment."""
 
     code = "unfinished"
+    status = 503
+    retryable = True
+
+
+class RunsElsewhere(QueueError):
+    """This model runs elsewhere, which was not known while the upstream was away. Ask again."""
+
+    code = "runs_elsewhere"
     status = 503
     retryable = True
 
@@ -191,6 +199,15 @@ class UpstreamUnreachable(UpstreamError):
     """The upstream cannot be reached. Start it, or correct the setting that says where it is."""
 
     code = "upstream_unreachable"
+
+
+class LoopDetected(UpstreamError):
+    """The upstream leads back to this llm-queue itself, so nothing could be answered. Correct the setting that says
+    where it is.
+    """
+
+    code = "loop"
+    status = 508
 
 
 class UpstreamRefused(UpstreamError):

@@ -45,5 +45,5 @@ def _raw(value: Any) -> str:
     if isinstance(value, ServerUrl):
         return value.raw
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -22,17 +22,30 @@ import trio
 
 from llm_queue import log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
-from llm_queue.dispatch.observe import JobLog
+from llm_queue.dispatch.observe import HeldBack, JobLog
+from llm_queue.errors import LoopDetected
+from llm_queue.garbage import Collector
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
-from llm_queue.upstream.choose import Choice, choose
+from llm_queue.settings.values import OLLAMA_PORT
+from llm_queue.upstream.choose import Choice, NoUpstream, choose
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
-from llm_queue.web.listener import open_listeners, serve_http
+from llm_queue.web.listener import open_all, serve_http
 
 _log = structlog.get_logger("llm_queue")
 
 STOPPING: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, a supervisor, and, where there is such a signal, a terminal that is closed."""
+
+
+FIRST_LOOK: Final = 2.0
+"""Seconds that the greeting waits for the upstream's first answer, which may show that the upstream is ourselves. One
+that is not there is known at once."""
+
+_IN_A_ROW: Final = (
+    "the upstream is another llm-queue: two lines in a row, each with turns and priorities of its own. One is enough"
+)
 
 
 class Exit(enum.IntEnum):
@@ -59,42 +72,56 @@ async def serve(
     ``signals`` stands in for the process's own SIGINT and SIGTERM, and ``trace`` gets a record of the line
     (:mod:`llm_queue.core.trace`). Cancelled, it ends at once: whoever waits is closed without an answer. Raises
     :class:`OSError` if the address is taken, and
-    :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there; ``environ`` is where it
-    is looked for.
+    :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there, or is ourselves;
+    ``environ`` is where it is looked for.
     """
-    listeners, warning = await open_listeners(settings.host, settings.port)
+    listeners, warnings = await open_all(settings.host, settings.port)
+    instance = Instance()
     try:
-        engine = Choice(upstream) if upstream is not None else await choose(settings, environ)
+        if upstream is None:
+            places = [listener.socket.getsockname()[:2] for listener in listeners]
+            engine = await choose(settings, environ, instance=instance, places=places)
+        else:
+            engine = Choice(upstream)
     except BaseException:
         for listener in listeners:
             await trio.aclose_forcefully(listener)
         raise
     upstream = engine.upstream
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
-    dispatcher = Dispatcher(settings, upstream, [JobLog(upstream.name, upstream.url)], trace=trace)
+    job_log = HeldBack(JobLog(upstream.name, upstream.url))  # until the greeting
+    collector = Collector()
+    dispatcher = Dispatcher(settings, upstream, [job_log, collector], trace=trace)
+    app = create_app(settings, dispatcher, instance)
     shutdown = trio.Event()
+    loop: LoopDetected | None = None
+    to_the_end = ExitStack()
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
-            serving = partial(
-                serve_http,
-                create_app(settings, dispatcher),
-                listeners,
-                shutdown=shutdown,
-                stall_limit=settings.stall_limit,
-            )
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
-            urls = [_url(listener) for listener in listeners]
-            _say_hello(settings, engine, urls, warning)
-            # What lives from here to the end need not be looked at by every garbage collection.
-            gc.collect()
-            gc.freeze()
-            task_status.started(urls)
-            await serving()
+            async with trio.open_nursery() as web:
+                await web.start(
+                    partial(serve_http, app, listeners, shutdown=shutdown, stall_limit=settings.stall_limit)
+                )
+                with trio.move_on_after(FIRST_LOOK):
+                    loop = await dispatcher.first_look()
+                if loop is None:
+                    urls = [_url(listener) for listener in listeners]
+                    _say_hello(settings, engine, urls, warnings + ([_IN_A_ROW] if instance.behind else []))
+                    job_log.let_go()
+                    nursery.start_soon(collector.run)
+                    to_the_end.enter_context(collector.calm())
+                    task_status.started(urls)
+                else:
+                    shutdown.set()
             nursery.cancel_scope.cancel()
     finally:
+        to_the_end.close()
         with trio.CancelScope(shield=True):
             await upstream.aclose()
+    if loop is not None:
+        raise NoUpstream(loop.message)
     if died():
         return Exit.BUG
     return Exit.JOBS_LOST if dispatcher.unfinished else Exit.DRAINED
@@ -158,26 +185,39 @@ def _url(listener: trio.SocketListener) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _say_hello(settings: Settings, engine: Choice, urls: list[str], warning: str | None) -> None:
-    port = urls[0].rpartition(":")[2]
+def _by_port(urls: list[str]) -> dict[str, list[str]]:
+    """The addresses at each port, in the order in which they were opened."""
+    found: dict[str, list[str]] = {}
+    for url in urls:
+        found.setdefault(url.rpartition(":")[2], []).append(url)
+    return found
+
+
+def _say_hello(settings: Settings, engine: Choice, urls: list[str], warnings: Sequence[str]) -> None:
+    (port, first), *more = _by_port(urls).items()
     # The name localhost leads to [::1] first, where another program may listen.
-    both = settings.on_loopback and len(urls) > 1
+    both = settings.on_loopback and len(first) > 1
     base = f"http://localhost:{port}/v1" if both else f"{urls[0]}/v1"
     upstream = engine.upstream
     size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
     key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
     lines = [
-        f"llm-queue is listening on {' and '.join(urls)}\n"
-        f"  programs use      {base} (the OpenAI dialect)\n"
-        f"  in front of       {upstream.name}: {upstream.url}\n"
-        f"  model             {settings.model or 'the first of the engine'}, unless a request names another\n"
-        f"  context size      {size}\n"
+        f"llm-queue is listening on {' and '.join(first)}",
+        *(f"  and on            {' and '.join(others)}{_whose(number)}" for number, others in more),
+        f"  programs use      {base} (the OpenAI dialect)",
+        f"  in front of       {upstream.name}: {upstream.url}",
+        f"  model             {settings.model or 'the first of the engine'}, unless a request names another",
+        f"  context size      {size}",
         f"  try it            curl {base}/chat/completions{key} -d '{_QUESTION}'",
         *(f"  note              {note}" for note in engine.notes),
     ]
     log.say("\n".join(lines))
-    if warning:
+    for warning in warnings:
         _log.warning(warning)
+
+
+def _whose(port: str) -> str:
+    return ", in Ollama's place" if port == str(OLLAMA_PORT) else ""
 
 
 _QUESTION: Final = (

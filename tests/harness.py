@@ -14,12 +14,13 @@ from llm_queue.dispatch.moments import JobEnded, Moment
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.settings import Settings
 from llm_queue.testing import ScriptedUpstream, prompt_of
-from llm_queue.testing.scripted import scripted_model
+from llm_queue.testing.scripted import remote_model, scripted_model
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import Answer, ChatRequest, Message
 
 MODEL = scripted_model("scripted")
 OTHER = scripted_model("other")
+REMOTE = remote_model("large:cloud")
 
 
 class Endings:

@@ -64,7 +64,31 @@ def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("arguments", [[], ["serve"]])
 def test_without_a_command_it_serves(arguments: list[str], served: list[Settings]) -> None:
     assert cli.main([*arguments, "--port", "0"], {"OLLAMA_MODEL": "small"}) == Exit.DRAINED
-    assert [(settings.port, settings.model) for settings in served] == [(0, "small")]
+    assert [(settings.port, settings.model) for settings in served] == [((0,), "small")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--take-over"], "service install"),
+        (["service", "status", "--take-over"], "service install"),
+        (["service", "--take-over"], "service install"),
+        (["service", "install", "--undo"], "--take-over"),
+    ],
+)
+def test_a_take_over_is_part_of_an_install(
+    arguments: list[str], said: str, served: list[Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments, {})
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not served
+
+
+def test_a_flag_that_may_be_repeated_makes_one_list(served: list[Settings]) -> None:
+    cli.main(["--alias", "claude-*=a:1,gpt-*=b", "--alias=*=c"], {"LLM_QUEUE_ALIAS": "x=y"})
+    assert served[0].alias == ("claude-*=a:1", "gpt-*=b", "*=c")
 
 
 def test_the_exit_code_is_that_of_the_service(monkeypatch: pytest.MonkeyPatch, served: list[Settings]) -> None:
@@ -117,7 +141,7 @@ def test_an_address_that_cannot_be_had_is_one_line_and_code_2(
     number: int, monkeypatch: pytest.MonkeyPatch, served: list[Settings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(serve: object, settings: Settings) -> Exit:
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, f"cannot listen on 127.0.0.1:8080: {os.strerror(number)}")
 
     monkeypatch.setattr(trio, "run", run)
     assert cli.main(["--port", "8080"], {}) == 2

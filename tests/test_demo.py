@@ -336,7 +336,7 @@ async def test_the_service_that_runs_is_used(answering: Any, autojump_clock: Moc
     said: list[str] = []
     replies = iter([{"ready": False, "reason": "not yet"}] * 3 + [{"ready": True}] * 2)
     requests = answering(lambda request: httpx.Response(200, json=next(replies)))
-    settings = Settings(port=4711, api_keys=("cron=secret==",))
+    settings = Settings(port=(4711,), api_keys=("cron=secret==",))
     async with service(settings, {}, said.append) as http:
         assert str(http.base_url) == "http://127.0.0.1:4711"
     assert said == ["using the service at http://127.0.0.1:4711"]

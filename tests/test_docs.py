@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+import openai
 import pytest
 import trio
 import trio.testing
@@ -29,8 +30,17 @@ from llm_queue.upstream.native import IDLE
 from llm_queue.web.app import create_quart
 from llm_queue.web.stream import QUIET
 from llm_queue.wire.callers import ollama_shapes
+from llm_queue.wire.callers import openai_shapes as shapes
+from llm_queue.wire.callers.dialect import Progress, RequestLimits, Served
 from llm_queue.wire.callers.ollama_request import NO_TOKENS
+from llm_queue.wire.callers.openai_completions import CompletionBody
+from llm_queue.wire.callers.openai_embeddings import EmbeddingBody
+from llm_queue.wire.callers.openai_models import ModelFacts, model_body
 from llm_queue.wire.callers.openai_shapes import ChatBody
+from llm_queue.wire.callers.responses import ResponsesEncoder
+from llm_queue.wire.callers.responses_request import parse_response
+from llm_queue.wire.callers.responses_shapes import ResponsesBody
+from llm_queue.wire.shapes import Completion, Delta, ToolCall
 from tests.harness import Harness, answer, line
 from tests.web.conftest import FakeLine
 
@@ -123,10 +133,70 @@ def test_every_route_is_named_with_its_method() -> None:
             assert f"`{method} {address}`" in text
 
 
-def test_every_field_of_a_request_is_named() -> None:
-    text = text_of("docs/http.md")
-    for field in msgspec.structs.fields(ChatBody):
-        assert f"`{field.encode_name}`" in text
+def section(name: str, title: str) -> str:
+    """What stands under a heading of the second level."""
+    return text_of(name).partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+OPENAI_BODIES = [("Chats", ChatBody), ("Completions", CompletionBody), ("Embeddings", EmbeddingBody)]
+
+
+@pytest.mark.parametrize(("title", "body"), OPENAI_BODIES)
+def test_every_field_of_a_request_of_openai_is_named(title: str, body: type[msgspec.Struct]) -> None:
+    named = first_cells(section("docs/openai.md", title))
+    for field in msgspec.structs.fields(body):
+        assert field.encode_name in named
+
+
+@pytest.mark.parametrize(
+    ("title", "params"),
+    [
+        ("Chats", openai.types.chat.completion_create_params.CompletionCreateParamsBase),
+        ("Completions", openai.types.completion_create_params.CompletionCreateParamsBase),
+        ("Embeddings", openai.types.EmbeddingCreateParams),
+    ],
+)
+def test_every_field_that_openai_s_sdk_can_send_is_named(title: str, params: type) -> None:
+    named = first_cells(section("docs/openai.md", title))
+    assert len(params.__annotations__) > 4
+    for field in params.__annotations__:
+        assert field in named
+
+
+def test_every_part_of_a_message_is_named() -> None:
+    named = first_cells(section("docs/openai.md", "Chats"))
+    for part in shapes.Part.__subclasses__():
+        assert part.__struct_config__.tag in named
+
+
+def test_every_field_of_a_model_is_named() -> None:
+    text = section("docs/openai.md", "Models")
+    facts = ModelFacts("m", 1, 8192, 131072, frozenset({"vision"}))
+    model = json.loads(model_body(facts))
+    for field in (*model, *model["meta"], *model["architecture"]):
+        assert f"`{field}`" in text
+
+
+def test_every_field_of_the_responses_dialect_is_named_and_no_other() -> None:
+    request, _, rest = text_of("docs/responses.md").partition("### Items")
+    named = [name for name in first_cells(request) if name != "field"]
+    assert sorted(named) == sorted(field.encode_name for field in msgspec.structs.fields(ResponsesBody))
+    told = set(re.findall(r"`(response\.[a-z_.]+)`", rest))
+    assert told == events_of_responses()
+
+
+def events_of_responses() -> set[str]:
+    """Every type of event that an answer of this dialect can have."""
+    tools = [{"type": "custom", "name": "patch"}]
+    reply = parse_response(json.dumps({"input": "x", "tools": tools}).encode(), RequestLimits(64, 10, 10)).reply
+    piece = Delta("text", thinking="thought", tool_calls=(ToolCall("f"), ToolCall("patch")))
+    stream = b""
+    for reason in ("stop", "length"):
+        writer = ResponsesEncoder(reply, Served("m", 0))
+        stream += writer.begin() + writer.waiting(Progress("queued")) + writer.pieces([piece])
+        stream += writer.end(Completion(reason))
+    stream += ResponsesEncoder(reply, Served("m", 0)).error(QueueError())
+    return set(re.findall(r"^event: (.+)$", stream.decode(), re.MULTILINE))
 
 
 def test_every_error_code_is_named_with_its_status() -> None:

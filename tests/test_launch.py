@@ -10,7 +10,7 @@ from llm_queue.settings.values import ServerUrl
 
 CHANGED = Settings(
     host="127.0.0.1",
-    port=11600,
+    port=(11600, 11434),
     api_keys=("cron=secret", "other"),
     ollama_url=ServerUrl("http://127.0.0.1:1"),
     upstream_key="hidden",
@@ -19,6 +19,7 @@ CHANGED = Settings(
     max_wait=12.5,
     hold=False,
     max_waiting=7,
+    alias=("claude-*=qwen3:8b", "*=small"),
 )
 
 

@@ -33,27 +33,32 @@ def room(ours: str = "", others: str = "", *, pure: bool = False) -> Room:
 
 HOUSE = {
     "errors": room(pure=True),
+    "instance": room(),
     "settings": room(),
     "launch": room("settings"),
     "log": room(others="structlog"),
     "core": room("errors", pure=True),
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
-    "upstream": room("errors core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
-    "upstream.choose": room("errors log settings upstream"),
+    "upstream": room("errors instance core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
+    "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
         "errors settings core wire.prompts wire.shapes upstream.protocol upstream.catalog",
         others="msgspec structlog trio",
     ),
     "web": room(
-        "errors settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
+        "errors instance settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
         others="msgspec psutil quart quart_trio structlog trio werkzeug",
     ),
     "web.backlog": room(others="trio"),
+    "web.facts": room("web.backlog"),
     "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
-    "web.listener": room("web.backlog web.http1", others="hypercorn structlog trio"),
+    "web.listener": room("web.backlog web.facts web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
-    "serve": room("log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"),
+    "garbage": room("dispatch.moments", others="trio"),
+    "serve": room(
+        "errors garbage instance log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"
+    ),
     "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
     "service": room("log settings launch", others="httpx platformdirs"),
     "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,7 +15,10 @@ import trio
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.serve import Exit, serve
 from llm_queue.settings import Settings
+from llm_queue.settings.values import ServerUrl
 from llm_queue.testing import Hang, ScriptedUpstream
+from llm_queue.upstream.choose import NoUpstream
+from llm_queue.web.listener import open_all
 
 
 class Served:
@@ -35,7 +39,7 @@ async def serving(upstream: ScriptedUpstream, **settings: Any) -> AsyncIterator[
     exits_in, exits_out = trio.open_memory_channel[Exit](1)
 
     async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-        wanted = Settings(host="127.0.0.1", port=0, model="scripted", **settings)
+        wanted = Settings(host="127.0.0.1", port=(0,), model="scripted", **settings)
         await exits_in.send(await serve(wanted, upstream=upstream, signals=signals_out, task_status=task_status))
 
     with trio.fail_after(20):
@@ -81,9 +85,51 @@ async def test_a_bug_in_the_line_answers_500_and_ends_the_process_with_70(monkey
         assert await served.exit_code() is Exit.BUG
 
 
+@asynccontextmanager
+async def leading_to(port: Callable[[], int]) -> AsyncIterator[str]:
+    """A forwarder of TCP connections to that port of 127.0.0.1."""
+
+    async def forward(caller: trio.SocketStream) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", port()) as target, trio.open_nursery() as nursery:
+
+            async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+                async for data in source:
+                    await sink.send_all(data)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(pump, caller, target)
+            nursery.start_soon(pump, target, caller)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, forward, 0, host="127.0.0.1"))
+        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("engine", ["ollama", "openai"])
+async def test_an_upstream_that_leads_back_to_us_through_another_program_ends_the_start(
+    engine: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: list[int] = []
+
+    async def remember(*where: Any) -> Any:
+        opened = await open_all(*where)
+        ports.append(opened[0][0].socket.getsockname()[1])
+        return opened
+
+    monkeypatch.setattr("llm_queue.serve.open_all", remember)
+    with trio.fail_after(20):
+        async with leading_to(lambda: ports[0]) as address:
+            url = ServerUrl(address)
+            settings = Settings(host="127.0.0.1", port=(0,), engine=engine, ollama_url=url, upstream_url=url)
+            with pytest.raises(NoUpstream, match="leads back to this llm-queue itself"):
+                await serve(settings, environ={})
+    assert capsys.readouterr().out == ""
+
+
 async def test_an_address_that_is_taken_is_an_error_of_its_own() -> None:
     async with serving(ScriptedUpstream()) as served:
         port = served.client.base_url.port
-        with pytest.raises(OSError, match="in use"):
-            await serve(Settings(host="127.0.0.1", port=port or 0), upstream=ScriptedUpstream())
+        with pytest.raises(OSError, match=f"127.0.0.1:{port}.*in use"):
+            await serve(Settings(host="127.0.0.1", port=(0, port or 0)), upstream=ScriptedUpstream())
         await served.signal(signal.SIGTERM)

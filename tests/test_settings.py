@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from llm_queue import launch
 from llm_queue.settings import Knob, Settings, WrongSetting, knobs, load
 
 KNOBS = {knob.name: knob for knob in knobs()}
 
 WRONG = {
-    "port": ["", "http", "-1", "65536", "1.5", "0x10"],
+    "port": ["", "http", "-1", "65536", "1.5", "0x10", ",", "11500;11434", "11500,x", "11500,65536"],
     "allow_open": ["maybe", "2", ""],
     "ollama_url": ["", "ftp://localhost", "http://", "http://localhost:port"],
     "num_ctx": ["0", "-1", "8k", "1e3"],
@@ -31,6 +32,7 @@ WRONG = {
         "٤GiB",
         "9" * 5000,
     ],
+    "alias": ["x", "=x", "x=", "a=b=c", "a=b*", "a=b c", "a=b,c"],
     "max_attempts": ["0", "11", "two"],
     "attempt_timeout": ["0", "-1", "nan", "inf", "soon"],
     "max_wait": ["-1", "nan", "never"],
@@ -69,12 +71,12 @@ def test_an_empty_variable_counts_as_unset(empty: str) -> None:
 
 
 def test_a_flag_makes_a_wrong_variable_irrelevant() -> None:
-    assert load({"port": "0"}, {"PORT": "http"}).port == 0
+    assert load({"port": "0"}, {"PORT": "http"}).port == (0,)
 
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings().port = 1  # type: ignore[misc]  # that it cannot is the point
+        Settings().port = (1,)  # type: ignore[misc]  # that it cannot is the point
 
 
 # --- names ---
@@ -88,7 +90,7 @@ def test_settings_cannot_be_changed() -> None:
         ("OLLAMA_NUM_CTX", "4096", "num_ctx", 4096),
         ("LLM_MAX_ATTEMPTS", "3", "max_attempts", 3),
         ("LLM_TIMEOUT_MS", "90000", "attempt_timeout", 90.0),
-        ("PORT", "8080", "port", 8080),
+        ("PORT", "8080", "port", (8080,)),
         ("HOST", "::1", "host", "::1"),
     ],
 )
@@ -113,8 +115,7 @@ def test_no_two_settings_share_a_flag_or_a_variable() -> None:
 def test_every_default_is_a_value_that_could_have_been_given(knob: Knob) -> None:
     if knob.default in (None, "", ()):
         return
-    raw = {True: "on", False: "off"}[knob.default] if isinstance(knob.default, bool) else str(knob.default)
-    assert knob.parse(raw) == knob.default
+    assert knob.parse(launch._raw(knob.default)) == knob.default
     assert knob.help
 
 
@@ -178,11 +179,23 @@ def test_a_switch_has_the_usual_words(raw: str) -> None:
     assert load({"hold": "off"}, {}).hold is False
 
 
+@pytest.mark.parametrize("raw", ["11500,11434", " 11500 , 11434,", "11500,11434,11500"])
+def test_several_ports_are_comma_separated_and_each_counts_once(raw: str) -> None:
+    assert load({"port": raw}, {}).port == load({}, {"PORT": raw}).port == (11500, 11434)
+
+
 def test_a_list_is_comma_separated() -> None:
     assert load({"origins": "https://a.example, https://b.example,"}, {}).origins == (
         "https://a.example",
         "https://b.example",
     )
+
+
+def test_aliases_are_pairs_of_a_name_and_a_model() -> None:
+    settings = load({}, {"LLM_QUEUE_ALIAS": "claude-*=qwen3:8b, *=small"})
+    assert settings.alias == ("claude-*=qwen3:8b", "*=small")
+    assert settings.aliases == (("claude-*", "qwen3:8b"), ("*", "small"))
+    assert load({"alias": "a = b"}, {"LLM_QUEUE_ALIAS": "x=y"}).aliases == (("a", "b"),)
 
 
 # --- what cannot be ---

@@ -33,6 +33,22 @@ class ContextSizes:
         """
         return min(max(self.floor, asked or 0), trained or self.ceiling, self.ceiling)
 
+    def fitting(self, tokens: int, most: int) -> int:
+        """Context size for a prompt and its answer of that many ``tokens`` together: the floor, doubled until they fit,
+        and at most ``most``. Doubling keeps the sizes few: each new one costs a load.
+        """
+        size = self.floor
+        while size < min(tokens, most):
+            size *= 2
+        return min(size, most)
+
+    def most(self, model: str | None, trained: int | None) -> int:
+        """The largest context size in tokens that ``model`` (None: not known yet) can have: what it was ``trained`` for
+        (None: unknown), the ceiling, or what could be loaded.
+        """
+        limit = None if model is None else self.limit(model)
+        return min(trained or self.ceiling, self.ceiling, limit or self.ceiling)
+
     def key(self, model: str, wanted_ctx: int) -> RunnerKey:
         """The key that must be resident for a job of ``model`` that needs ``wanted_ctx`` tokens: that size, or the
         model's current one if it is larger.

@@ -74,7 +74,8 @@ class AttemptEnded:
 
     ``surprise_load`` is true if the upstream had to load a model that was taken for resident; ``committed`` is true if
     the caller has been given a piece of the answer, so that it cannot be begun anew; ``unloaded`` is true if the
-    upstream has unloaded the model after the answer.
+    upstream has unloaded the model after the answer; ``needed_ctx`` is the larger context in tokens with which it may
+    take what it has refused (None: there is none).
     """
 
     job: Job
@@ -83,6 +84,7 @@ class AttemptEnded:
     surprise_load: bool = False
     committed: bool = False
     unloaded: bool = False
+    needed_ctx: int | None = None
     seat: int = 0
 
 

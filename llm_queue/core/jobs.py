@@ -67,9 +67,10 @@ class Job:
     """One accepted request for model work. Times are in seconds of the caller's clock.
 
     ``model`` is an identity, or None while the upstream has not been there to say which model the name stands for;
-    ``wanted_ctx`` is the context size that this job needs, already within floor and trained size. ``max_attempts`` is
-    how often it may be tried (None: as often as any job). ``busy_since`` is when the slot was given to it, while it has
-    it. ``committed`` is true once the caller has been given a piece of the answer.
+    ``wanted_ctx`` is the context size that this job needs, already within floor and trained size; ``fitted_ctx`` is the
+    same if it was raised because the prompt would not have fitted (None: it was not). ``max_attempts`` is how often it
+    may be tried (None: as often as any job). ``busy_since`` is when the slot was given to it, while it has it.
+    ``committed`` is true once the caller has been given a piece of the answer.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Job:
     max_wait: float | None = None
     max_attempts: int | None = None
     size: int = 0
+    fitted_ctx: int | None = None
     state: State = State.QUEUED
     attempts: int = 0
     broken_loads: int = 0

@@ -37,6 +37,9 @@ class Order(Protocol):
     def __len__(self) -> int:
         """How many jobs wait."""
 
+    def waiting_in(self, lane: Lane) -> int:
+        """How many of them wait in this lane."""
+
     def add(self, job: Job) -> None:
         """A job waits, for the first time or again."""
 
@@ -125,7 +128,6 @@ class TurnOrder:
         return not self._habits.present and not any(lane.queues for lane in self._lanes.values())
 
     def waiting_in(self, lane: Lane) -> int:
-        """How many jobs wait in this lane."""
         return self._lanes[lane].waiting
 
     def last_answer(self, client: str, model: str) -> float | None:

@@ -7,6 +7,7 @@ to start. The slot is free only once that end was reported, so two requests are 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +30,7 @@ from llm_queue.core.events import (
 )
 from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.forecast import Forecast, forecast
-from llm_queue.core.jobs import Job, State
+from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
 from llm_queue.core.seat import Occupant, Outage, Seat
@@ -38,6 +39,8 @@ from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
     LoadFailed,
+    LoopDetected,
+    PromptTooLong,
     QueueError,
     UpstreamBroke,
     UpstreamRefused,
@@ -98,6 +101,11 @@ class Scheduler:
         """All waiting jobs, in no order."""
         yield from self._unresolved.values()
         yield from self._order.waiting()
+
+    def waiting_by_lane(self) -> dict[Lane, int]:
+        """How many jobs wait in each lane."""
+        unresolved = Counter(job.lane for job in self._unresolved.values())
+        return {lane: unresolved[lane] + self._order.waiting_in(lane) for lane in Lane}
 
     def forecast(self, now: float, limit: int) -> list[Forecast]:
         """The first ``limit`` jobs that have not ended, in the order in which they will run: see :mod:`.forecast`.
@@ -186,6 +194,7 @@ class Scheduler:
             self._begin_outage(now, event.error.message if event.error else "it cannot be reached")
         else:
             self.counts.loads_failed += 1
+            self._look_for_loop(event.error, now)
             self._load_failed(job, key, event.error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
 
     def _attempt_ended(self, event: AttemptEnded, now: float) -> None:
@@ -207,12 +216,15 @@ class Scheduler:
             seat.back_off(now)
         else:
             seat.took_work()
+            self._look_for_loop(error, now)
 
-        state, error = _verdict(event, job, job.max_attempts or self.limits.max_attempts)
+        state, error = verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
             self._end(job, state, error, now)
             return
-        if outcome in _NOT_THE_JOBS_FAULT:
+        if event.needed_ctx is not None:
+            job.wanted_ctx = job.fitted_ctx = event.needed_ctx
+        if event.needed_ctx is not None or outcome in _NOT_THE_JOBS_FAULT:
             job.attempts -= 1
         else:
             self.counts.retries += 1
@@ -234,6 +246,7 @@ class Scheduler:
                 continue
             job.model = answer.model
             job.wanted_ctx = self.seat.contexts.wanted_ctx(job.wanted_ctx, answer.trained)
+            job.fitted_ctx = job.fitted_ctx and job.wanted_ctx
             self._enter(job, now)
         for model in {key.model for key in self.seat.resident}:
             self._order.rekey(model)
@@ -304,10 +317,10 @@ class Scheduler:
     def _watch_outage(self, now: float) -> None:
         outage = self.seat.outage
         if outage is not None:
-            outage.given_up = outage.given_up or now >= self._gives_up_at(outage)
+            outage.given_up = outage.given_up or outage.loop or now >= self._gives_up_at(outage)
             for job in list(self.waiting_jobs()) if outage.given_up else ():
                 self._drop(job)
-                self._end(job, State.FAILED, UpstreamUnreachable(outage.reason), now)
+                self._end(job, State.FAILED, outage.error, now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
 
@@ -316,6 +329,11 @@ class Scheduler:
 
     def _begin_outage(self, now: float, reason: str) -> None:
         self.counts.outages += self.seat.begin_outage(now, reason)
+
+    def _look_for_loop(self, error: QueueError | None, now: float) -> None:
+        """An upstream that is ourselves serves nobody: those who wait need not find out one by one."""
+        if error is not None and error.code == LoopDetected.code:
+            self.counts.outages += self.seat.begin_outage(now, error.message, loop=True)
 
     def _ask_resident(self) -> None:
         self.seat.asking = True
@@ -338,7 +356,12 @@ class Scheduler:
             too_large = last_good is not None and other.model == key.model and other.wanted_ctx > last_good
             if other is job or self._order.key_of(other) == key or too_large:
                 self._drop(other)
-                self._end(other, state, error, now)
+                if last_good is not None and other.fitted_ctx is not None:
+                    # It has not asked for so much: what it needs was estimated, and the upstream will count.
+                    other.wanted_ctx, other.fitted_ctx = last_good, None
+                    self._order.add(other)
+                else:
+                    self._end(other, state, error, now)
 
     def _enter(self, job: Job, now: float) -> None:
         self._order.arrives(job, now)
@@ -365,7 +388,7 @@ class Scheduler:
 _NOT_THE_JOBS_FAULT: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
 
 
-def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
+def verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
     """What an attempt's end makes of its job: the state that it goes to, queued if it is repeated, and the error."""
     outcome, error = event.outcome, event.error
     if outcome is Outcome.SUCCEEDED:
@@ -373,6 +396,8 @@ def _verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, Q
     if job.cancel_requested or outcome is Outcome.CANCELLED:
         return State.CANCELLED, error or Cancelled()
     timed_out = outcome is Outcome.TIMED_OUT
+    if event.needed_ctx is not None:
+        return State.QUEUED, error or PromptTooLong()
     if outcome is Outcome.REFUSED or job.committed:
         return State.TIMED_OUT if timed_out else State.FAILED, error or UpstreamRefused()
     if outcome in _NOT_THE_JOBS_FAULT:

@@ -13,7 +13,7 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.turn import Hold, Turn
-from llm_queue.errors import LoadFailed, QueueError
+from llm_queue.errors import LoadFailed, LoopDetected, QueueError, UpstreamUnreachable
 
 PROBE_DELAYS: Final = (0.1, 1.0)
 """Seconds between probes of an upstream that is away: the first, doubling up to the last. They cost nothing."""
@@ -44,7 +44,8 @@ class Outage:
     """The upstream cannot be reached. ``reason`` is for people.
 
     ``probe_at`` is when it is asked next, and None while a probe is under way; ``delay`` is the pause after the next
-    failed probe. Once it is ``given_up``, jobs no longer wait for its end.
+    failed probe. Once it is ``given_up``, jobs no longer wait for its end. It is a ``loop`` when the upstream was found
+    to be ourselves: that ends by no waiting.
     """
 
     since: float
@@ -53,6 +54,12 @@ class Outage:
     probe_at: float | None = None
     failed_probes: int = 0
     given_up: bool = False
+    loop: bool = False
+
+    @property
+    def error(self) -> QueueError:
+        """What jobs that do not wait for its end are told."""
+        return LoopDetected(self.reason) if self.loop else UpstreamUnreachable(self.reason)
 
 
 class Seat:
@@ -123,8 +130,11 @@ class Seat:
         """A load of ``key`` failed for good.
 
         Returns the error for those who wanted it, and, if the load was a raise, the context size that worked before:
-        it is the model's limit from now on. If it was not a raise, the key is refused for a while.
+        it is the model's limit from now on. If it was not a raise, the key is refused for a while. A loop says nothing
+        of the model.
         """
+        if error.code == LoopDetected.code:
+            return error, None
         last_good = self.contexts.failed(key)
         if last_good is not None:
             advice = f"{error.message} (context {key.num_ctx}; {last_good} worked before: ask for no more)"
@@ -160,12 +170,12 @@ class Seat:
         """It was not busy: the next back-off begins with the shortest delay."""
         self._busy_delay = BUSY_DELAYS[0]
 
-    def begin_outage(self, now: float, reason: str) -> bool:
-        """The upstream is away. Returns True if it was there before."""
+    def begin_outage(self, now: float, reason: str, *, loop: bool = False) -> bool:
+        """The upstream is away, or is ourselves (``loop``). Returns True if it was there before."""
         self.turn.unbind()
         if self.outage is not None:
             return False
-        self.outage = Outage(since=now, reason=reason, probe_at=now)
+        self.outage = Outage(since=now, reason=reason, probe_at=now, loop=loop)
         return self.seen
 
     def probe_is_due(self, now: float) -> bool:
@@ -182,6 +192,7 @@ class Seat:
         self._probing = False
         assert self.outage is not None
         self.outage.reason = error.message
+        self.outage.loop = error.code == LoopDetected.code
         self.outage.failed_probes += 1
         self.outage.probe_at = now + self.outage.delay
         self.outage.delay = min(self.outage.delay * 2, PROBE_DELAYS[1])

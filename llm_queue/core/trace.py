@@ -47,6 +47,7 @@ _JOB_FIELDS: Final = (
     "max_wait",
     "max_attempts",
     "size",
+    "fitted_ctx",
 )
 
 
@@ -163,9 +164,11 @@ def _event_row(event: Event) -> dict[str, Any]:
             row |= {"job": job.id, "error": error.code}
         case LoadEnded(job, outcome, error_or_none, reported):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none), "reported": _keys(reported)}
-        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded):
+        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded, needed_ctx):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none)}
             row |= {"surprise_load": surprise, "committed": committed, "unloaded": unloaded}
+            if needed_ctx is not None:
+                row["needed_ctx"] = needed_ctx
         case ProbeEnded(failure, reported, resolved):
             row |= {"error": _code(failure), "reported": _keys(reported)}
             row["resolved"] = {
@@ -187,7 +190,8 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
         case "Submitted", None, None:
             fields = row["job"]
             lane = next(lane for lane in Lane if lane.label == fields["lane"])
-            jobs[fields["id"]] = Job(**{name: fields[name] for name in _JOB_FIELDS}, lane=lane)
+            known = {name: fields[name] for name in _JOB_FIELDS if name in fields}  # older traces lack the newest
+            jobs[fields["id"]] = Job(**known, lane=lane)
             return Submitted(jobs[fields["id"]])
         case "Left", Job() as job, QueueError() as error:
             return Left(job, error)
@@ -195,7 +199,7 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
             return LoadEnded(job, Outcome(row["outcome"]), error, keys)
         case "AttemptEnded", Job() as job, error:
             flags = row["surprise_load"], row["committed"], row["unloaded"]
-            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags)
+            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags, row.get("needed_ctx"))
         case "ProbeEnded", None, error:
             return ProbeEnded(
                 error, keys or frozenset(), {name: _answer(each) for name, each in row["resolved"].items()}

@@ -42,17 +42,18 @@ async def service(
     ``tell`` gets a line on which of the two it is, and those of a starting service. Raises :class:`NoService`, in a
     group as nurseries do.
     """
-    url = f"http://{_address(settings.host)}:{settings.port}"
+    first = settings.port[0]
+    url = f"http://{_address(settings.host)}:{first}"
     async with _client(url, settings) as http:
-        found = settings.port != 0 and await _readiness(http)
+        found = first != 0 and await _readiness(http)
         if found:
             tell(f"using the service at {url}")
             await _until_ready(http)
             yield http
             return
     # Nobody listens there (None), or a program that is none of ours (False).
-    port = settings.port if found is None else 0
-    async with _started(dataclasses.replace(settings, port=port), environ, tell) as url, _client(url, settings) as http:
+    alone = dataclasses.replace(settings, port=(first if found is None else 0,))
+    async with _started(alone, environ, tell) as url, _client(url, settings) as http:
         tell(f"started a service at {url}, for this demo alone")
         await _until_ready(http)
         yield http

@@ -16,15 +16,19 @@ import trio
 from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Resolved
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
+from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
     AttemptTimedOut,
     EngineDied,
     LoadFailed,
     LoadTimedOut,
+    LoopDetected,
     ModelNotFound,
+    PromptTooLong,
     QueueError,
     ReaderTooSlow,
+    RunsElsewhere,
     UpstreamBusy,
     UpstreamRefused,
     UpstreamUnreachable,
@@ -85,10 +89,13 @@ class Attempts:
     but a cancellation.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        """``settings`` has the limits in seconds; ``catalog`` knows the upstream and its models."""
+    def __init__(self, settings: Settings, catalog: Catalog, fit: ContextFit) -> None:
+        """``settings`` has the limits in seconds; ``catalog`` knows the upstream and its models; ``fit`` says whether a
+        larger context helps a prompt that is too long.
+        """
         self._settings = settings
         self._catalog = catalog
+        self._fit = fit
         self._upstream = catalog.upstream
 
     async def attempt(self, entry: Entry, key: RunnerKey, *, spared: bool = False) -> AttemptEnded:
@@ -100,7 +107,8 @@ class Attempts:
             entry.completion = Completion("unload", finish_text="unload")
             entry.answer = fold((), entry.completion)
             return AttemptEnded(entry.job, Outcome.SUCCEEDED)
-        limit, stream = self._settings.attempt_timeout, entry.submission.stream
+        model, limit, stream = entry.model, self._settings.attempt_timeout, entry.submission.stream
+        assert model is not None
         total = self._settings.stream_total if stream else math.inf
         began = trio.current_time()
         last_moment = began + total
@@ -123,9 +131,8 @@ class Attempts:
 
             if entry.abort_error is not None:
                 entry.scope.cancel()
-            assert entry.model is not None
             try:
-                entry.completion = await self._upstream.run(entry.model, key.num_ctx, entry.submission.request, emit)
+                entry.completion = await self._upstream.run(model, key.num_ctx, entry.submission.request, emit)
                 outcome = Outcome.SUCCEEDED
                 if not stream:
                     entry.answer = fold(pieces, entry.completion)
@@ -139,11 +146,16 @@ class Attempts:
             outcome, error = Outcome.CANCELLED, entry.abort_error
         elif outcome is Outcome.TIMED_OUT:
             error = AttemptTimedOut() if trio.current_time() < last_moment else AttemptTimedOut(_STREAM_TOTAL)
-        elif outcome is Outcome.BROKEN:
+        elif outcome is Outcome.BROKEN and not model.remote:
             await self._watch_it_die()
         surprise = entry.completion is not None and (entry.completion.load_seconds or 0.0) >= SURPRISE_LOAD
         unloaded = outcome is Outcome.SUCCEEDED and entry.completion is not None and entry.completion.unloaded
-        return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded)
+        needed = None
+        if outcome is Outcome.REFUSED and isinstance(error, PromptTooLong) and silent and not model.remote:
+            self._fit.learn(model, entry.submission, error.tokens)
+            needed = self._fit.again(model, entry.submission.request, key.num_ctx, error)
+            error = error if needed else self._fit.explained(model, error)
+        return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
         """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it.
@@ -218,14 +230,18 @@ class Attempts:
             raise
         except QueueError as error:  # this model's fault: the others must not wait for it
             return error
+        if entry.model.remote:
+            return RunsElsewhere(retry_after=1)
         return Resolved(entry.model.identity, entry.model.trained)
 
 
 _OUTCOMES: Final[tuple[tuple[type[QueueError], Outcome], ...]] = (
     (UpstreamRefused, Outcome.REFUSED),
+    (PromptTooLong, Outcome.REFUSED),
     (ModelNotFound, Outcome.REFUSED),
     (LoadFailed, Outcome.REFUSED),
     (EngineDied, Outcome.REFUSED),
+    (LoopDetected, Outcome.REFUSED),
     (UpstreamBusy, Outcome.BUSY),
     (UpstreamUnreachable, Outcome.UNREACHABLE),
     (ReaderTooSlow, Outcome.CANCELLED),

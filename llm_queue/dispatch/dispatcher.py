@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -25,7 +24,7 @@ from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
-from llm_queue.dispatch.lengths import PromptLengths
+from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
@@ -41,19 +40,23 @@ from llm_queue.dispatch.moments import (
 )
 from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
+from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.repeats import Repeats
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
-from llm_queue.errors import Draining, LineFull, QueueError, Unfinished, UpstreamUnreachable
+from llm_queue.errors import Draining, LineFull, LoopDetected, QueueError, Unfinished, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model, Native, Upstream
-from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import Request
 
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
+
+
+SEND: Final = 2
+"""Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
 
 
 class DispatcherDied(Exception):
@@ -74,7 +77,7 @@ class Dispatcher:
         """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded."""
         self.settings = settings
         self.upstream = upstream
-        self.catalog = Catalog(upstream)
+        self.catalog = Catalog(upstream, settings.aliases)
         self.observers = Observers(observers)
         self._finished = FinishedJobs(settings.remembered_jobs)
         self._tally = Tally()
@@ -87,13 +90,14 @@ class Dispatcher:
         self._seat = Seat(self._contexts, _now())
         made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
         self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
-        self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
+        self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry](math.inf)
         self._entries: dict[str, Entry] = {}
-        self._attempts = Attempts(settings, self.catalog)
+        self._fit = ContextFit(self._contexts, raises=settings.fit_context and upstream.chooses_context)
+        self._attempts = Attempts(settings, self.catalog, self._fit)
+        self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
         self._watch = Watch(self._seat, self.observers)
         self._repeats = Repeats()
-        self._lengths = PromptLengths()
         self._entering = 0
         self._bytes = 0
         self._arrivals = 0
@@ -106,20 +110,24 @@ class Dispatcher:
     def submit(self, submission: Submission) -> Ticket:
         """Accept a job, at once or not at all. Closing the ticket says that the caller left.
 
-        Raises :class:`~llm_queue.errors.LineFull`, :class:`~llm_queue.errors.Draining`, or
-        :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream has been away for too long to wait for it.
+        Raises :class:`~llm_queue.errors.LineFull`, :class:`~llm_queue.errors.Draining`,
+        :class:`~llm_queue.errors.PromptTooLong`, or :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream
+        has been away for too long to wait for it.
         """
-        self._refuse(submission)
+        model = submission.model
+        remote = model is not None and model.remote
+        self._refuse(submission, remote=remote)
+        wanted_ctx, raised = self._fit.fit(submission)
         now = _now()
         self._arrivals += 1
-        model = submission.model
         failed_ago = self._repeats.failed_ago(submission, now) if self.settings.max_attempts > 1 else None
         job = Job(
             id=secrets.token_urlsafe(16),
             lane=submission.lane,
             client=submission.client,
             model=model.identity if model else None,
-            wanted_ctx=self._contexts.wanted_ctx(submission.num_ctx, model.trained if model else None),
+            wanted_ctx=wanted_ctx,
+            fitted_ctx=wanted_ctx if raised else None,
             arrival=self._arrivals,
             submitted_at=now,
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
@@ -128,30 +136,55 @@ class Dispatcher:
         )
 
         def leave(error: QueueError) -> None:
-            self._post(Left(job, error))
+            if remote:
+                self._remote.leave(job, error)
+            else:
+                self._post(Left(job, error))
 
         def heard(seconds: float) -> None:
             self.observers.tell(FirstPiece(job.id, seconds))
 
-        ticket = Ticket(job, submission, leave=leave, place=partial(self._place, job))
-        self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
-        self._entering += 1
+        place = partial(Place, 0, None) if remote else partial(self._place, job)
+        ticket = Ticket(job, submission, leave=leave, place=place)
+        entry = self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
         self._bytes += job.size
-        self._post(Submitted(job))
+        if remote:
+            self._remote.enter(entry)
+            self._post(entry)
+        else:
+            self._entering += 1
+            self._post(Submitted(job))
         return ticket
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
-        return self._lengths.estimate(model.identity if model else None, prompt_size(request))
+        return self._fit.estimate(model, request)
+
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``. None where the upstream cannot tell, or not
+        without work, or is away. Takes no slot.
+        """
+        try:
+            return await self.upstream.count_tokens(model, request)
+        except QueueError:
+            return None
+
+    def largest_ctx(self, model: Model) -> int:
+        """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
+        return self._contexts.most(model.identity, model.trained)
+
+    def granted_ctx(self, model: Model) -> int:
+        """The context in tokens that a job of ``model`` gets now if it asks for none. 0: nobody says how large it is.
+
+        Where the upstream chooses it, that is what the upstream says of it. Asks nobody; ``model`` is a described one.
+        """
+        wanted = self._contexts.wanted_ctx(None, model.trained)
+        return self._contexts.key(model.identity, wanted).num_ctx or model.served or 0
 
     @property
     def native(self) -> Native | None:
         """Ollama's own API if the upstream is one."""
         return self.upstream.native
-
-    def granted_ctx(self, model: Model) -> int:
-        """The context size in tokens that a job of ``model`` has that asks for none; 0: the upstream's own affair."""
-        return self._contexts.key(model.identity, self._contexts.wanted_ctx(None, model.trained)).num_ctx
 
     def loaded(self) -> list[tuple[Model, int]]:
         """The models of the catalogue that are resident, as far as is known, and at which context size in tokens."""
@@ -166,9 +199,17 @@ class Dispatcher:
         """None if a job that came now could be served; else why not."""
         if self._draining:
             return "the service is shutting down"
+        if self._seat.outage is not None and self._seat.outage.loop:
+            return self._seat.outage.reason
         if self._seat.outage is not None:
             return f"{self.upstream.name} at {self.upstream.url} is not there: {self._seat.outage.reason}"
         return None
+
+    async def first_look(self) -> LoopDetected | None:
+        """Wait until the upstream was asked for the first time. Returns the error if it is ourselves."""
+        await self._watch.looked()
+        outage = self._seat.outage
+        return LoopDetected(outage.reason) if outage is not None and outage.loop else None
 
     async def wait_ready(self) -> None:
         """Wait until the upstream is there. Returns at once if it is; after an outage it may be away again."""
@@ -180,7 +221,7 @@ class Dispatcher:
         if entry is None:
             return self._finished.find(job_id)
         job = entry.job
-        ahead = self._place(job).ahead if job.state is State.QUEUED else None
+        ahead = entry.ticket.place().ahead if job.state is State.QUEUED else None
         return report(job, entry.submission, _now(), ahead=ahead)
 
     def status(self, limit: int = JOBS_SHOWN) -> Status:
@@ -190,12 +231,13 @@ class Dispatcher:
             self._seat,
             self._scheduler.counts,
             away=self.readiness(),
-            waiting=Counter(job.lane for job in self._scheduler.waiting_jobs()),
+            waiting=self._scheduler.waiting_by_lane(),
             jobs=tuple(
                 self._job_status(one) for one in self._places.first(limit, _now()) if one.job.id in self._entries
             ),
             rejected=self._tally.rejected,
             unknown_lanes=self._tally.unknown_lanes,
+            remote=self._remote.status(),
         )
 
     def rejected(self, error: QueueError, client: str) -> None:
@@ -208,7 +250,7 @@ class Dispatcher:
         """Serve the line until cancelled. A bug answers everybody who waits, then raises :class:`DispatcherDied`."""
         try:
             async with trio.open_nursery() as nursery:
-                self._perform(self._scheduler.tick(_now()), nursery)
+                await self._perform(self._scheduler.tick(_now()), nursery)
                 task_status.started()
                 while True:
                     await self._step(nursery)
@@ -249,46 +291,67 @@ class Dispatcher:
         with trio.move_on_at(math.inf if wake_at is None else wake_at) as sleep:
             event = await self._inbox.receive()
         if sleep.cancelled_caught:
-            self._perform(self._scheduler.tick(_now()), nursery)
+            actions = self._scheduler.tick(_now())
         else:
-            self._take(event, nursery)
+            actions = self._take(event, nursery)
             with suppress(trio.WouldBlock):
                 while True:
-                    self._take(self._inbox.receive_nowait(), nursery)
+                    actions += self._take(self._inbox.receive_nowait(), nursery)
+        await self._perform(actions, nursery)
         self._watch.look()
+        self._look_whether_drained()
+
+    def _look_whether_drained(self) -> None:
         if self._draining and not self._entries:
             self._drained.set()
 
-    def _post(self, event: Event) -> None:
+    def _post(self, event: Event | Entry) -> None:
         self._inbox_send.send_nowait(event)
 
-    def _take(self, event: Event, nursery: trio.Nursery) -> None:
+    def _take(self, event: Event | Entry, nursery: trio.Nursery) -> list[Action]:
+        """An event is the scheduler's; an entry is a job that goes beside the line."""
+        if isinstance(event, Entry):
+            self._tell_accepted(event)
+            nursery.start_soon(self._remote.serve, event)
+            return []
         now, slot = _now(), self._seat.slot
         match event:
             case Submitted(job):
                 self._entering -= 1
-                submission = self._entries[job.id].submission
-                unknown = submission.unknown_lane
-                self.observers.tell(
-                    JobAccepted(job.id, job.client, job.lane, model_name(submission), job.size, unknown_lane=unknown)
-                )
+                self._tell_accepted(self._entries[job.id])
+            case Stopped(error):
+                self._remote.stop(error)
             case LoadEnded(job, _, error) if slot is not None:
                 model, seconds = self._model_name(job), now - slot.since
                 self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
-        self._perform(self._scheduler.handle(event, now), nursery)
+        return self._scheduler.handle(event, now)
+
+    def _tell_accepted(self, entry: Entry) -> None:
+        job, name, unknown = entry.job, model_name(entry.submission), entry.submission.unknown_lane
+        self.observers.tell(JobAccepted(job.id, job.client, job.lane, name, job.size, unknown_lane=unknown))
 
     # --- actions ---
 
-    def _perform(self, actions: list[Action], nursery: trio.Nursery) -> None:
+    async def _perform(self, actions: list[Action], nursery: trio.Nursery) -> None:
+        """Do what the scheduler says. The upstream comes first: while a job is settled, reported and logged, it has the
+        next request already.
+        """
+        settled = [action for action in actions if isinstance(action, Settle)]
         for action in actions:
             self._act(action, nursery)
+        if settled and len(settled) < len(actions):
+            for _ in range(SEND):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        for settle in settled:
+            self._settle(settle.job, settle.error)
 
     def _act(self, action: Action, nursery: trio.Nursery) -> None:
         match action:
             case StartLoad(job, key):
-                self.observers.tell(LoadStarted(job.id, self._model_name(job), key.num_ctx))
+                fitted = job.fitted_ctx == key.num_ctx
+                self.observers.tell(LoadStarted(job.id, self._model_name(job), key.num_ctx, fits_prompt=fitted))
                 self._start(nursery, partial(self._attempts.load, self._entries[job.id], key))
             case StartAttempt(job, key):
                 self.observers.tell(
@@ -301,13 +364,13 @@ class Dispatcher:
                 self._entries[job.id].abort(error)
             case Requeued(job, reason):
                 self.observers.tell(JobRequeued(job.id, job.client, Failure.of(reason)))
-            case Settle(job, error):
-                self._settle(job, error)
             case Probe():
                 unresolved = [self._entries[job.id] for job in self._scheduler.unresolved]
                 self._start(nursery, partial(self._attempts.probe, unresolved))
             case AskResident():
                 self._start(nursery, self._attempts.ask_resident)
+            case Settle():
+                pass  # its turn comes last: see _perform
 
     def _start(self, nursery: trio.Nursery, work: Callable[[], Awaitable[Event]]) -> None:
         """Run ``work`` in a task of its own; the event that it returns goes into the inbox."""
@@ -327,9 +390,13 @@ class Dispatcher:
             entry.ticket.settle(error)
         elif entry.completion is not None:
             entry.ticket.settle(entry.answer or entry.completion)
-            self._places.ran(job.run_seconds)
+            if entry.model is not None and not entry.model.remote:
+                self._places.ran(job.run_seconds)
+                counted = None if entry.completion.truncated else entry.completion.prompt_tokens
+                self._fit.learn(entry.model, entry.submission, counted)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
         self.observers.tell(JobEnded(ended, _failure(error)))
+        self._look_whether_drained()
 
     def _used_up(self, entry: Entry, error: QueueError) -> QueueError:
         """Remember a request that used up its attempts, and say so if it had fewer for that.
@@ -349,14 +416,16 @@ class Dispatcher:
 
     # --- small things ---
 
-    def _refuse(self, submission: Submission) -> None:
+    def _refuse(self, submission: Submission, *, remote: bool) -> None:
         if self._draining:
             raise Draining(retry_after=5)
         outage = self._seat.outage
         if outage is not None and outage.given_up:
-            raise UpstreamUnreachable(outage.reason)
+            raise outage.error
         waiting = self._scheduler.waiting + self._entering
-        if waiting >= self.settings.max_waiting:
+        if remote:
+            self._remote.check_room()
+        elif waiting >= self.settings.max_waiting:
             raise LineFull(
                 f"{waiting} jobs are waiting, and --max-waiting allows no more. Ask again later.",
                 retry_after=self._estimate(waiting),

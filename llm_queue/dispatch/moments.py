@@ -52,11 +52,12 @@ class RequestRejected:
 
 @dataclass(frozen=True, slots=True)
 class LoadStarted:
-    """The upstream is told to load a model, for ``job``."""
+    """The upstream is told to load a model, for ``job``; ``fits_prompt``: at a size that its prompt made necessary."""
 
     job: str
     model: str
     num_ctx: int
+    fits_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,13 @@ class HoldFinished:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamChanged:
-    """The upstream is there (``reason`` is None), or is not, and ``reason`` says how that shows."""
+    """The upstream is there (``reason`` is None), or is not, and ``reason`` says how that shows.
+
+    It is a ``loop`` if the upstream is ourselves: nobody waits for the end of that.
+    """
 
     reason: str | None
+    loop: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from llm_queue.dispatch.moments import (
     JobEnded,
     JobRequeued,
     LoadFinished,
+    LoadStarted,
     Moment,
     RequestRejected,
     UpstreamChanged,
@@ -52,6 +53,27 @@ class Observers:
                     )
 
 
+class HeldBack:
+    """An observer that is told nothing until :meth:`let_go`, and then all that has happened so far."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._held: list[Moment] | None = []
+
+    def let_go(self) -> None:
+        """Tell what was held back, and from now on each moment as it happens."""
+        held, self._held = self._held or [], None
+        with suppress(Exception):  # the next moment shows it again, where it is dealt with
+            for moment in held:
+                self._observer(moment)
+
+    def __call__(self, moment: Moment) -> None:
+        if self._held is None:
+            self._observer(moment)
+        else:
+            self._held.append(moment)
+
+
 class JobLog:
     """One line per finished job, and one per change worth knowing."""
 
@@ -61,6 +83,8 @@ class JobLog:
 
     def __call__(self, moment: Moment) -> None:
         match moment:
+            case LoadStarted(job, model, num_ctx, True):
+                self._log.info("a prompt needs a larger context", job=job, model=model, num_ctx=num_ctx)
             case LoadFinished(job, _, num_ctx, seconds, None):
                 self._log.info("loaded", job=job, num_ctx=num_ctx, load_s=round(seconds, 3))
             case LoadFinished(job, _, num_ctx, _, error) if error is not None:
@@ -71,6 +95,8 @@ class JobLog:
                 self._ended(report)
             case UpstreamChanged(None):
                 self._log.info(f"{self._upstream} is there")
+            case UpstreamChanged(reason, loop=True):
+                self._log.error("every job is refused: the upstream is this llm-queue itself", reason=reason)
             case UpstreamChanged(reason):
                 self._log.warning(f"{self._upstream} is not there, jobs wait for it", reason=reason)
             case _:

@@ -18,6 +18,9 @@ FORECAST: Final = 100
 them are told that all others go first.
 """
 
+FEW: Final = 500
+"""Jobs that wait, up to which a status shows them as of now: forecasting the first hundred takes half a millisecond."""
+
 SMOOTHING: Final = 8
 """Runs over which the usual run time is averaged."""
 
@@ -40,6 +43,7 @@ class Places:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._made_at = -math.inf
+        self._limit = 0
         self._places: dict[str, Standing] = {}
         self._usual_run = 0.0
 
@@ -57,8 +61,7 @@ class Places:
         if slot is not None and slot.job is job:
             return Place(0, None, loading=slot.loading)
         if now >= self._made_at + KEPT:
-            self._made_at = now
-            self._places = {one.job.id: one for one in self.first(FORECAST, now)}
+            self._look_ahead(FORECAST, now)
         one = self._places.get(job.id)
         if one is not None:
             return Place(one.place - (slot is None), one.starts_in)
@@ -66,8 +69,20 @@ class Places:
         return Place(ahead, self.seconds_for(ahead) if self._usual_run else None)
 
     def first(self, limit: int, now: float) -> list[Standing]:
-        """The job that has the slot, if there is one, and those that wait: the first ``limit`` in all."""
+        """The job that has the slot, if there is one, and those that wait: the first ``limit`` in all.
+
+        As of now while few wait, else as of at most :data:`KEPT` seconds ago.
+        """
+        if self._scheduler.waiting <= FEW or limit > self._limit or now >= self._made_at + KEPT:
+            self._look_ahead(max(limit, FORECAST), now)
+        found = [one for one in self._places.values() if not one.job.state.ended]
+        return found[:limit]
+
+    def _look_ahead(self, limit: int, now: float) -> None:
+        self._made_at, self._limit = now, limit
         slot = self._scheduler.seat.slot
         found = [one for one in self._scheduler.forecast(now, limit) if not one.job.state.ended]
         first = 0 if slot is not None and found and found[0].job is slot.job else 1
-        return [Standing(one.job, place, one.start_in) for place, one in enumerate(found, start=first)]
+        self._places = {
+            one.job.id: Standing(one.job, place, one.start_in) for place, one in enumerate(found, start=first)
+        }

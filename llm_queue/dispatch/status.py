@@ -39,7 +39,7 @@ class JobReport(Value, frozen=True, kw_only=True):
 
     ``wait_s`` is the time in which it neither loaded nor ran, ``load_s`` and ``run_s`` are what it loaded and ran, all
     attempts together. ``ahead`` counts the jobs before it while it waits. The counts of tokens and ``finish`` are those
-    of its answer, if it has one.
+    of its answer, if it has one. ``remote`` is true for a job beside the line, whose model runs elsewhere.
     """
 
     job: str
@@ -50,6 +50,7 @@ class JobReport(Value, frozen=True, kw_only=True):
     num_ctx: int | None
     state: str
     attempts: int
+    remote: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     wait_s: float
     load_s: float
     run_s: float
@@ -98,12 +99,19 @@ class UpstreamStatus(Value, frozen=True, kw_only=True):
     away: str | None
 
 
+class RemoteStatus(Value, frozen=True, kw_only=True):
+    """Jobs beside the line, whose models run elsewhere: how many are ``running``, and have ``ended``, by state."""
+
+    running: int = 0
+    ended: Mapping[str, int] = msgspec.field(default_factory=dict)
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The line as a whole.
 
     ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code. ``jobs`` has the first
     that live, in the order in which they are expected to run. ``held_for`` names the client that the slot is kept free
-    for, if ``held``.
+    for, if ``held``. What is ``remote`` stands in none of the other fields but ``rejected``.
     """
 
     upstream: UpstreamStatus
@@ -113,6 +121,7 @@ class Status(Value, frozen=True, kw_only=True):
     held_for: str | None
     jobs: tuple[JobStatus, ...]
     ended: Mapping[str, int]
+    remote: RemoteStatus
     rejected: Mapping[str, int]
     loads: int
     loads_failed: int
@@ -146,6 +155,7 @@ def report(
         num_ctx=job.key.num_ctx if job.key else None,
         state=job.state.value,
         attempts=job.attempts,
+        remote=True if submission.model is not None and submission.model.remote else msgspec.UNSET,
         wait_s=job.waited(now),
         load_s=job.load_seconds,
         run_s=job.run_seconds,
@@ -192,6 +202,7 @@ def line_status(
     jobs: tuple[JobStatus, ...],
     rejected: Mapping[str, int],
     unknown_lanes: int,
+    remote: RemoteStatus | None = None,
 ) -> Status:
     """The line as it is now."""
     by_lane = dict(waiting)
@@ -206,6 +217,7 @@ def line_status(
         held_for=hold.client if hold is not None else None,
         jobs=jobs,
         ended={state.value: number for state, number in counts.ended.items()},
+        remote=remote or RemoteStatus(),
         rejected=dict(rejected),
         loads=counts.loads,
         loads_failed=counts.loads_failed,

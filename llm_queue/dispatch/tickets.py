@@ -12,6 +12,7 @@ import trio
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.errors import Cancelled, QueueError, ReaderTooSlow
 from llm_queue.upstream.protocol import Model
+from llm_queue.wire.prompts import PromptSize
 from llm_queue.wire.shapes import Answer, Completion, Piece, Request, Vectors, fold
 
 MAX_UNREAD: Final = 8 * 2**20
@@ -24,7 +25,8 @@ class Submission:
 
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
     anything; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes; ``unknown_lane`` says that it
-    named a lane that there is not; ``session`` is the caller's name for the conversation that it belongs to.
+    named a lane that there is not; ``session`` is the caller's name for the conversation that it belongs to;
+    ``prompt_size`` is that of ``request`` where it was looked at already.
     """
 
     request: Request
@@ -38,6 +40,7 @@ class Submission:
     request_id: str = ""
     unknown_lane: bool = False
     session: str | None = None
+    prompt_size: PromptSize | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,15 @@ class Watch:
         self._seat = seat
         self._observers = observers
         self._there: bool | None = None
+        self._loop = False
+        self._looked = trio.Event()
         self._ready = trio.Event()
         self._held_for: str | None = None
         self._held_before = 0.0
+
+    async def looked(self) -> None:
+        """Wait until it is known whether the upstream is there."""
+        await self._looked.wait()
 
     async def ready(self) -> None:
         """Wait until the upstream is there. Returns at once if it is."""
@@ -33,15 +39,16 @@ class Watch:
         outage = self._seat.outage
         if outage is not None and not outage.failed_probes:
             return  # it was not asked yet
-        there = outage is None
-        if there is self._there:
+        self._looked.set()
+        there, loop = outage is None, outage is not None and outage.loop
+        if (there, loop) == (self._there, self._loop):
             return
-        self._there = there
+        self._there, self._loop = there, loop
         if there:
             self._ready.set()
         else:
             self._ready = trio.Event()
-        self._observers.tell(UpstreamChanged(outage.reason if outage is not None else None))
+        self._observers.tell(UpstreamChanged(outage.reason if outage is not None else None, loop=loop))
 
     def _look_at_hold(self) -> None:
         hold, turn = self._seat.hold, self._seat.turn

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import plistlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from xml.parsers.expat import ExpatError
 
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
@@ -21,6 +23,10 @@ STOP_RESERVE: Final = 15
 """Seconds beyond the drain timeout, before the system kills the service: the last answers are on their way."""
 
 
+Commands = tuple[tuple[str, ...], ...]
+"""Command lines, in the order in which they are run."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The file that keeps the service, and the commands that make its system read it. ``keys`` may hold secrets."""
@@ -28,11 +34,11 @@ class Plan:
     path: Path
     text: str
     keys: Path
-    start: tuple[tuple[str, ...], ...]
-    again: tuple[tuple[str, ...], ...]
-    restart: tuple[tuple[str, ...], ...]
-    stop: tuple[tuple[str, ...], ...]
-    forget: tuple[tuple[str, ...], ...]
+    start: Commands
+    again: Commands
+    restart: Commands
+    stop: Commands
+    forget: Commands
     show: tuple[str, ...]
     note: str
 
@@ -44,6 +50,27 @@ def plan_for(platform: str, settings: Settings) -> Plan | None:
     if platform == "darwin":
         return _launchd(settings, MacOS("llm-queue").user_config_path, getattr(os, "getuid", lambda: 0)())
     return None
+
+
+def flags_in(text: str) -> list[str]:
+    """The flags of the service that a file of ours keeps; none if the text is no such file."""
+    if text.lstrip().startswith("<?xml"):
+        try:
+            words = [str(word) for word in plistlib.loads(text.encode()).get("ProgramArguments", [])]
+        except (plistlib.InvalidFileException, ExpatError):
+            words = []
+    else:
+        lines = [line.removeprefix("ExecStart=:") for line in text.splitlines() if line.startswith("ExecStart=:")]
+        words = [word.replace("%%", "%") for line in lines for word in _split(line)]
+    return words[words.index("llm_queue") + 1 :] if "llm_queue" in words else []
+
+
+def _split(line: str) -> list[str]:
+    """The words of a line that :func:`_in_unit` has written."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
 
 
 def _command(settings: Settings) -> list[str]:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_queue.settings.values import (
+    OLLAMA_PORT,
     ServerUrl,
+    alias,
     duration,
     each,
     host_name,
@@ -25,6 +27,7 @@ from llm_queue.settings.values import (
     one_of,
     optional_seconds,
     origin,
+    ports,
     server_url,
     size,
     switch,
@@ -47,12 +50,14 @@ def _setting(
     flag: str | None = None,
     scale: float = 1,
     secret: bool = False,
+    repeatable: bool = False,
 ) -> Any:
     """``env`` and ``flag`` are the ancestor's names where it had one; ``scale`` turns its unit into ours.
 
-    The value of a ``secret`` is never shown.
+    The value of a ``secret`` is never shown. The flag of a ``repeatable`` list may be given several times.
     """
     metadata = {"parse": parse, "help": help, "unit": unit, "env": env, "flag": flag, "scale": scale, "secret": secret}
+    metadata["repeatable"] = repeatable
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
@@ -62,7 +67,9 @@ class Settings:
 
     # where we listen, and who may call
     host: str | None = _setting(None, listen_host, "address to listen on; unset: 127.0.0.1 and [::1]", env="HOST")
-    port: int = _setting(11500, whole(0, 65535), "port to listen on; 0 takes a free one", env="PORT")
+    port: tuple[int, ...] = _setting(
+        (11500,), ports, "ports to listen on, comma-separated; 0 takes a free one", env="PORT"
+    )
     api_keys: tuple[str, ...] = _setting(
         (), names, "keys that callers must send, as NAME=KEY or KEY, comma-separated", secret=True
     )
@@ -79,7 +86,7 @@ class Settings:
     )  # fmt: skip
     ollama_url: ServerUrl | None = _setting(  # noqa: RUF009 - a field
         None,
-        server_url(11434),
+        server_url(OLLAMA_PORT),
         "where Ollama is; unset: http://localhost:11434",
         env="OLLAMA_URL",
         flag="--ollama-url",
@@ -102,10 +109,17 @@ class Settings:
         "", text, "model for requests that name none; unset: granite4.1:8b of Ollama, elsewhere the first",
         env="OLLAMA_MODEL",
     )  # fmt: skip
+    alias: tuple[str, ...] = _setting(
+        (), each(alias), "NAME=MODEL: the model that answers to a name that is not there; * in NAME for any text",
+        repeatable=True,
+    )  # fmt: skip
     num_ctx: int = _setting(
         8192, whole(1, 10_000_000), "context size that every model gets at least", env="OLLAMA_NUM_CTX"
     )
     num_ctx_ceiling: int = _setting(65536, whole(1, 10_000_000), "largest context size that a caller may ask for")
+    fit_context: bool = _setting(
+        True, switch, "raise a context for a prompt that would not fit, and refuse one that cannot; off: it is cut"
+    )
     keep_alive: str = _setting(
         "1h", duration, "how long Ollama keeps a model loaded that nobody asks for; 0: until its answer"
     )
@@ -174,6 +188,12 @@ class Settings:
             )
 
     @property
+    def aliases(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of a name, or a pattern of names, and the model that it stands for."""
+        pairs = (one.partition("=") for one in self.alias)
+        return tuple((name, model) for name, _, model in pairs)
+
+    @property
     def on_loopback(self) -> bool:
         """True if only programs of this machine can reach us."""
         if self.host is None or self.host == "localhost":
@@ -197,6 +217,7 @@ class Knob:
     parse: Callable[[str], Any]
     scale: float
     secret: bool
+    repeatable: bool
 
     def read_env(self, raw: str) -> Any:
         """Parse the variable's value, which the ancestor may have had in another unit (LLM_TIMEOUT_MS)."""
@@ -221,6 +242,7 @@ def knobs() -> list[Knob]:
             parse=field.metadata["parse"],
             scale=field.metadata["scale"],
             secret=field.metadata["secret"],
+            repeatable=field.metadata["repeatable"],
         )
         for field in dataclasses.fields(Settings)
     ]

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
+OLLAMA_PORT: Final = 11434
+"""Where Ollama listens unless it is told otherwise, and where programs that speak to it look."""
+
 
 def text(raw: str) -> str:
     """Any text."""
@@ -50,6 +53,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def ports(raw: str) -> tuple[int, ...]:
+    """Ports with commas, each of them once; 0 is one that is free."""
+    try:
+        return tuple(dict.fromkeys(whole(0, 65535)(port) for port in names(raw) or ("",)))
+    except ValueError:
+        raise ValueError("takes whole numbers from 0 to 65535, comma-separated") from None
 
 
 def number(least: float, most: float) -> Callable[[str], float]:
@@ -109,6 +120,14 @@ def names(raw: str) -> tuple[str, ...]:
 def each(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """A list with commas, each part read by ``parse``."""
     return lambda raw: tuple(parse(name) for name in names(raw))
+
+
+def alias(raw: str) -> str:
+    """A name that callers use, or a pattern of such names, and the model that answers to it."""
+    name, _, model = (part.strip() for part in raw.partition("="))
+    if not name or not model or any(mark in model for mark in "*?=") or any(" " in part for part in (name, model)):
+        raise ValueError("takes NAME=MODEL, such as claude-*=qwen3:8b, comma-separated")
+    return f"{name}={model}"
 
 
 def origin(raw: str) -> str:

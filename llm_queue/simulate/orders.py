@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_queue.core.contexts import ContextSizes
-from llm_queue.core.jobs import Job
+from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
 from llm_queue.core.turn import Hold, Turn
@@ -26,6 +26,9 @@ class Simple:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def waiting_in(self, lane: Lane) -> int:
+        return sum(job.lane is lane for job in self._waiting.values())
 
     def add(self, job: Job) -> None:
         job.key = self.key_of(job)

@@ -15,6 +15,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
     ConnectionLost,
     LoadFailed,
+    PromptTooLong,
     UpstreamBroke,
     UpstreamBusy,
     UpstreamError,
@@ -22,6 +23,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.protocol import Model, Native
+from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
     ChatRequest,
     Completion,
@@ -122,7 +124,9 @@ class LoadRecord:
 
 @dataclass(eq=False)
 class RunRecord:
-    """One run. ``outcome`` is ``running``, ``done``, ``cancelled``, or the code of the error it raised."""
+    """One run. ``outcome`` is ``running``, ``done``, ``cancelled``, or the code of the error it raised. A ``remote``
+    one neither loads anything nor overlaps with others.
+    """
 
     key: RunnerKey
     request: Request
@@ -130,6 +134,7 @@ class RunRecord:
     end: float | None = None
     outcome: str = "running"
     emitted: int = 0
+    remote: bool = False
 
 
 def prompt_of(request: Request) -> str:
@@ -178,6 +183,8 @@ class ScriptedUpstream:
     native: Native | None = None
     drops: frozenset[str] = frozenset()
     """Sampling fields that :meth:`check` says are left out."""
+    bytes_per_token: float | None = None
+    """If set, the tokens of each prompt are counted, and one that does not fit into its context is refused."""
 
     loads: list[LoadRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
@@ -227,9 +234,12 @@ class ScriptedUpstream:
     def check(self, request: Request) -> tuple[str, ...]:
         return tuple(name for name in self.drops if name in getattr(request, "sampling", Sampling()).given())
 
+    def unlisted(self, name: str) -> Model | None:
+        return remote_model(name) if name.endswith("cloud") else None
+
     async def models(self) -> list[Model]:
         await self._question("models")
-        return [Model(name=model.name, identity=model.identity, created=model.created) for model in self.known]
+        return [msgspec.structs.replace(model, trained=None, capabilities=frozenset()) for model in self.known]
 
     async def describe(self, model: Model) -> Model:
         await self._question("describe")
@@ -237,6 +247,10 @@ class ScriptedUpstream:
             if known.identity == model.identity:
                 return msgspec.structs.replace(model, trained=known.trained, capabilities=known.capabilities)
         raise UpstreamRefused(f"model '{model.name}' not found", status=404)
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        await self._question("count_tokens")
+        return None
 
     async def resident(self) -> frozenset[RunnerKey]:
         await self._question("resident")
@@ -265,7 +279,7 @@ class ScriptedUpstream:
                     await self._make_resident(record)
 
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
-        record = RunRecord(self._key(model, num_ctx), request, trio.current_time())
+        record = RunRecord(self._key(model, num_ctx), request, trio.current_time(), remote=model.remote)
         if self.by_request is not None:
             script = self.by_request(request)
         else:
@@ -282,6 +296,7 @@ class ScriptedUpstream:
                 self._resident = [key for key in self._resident if key.model != record.key.model]
                 return Completion("unload", finish_text="unload", unloaded=True)
             load_seconds = await self._load_for(record)
+            counted = self._count(record)
             match script:
                 case Hang():
                     await self._pass(math.inf)
@@ -305,14 +320,15 @@ class ScriptedUpstream:
                         return Completion("load", load_seconds=load_seconds, finish_text="load")
                     if isinstance(request, EmbedRequest):
                         say(Vectors(tuple((float(len(text)), 1.0) for text in request.inputs)))
-                        return Completion("stop", script.prompt_tokens, 0, load_seconds)
+                        return Completion("stop", counted or script.prompt_tokens, 0, load_seconds)
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
                     pieces = script.pieces()
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
                         say(Delta(content=piece))
-                    return Completion(script.finish_reason, script.prompt_tokens, len(pieces), load_seconds)
+                    tokens = counted or script.prompt_tokens
+                    return Completion(script.finish_reason, tokens, len(pieces), load_seconds)
         raise AssertionError("a hang does not end")
 
     async def aclose(self) -> None:
@@ -324,6 +340,15 @@ class ScriptedUpstream:
         """Ollama clamps to the trained context, and runs what is asked at that size."""
         trained = next((known.trained for known in self.known if known.identity == model.identity), None)
         return RunnerKey(model.identity, num_ctx if trained is None else min(num_ctx, trained))
+
+    def _count(self, run: RunRecord) -> int | None:
+        if self.bytes_per_token is None:
+            return None
+        tokens, num_ctx = math.ceil(prompt_size(run.request).bytes / self.bytes_per_token), run.key.num_ctx
+        if tokens >= num_ctx:
+            text = f"request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens)"
+            raise PromptTooLong(text, tokens=tokens, maximum=num_ctx)
+        return tokens
 
     async def _question(self, name: str) -> None:
         self.questions.append(name)
@@ -351,13 +376,14 @@ class ScriptedUpstream:
             self.runs.append(record)
         else:
             self.loads.append(record)
-        self.overlaps.extend((other, record) for other in self._in_flight)
-        self._in_flight.append(record)
+        if not (isinstance(record, RunRecord) and record.remote):
+            self.overlaps.extend((other, record) for other in self._in_flight)
+            self._in_flight.append(record)
         self.max_in_flight = max(self.max_in_flight, len(self._in_flight))
         try:
             yield
             record.outcome = "done"
-        except UpstreamError as error:
+        except (UpstreamError, PromptTooLong) as error:
             record.outcome = error.code
             raise
         except BaseException:
@@ -367,9 +393,12 @@ class ScriptedUpstream:
             raise
         finally:
             record.end = trio.current_time()
-            self._in_flight.remove(record)
+            if record in self._in_flight:
+                self._in_flight.remove(record)
 
     async def _load_for(self, run: RunRecord) -> float:
+        if run.remote:
+            return 0.0
         if run.key in self._resident:
             self._resident.remove(run.key)
             self._resident.append(run.key)
@@ -400,3 +429,8 @@ class ScriptedUpstream:
 def scripted_model(name: str, *, trained: int | None = 131072) -> Model:
     """A model whose identity follows from its name."""
     return Model(name=name, identity=f"digest-of-{name}", trained=trained, capabilities=frozenset({"completion"}))
+
+
+def remote_model(name: str) -> Model:
+    """A model that runs elsewhere."""
+    return Model(name=name, identity=f"digest-of-{name}", remote=True)

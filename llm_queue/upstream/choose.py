@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from llm_queue import log
 from llm_queue.errors import UpstreamError, UpstreamUnreachable
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
-from llm_queue.settings.values import ServerUrl
+from llm_queue.settings.values import OLLAMA_PORT, ServerUrl
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
+from llm_queue.upstream.ourselves import Place, is_ourselves
 from llm_queue.upstream.protocol import Upstream
 
-OLLAMA_URL: Final = "http://localhost:11434"
+OLLAMA_URL: Final = f"http://localhost:{OLLAMA_PORT}"
 """Where Ollama listens by its own default."""
 
 GET_OLLAMA: Final = "get it from ollama.com/download, then `ollama pull granite4.1:8b`"
@@ -36,45 +38,76 @@ class Choice(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-async def choose(settings: Settings, environ: Mapping[str, str]) -> Choice:
+async def choose(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    instance: Instance | None = None,
+    places: Sequence[Place] = (),
+) -> Choice:
     """The engine of ``settings.engine``.
 
     ``auto`` takes what another setting points to (Ollama before the others); else an Ollama that answers or is
     installed; else the embedded engine if it is installed; else Ollama, which may come later. ``environ`` says where
-    programs are. Raises :class:`NoUpstream`. May take as long as fetching a model takes.
+    programs are, ``instance`` who asks, and ``places`` where we listen: no upstream can be there. Raises
+    :class:`NoUpstream`. May take as long as fetching a model takes.
     """
     match settings.engine:
         case "ollama":
-            return Choice(_ollama(settings))
+            return Choice(await _ollama(settings, instance, places))
         case "openai":
-            return Choice(_openai(settings))
+            return Choice(await _openai(settings, instance, places))
         case "embedded":
             return await _embedded(settings)
     if settings.ollama_url is not None:
-        return Choice(_ollama(settings))
+        return Choice(await _ollama(settings, instance, places))
     if settings.upstream_url is not None:
-        return Choice(_openai(settings))
+        return Choice(await _openai(settings, instance, places))
     if settings.gguf is not None:
         return await _embedded(settings)
-    ollama = _ollama(settings)
-    if await _answers(ollama) or shutil.which("ollama", path=environ.get("PATH", "")):
+    return await _whatever_is_there(settings, environ, instance, places)
+
+
+async def _whatever_is_there(
+    settings: Settings, environ: Mapping[str, str], instance: Instance | None, places: Sequence[Place]
+) -> Choice:
+    has_command = shutil.which("ollama", path=environ.get("PATH", "")) is not None
+    if _installed() and not has_command and await is_ourselves(OLLAMA_URL, places):
+        return await _embedded_since(settings, f"{OLLAMA_URL} is our own address")
+    ollama = await _ollama(settings, instance, places)
+    if await _answers(ollama) or has_command:
         return Choice(ollama)
     nowhere = f"no Ollama answers at {ollama.url}"
     if _installed():
-        upstream, notes = await _embedded(settings)
-        return Choice(upstream, (f"{nowhere}, so the embedded engine serves; --engine ollama waits for one", *notes))
+        return await _embedded_since(settings, nowhere)
     return Choice(ollama, (f"{nowhere}: {GET_OLLAMA}", f"or, to do without it: {GET_EMBEDDED}"))
 
 
-def _ollama(settings: Settings) -> Ollama:
+async def _embedded_since(settings: Settings, reason: str) -> Choice:
+    upstream, notes = await _embedded(settings)
+    return Choice(upstream, (f"{reason}, so the embedded engine serves; --engine ollama waits for one", *notes))
+
+
+async def _ollama(settings: Settings, instance: Instance | None, places: Sequence[Place]) -> Ollama:
     url = settings.ollama_url or ServerUrl(OLLAMA_URL)
-    return Ollama(url, keep_alive=settings.keep_alive, authorization=url.authorization)
+    if await is_ourselves(url, places):
+        asked = f"--ollama-url {url}" if settings.ollama_url else f"{url}, where Ollama is looked for,"
+        raise NoUpstream(f"{asked} leads to this llm-queue itself (a loop). Say with --ollama-url where Ollama is.")
+    return Ollama(
+        url,
+        keep_alive=settings.keep_alive,
+        authorization=url.authorization,
+        instance=instance,
+        truncate=False if settings.fit_context else None,
+    )
 
 
-def _openai(settings: Settings) -> OpenAIServer:
+async def _openai(settings: Settings, instance: Instance | None, places: Sequence[Place]) -> OpenAIServer:
     assert settings.upstream_url is not None
     url = settings.upstream_url
-    return OpenAIServer(url, settings.upstream_key, authorization=url.authorization)
+    if await is_ourselves(url, places):
+        raise NoUpstream(f"--upstream-url {url} leads to this llm-queue itself (a loop). Say where the server is.")
+    return OpenAIServer(url, settings.upstream_key, authorization=url.authorization, instance=instance)
 
 
 async def _embedded(settings: Settings) -> Choice:

@@ -11,14 +11,17 @@ import trio
 
 from llm_queue.errors import (
     ConnectionLost,
+    LoopDetected,
+    QueueError,
     UpstreamBroke,
     UpstreamBusy,
-    UpstreamError,
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from llm_queue.instance import HEADER, VIA, Instance
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
 from llm_queue.wire.shapes import Completion, Delta
+from llm_queue.wire.upstreams.too_long import prompt_too_long
 
 QUESTION_TIMEOUT: Final = 5.0
 """Seconds for a question that loads nothing. Ollama and llama-server answer in milliseconds, also while they work."""
@@ -54,7 +57,7 @@ class AnswerDecoder(Protocol):
 
 class HttpApi:
     """Model work has a connection of its own, and so have questions, which go one after the other: a question never
-    waits for model work.
+    waits for model work. Work that is only passed on through here has a connection for each request.
 
     Both go straight to the transport. An ``httpx.AsyncClient`` in between would wrap each body in async generators,
     which trio cannot close when a run is given up from inside, and all else it adds (cookies, redirects, proxies,
@@ -68,20 +71,27 @@ class HttpApi:
         *,
         error_text: Callable[[bytes], str],
         unreachable: str,
+        elsewhere: str = "",
         headers: Mapping[str, str] | None = None,
         caller_at_fault: CallerAtFault = status_4xx,
+        instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
-        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do about that.
+        """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do when there is
+        no connection, and ``elsewhere`` when the address is wrong.
 
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
+        named in each request; without one, the upstream is a process of ours, which asks nobody.
         """
         self.name = name
         self.url = url.rstrip("/")
         self._error_text = error_text
         self._unreachable = unreachable
+        self._elsewhere = elsewhere
         self._caller_at_fault = caller_at_fault
+        self._instance = instance
         self._headers = {"user-agent": "llm-queue"} | dict(headers or {})
+        self._connect = connect
         self._work = OneConnection(connect)
         self._questions = OneConnection(connect)
         self._question = trio.Lock()
@@ -111,20 +121,33 @@ class HttpApi:
             except trio.TooSlowError:
                 raise self._too_slow() from None
 
-    async def work(self, path: str, body: bytes) -> bytes:
-        """Model work, answered as a whole."""
-        async with self._exchange(self._work, "POST", path, body) as response:
+    async def work(self, path: str, body: bytes, *, apart: bool = False) -> bytes:
+        """Model work, answered as a whole; ``apart`` as in :meth:`converse`."""
+        async with (
+            self._connection(apart=apart) as connection,
+            self._exchange(connection, "POST", path, body, apart=apart) as response,
+        ):
             return await _whole(response)
 
     async def converse(
-        self, path: str, body: bytes, answer: AnswerDecoder, emit: Callable[[Delta], None]
+        self,
+        path: str,
+        body: bytes,
+        answer: AnswerDecoder,
+        emit: Callable[[Delta], None],
+        *,
+        apart: bool = False,
     ) -> Completion:
         """Model work, each piece of its answer decoded and handed to ``emit`` as it arrives. Returns its true end.
 
-        An exception that ``emit`` raises ends the request as a cancellation would.
+        An exception that ``emit`` raises ends the request as a cancellation would. ``apart``: it is passed on to
+        another place, so it has a connection of its own, beside all other work, and a 401 is that place's refusal.
         """
         try:
-            async with self._exchange(self._work, "POST", path, body) as response:
+            async with (
+                self._connection(apart=apart) as connection,
+                self._exchange(connection, "POST", path, body, apart=apart) as response,
+            ):
                 async for data in _stream(response):
                     for delta in answer.feed(data):
                         emit(delta)
@@ -147,13 +170,25 @@ class HttpApi:
         await self._questions.aclose()
 
     @asynccontextmanager
+    async def _connection(self, *, apart: bool) -> AsyncIterator[OneConnection]:
+        """The connection for model work, or one for this request alone."""
+        if not apart:
+            yield self._work
+            return
+        connection = OneConnection(self._connect)
+        try:
+            yield connection
+        finally:
+            await connection.aclose()  # noqa: ASYNC102 - forceful: it does not wait
+
+    @asynccontextmanager
     async def _exchange(
-        self, transport: OneConnection, method: str, path: str, body: bytes
+        self, transport: OneConnection, method: str, path: str, body: bytes, *, apart: bool = False
     ) -> AsyncIterator[httpx.Response]:
         """One request and its answer, whose status is 200. On the way out the answer is at its end or seen closed."""
         async with self._open(transport, method, path, body) as response:
             if response.status_code != 200:
-                raise self._refusal(response.status_code, await _whole(response))
+                raise self._refusal(response.status_code, await _whole(response), apart=apart)
             yield response
 
     @asynccontextmanager
@@ -162,10 +197,14 @@ class HttpApi:
     ) -> AsyncIterator[httpx.Response]:
         """The same for any status, with ``more`` headers."""
         headers = self._headers | ({"content-type": "application/json"} if body else {}) | dict(more or {})
+        if self._instance is not None:
+            headers[HEADER] = self._instance.header()
         request = httpx.Request(method, self.url + path, headers=headers, content=body)
         try:
             response = await transport.handle_async_request(request)
             try:
+                if self._instance is not None:
+                    self._look_for_queues(self._instance, response)
                 yield response
             finally:
                 await response.aclose()
@@ -181,9 +220,17 @@ class HttpApi:
             f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
         )
 
-    def _refusal(self, status: int, body: bytes) -> UpstreamError:
+    def _look_for_queues(self, instance: Instance, response: httpx.Response) -> None:
+        """Tell by the head of an answer whether another llm-queue gave it, or ours."""
+        if response.status_code == LoopDetected.status:
+            raise LoopDetected(f"{self.url} leads back to this llm-queue itself (a loop). {self._elsewhere}")
+        instance.behind = instance.behind or VIA in response.headers.get("via", "")
+
+    def _refusal(self, status: int, body: bytes, *, apart: bool) -> QueueError:
         text = self._error_text(body) or f"{self.name} answered with status {status}."
-        if status == 401:  # a setting of ours is wrong: no caller could mend it with a key of its own
+        if status in (400, 413, 500) and (too_long := prompt_too_long(text)) is not None:
+            return too_long
+        if status == 401 and not apart:  # a setting of ours is wrong: no caller could mend it with a key of its own
             return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
         # 501: the model, or the whole server, has no such thing, as Ollama says to embeds of a chat model.
         if status == 501 or self._caller_at_fault(status, text):

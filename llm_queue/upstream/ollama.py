@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 import msgspec
+import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import ConnectionLost, LoadFailed, UpstreamBroke, UpstreamRefused
+from llm_queue.instance import Instance
 from llm_queue.upstream.http import HttpApi, status_4xx
 from llm_queue.upstream.lifetimes import Lifetimes
 from llm_queue.upstream.native import OllamaApi
@@ -55,6 +57,8 @@ class Ollama:
         *,
         keep_alive: str = "1h",
         authorization: str | None = None,
+        instance: Instance | None = None,
+        truncate: bool | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``keep_alive`` is how long a model stays for which nobody asks for longer. It is sent with loads, and with
@@ -62,18 +66,23 @@ class Ollama:
 
         One of zero is the exception. Sent with a load it would undo it, so the load keeps the model for as long as its
         first request may take to begin, and each request says that the model may go after its answer.
-        ``authorization`` is the value of that header, for a proxy in front of Ollama.
+        ``authorization`` is the value of that header, for a proxy in front of Ollama. ``instance`` is who asks.
+        ``truncate`` is what is said for a chat or a text whose caller does not say it: False makes a prompt that is too
+        long an error, with None Ollama cuts it without a word.
         """
         self.url = url.rstrip("/")
         self._lifetimes = Lifetimes(lifetime_setting(keep_alive))
+        self._truncate = truncate
         self._api = HttpApi(
             self.name,
             self.url,
             error_text=answers.error_text,
             unreachable="Start it (`ollama serve`), or correct OLLAMA_URL.",
+            elsewhere="Say with --ollama-url (OLLAMA_URL) where Ollama itself is.",
             headers={"accept": "application/x-ndjson, application/json"}
             | ({"authorization": authorization} if authorization else {}),
             caller_at_fault=_at_fault,
+            instance=instance,
             connect=connect,
         )
         self.native = OllamaApi(self._api, authorization, connect)
@@ -82,20 +91,37 @@ class Ollama:
         """What Ollama has no field for. It needs the arguments of earlier tool calls as objects."""
         return asking.check(request)
 
+    def unlisted(self, name: str) -> Model | None:
+        """A model of Ollama's cloud, whose name says so: Ollama serves those that it has not pulled as well."""
+        return Model(name=name.strip(), identity=name.strip(), remote=True) if catalog.named_remote(name) else None
+
     async def models(self) -> list[Model]:
         """What ``/api/tags`` lists; a model's identity is its digest."""
         tags = catalog.parse_tags(await self._api.ask("GET", "/api/tags"))
-        return [Model(name=tag.name, identity=tag.digest, created=tag.created) for tag in tags]
+        return [Model(name=tag.name, identity=tag.digest, created=tag.created, remote=tag.remote) for tag in tags]
 
     async def describe(self, model: Model) -> Model:
-        """What ``/api/show`` adds. Raises :class:`~llm_queue.errors.UpstreamRefused` (404) for a model that is gone."""
+        """What ``/api/show`` adds. Raises :class:`~llm_queue.errors.UpstreamRefused` (404) for a model that is gone.
+
+        Nothing is asked about a remote model: for some, Ollama would have to ask its cloud.
+        """
+        if model.remote:
+            await trio.lowlevel.checkpoint()
+            return model
         shown = catalog.parse_show(await self._api.ask("POST", "/api/show", msgspec.json.encode({"model": model.name})))
-        return msgspec.structs.replace(model, trained=shown.trained, capabilities=shown.capabilities)
+        return msgspec.structs.replace(
+            model, trained=shown.trained, capabilities=shown.capabilities, remote=shown.remote
+        )
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What ``/api/ps`` lists. A model that is still loading is not there yet."""
         loaded = catalog.parse_ps(await self._api.ask("GET", "/api/ps"))
         return frozenset(RunnerKey(one.digest, one.context_length or 0) for one in loaded)
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """It has no way to tell: its one count is that of an answer."""
+        await trio.lowlevel.checkpoint()
+        return None
 
     async def probe(self) -> None:
         """Ask for the version: the cheapest question."""
@@ -110,35 +136,47 @@ class Ollama:
         await self._load(model, num_ctx)
 
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
-        """A streamed chat or generate, or an embed, under the model's own name, whatever alias the request has."""
+        """A streamed chat or generate, or an embed, under the model's own name, whatever alias the request has.
+
+        What runs elsewhere gets no ``keep_alive`` and no context size: that is its own affair. It is never loaded.
+        """
         if isinstance(request, LoadRequest):
+            if model.remote:
+                await trio.lowlevel.checkpoint()
+                return Completion("unload" if request.unload else "load")
             return await (self._unload(model) if request.unload else self._load(model, num_ctx, request.keep_alive))
+        apart = model.remote
         request = msgspec.structs.replace(request, model=model.name)
-        keep_alive = self._lifetimes.of_work(model.identity, request.keep_alive)
+        if isinstance(request, ChatRequest | TextRequest) and request.truncate is None and not apart:
+            request = msgspec.structs.replace(request, truncate=self._truncate)
+        keep_alive = None if apart else self._lifetimes.of_work(model.identity, request.keep_alive)
         match request:
             case ChatRequest():
-                completion = await self._converse("/api/chat", asking.chat_body(request, num_ctx, keep_alive), emit)
+                if request.think_if_able and "thinking" not in model.capabilities:
+                    request = msgspec.structs.replace(request, think=None)  # Ollama would refuse it
+                path, body = "/api/chat", asking.chat_body(request, num_ctx, keep_alive)
             case TextRequest():
-                body = asking.generate_body(request, num_ctx, keep_alive)
-                completion = await self._converse("/api/generate", body, emit)
+                path, body = "/api/generate", asking.generate_body(request, num_ctx, keep_alive)
             case EmbedRequest():
-                vectors, completion = await self._embed(request, num_ctx, keep_alive)
+                vectors, completion = await self._embed(request, num_ctx, keep_alive, apart=apart)
                 emit(vectors)
+                self._lifetimes.sent(model.identity, keep_alive)
+                return msgspec.structs.replace(completion, unloaded=keep_alive == 0)
             case _:
                 assert_never(request)
+        completion = await self._api.converse(path, body, answers.LineDecoder(), emit, apart=apart)
         self._lifetimes.sent(model.identity, keep_alive)
-        cut = not isinstance(request, EmbedRequest) and _was_cut(num_ctx, completion.prompt_tokens or 0)
+        cut = not apart and _was_cut(num_ctx, completion.prompt_tokens or 0)
         return msgspec.structs.replace(completion, truncated=cut, unloaded=keep_alive == 0)
 
-    async def _converse(self, path: str, body: bytes, emit: Callable[[Piece], None]) -> Completion:
-        return await self._api.converse(path, body, answers.LineDecoder(), emit)
-
-    async def _embed(self, request: EmbedRequest, num_ctx: int, keep_alive: float | None) -> tuple[Vectors, Completion]:
+    async def _embed(
+        self, request: EmbedRequest, num_ctx: int, keep_alive: float | None, *, apart: bool
+    ) -> tuple[Vectors, Completion]:
         if request.normalized or len(request.inputs) != 1:
             body = asking.embed_body(request, num_ctx, keep_alive)
-            return answers.parse_embedded(await self._api.work("/api/embed", body))
+            return answers.parse_embedded(await self._api.work("/api/embed", body, apart=apart))
         body = asking.plain_embed_body(request.model, request.inputs[0], num_ctx, keep_alive)
-        return answers.parse_plain_embedded(await self._api.work("/api/embeddings", body))
+        return answers.parse_plain_embedded(await self._api.work("/api/embeddings", body, apart=apart))
 
     async def _load(self, model: Model, num_ctx: int, asked: float | None = None) -> Completion:
         embeds_only = "embedding" in model.capabilities and "completion" not in model.capabilities

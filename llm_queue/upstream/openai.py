@@ -10,16 +10,29 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
+from llm_queue.instance import Instance
 from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, LoadRequest, Piece, Request, TextRequest
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    Completion,
+    EmbedRequest,
+    LoadRequest,
+    Piece,
+    Request,
+    TextRequest,
+    has_images,
+)
 from llm_queue.wire.upstreams import openai_catalog as catalog
 from llm_queue.wire.upstreams import openai_request as asking
 from llm_queue.wire.upstreams import openai_response as answers
 
 COUNTS: Final = "stream_options"
 """The field that asks a stream for its counts. Servers whose shapes are older refuse it by name, with 400 or 422."""
+
+NO_SUCH_ADDRESS: Final = (404, 405)
+"""Statuses that servers have for an address that they do not know."""
 
 
 class OpenAIServer:
@@ -44,18 +57,21 @@ class OpenAIServer:
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
         caller_at_fault: CallerAtFault = status_4xx,
+        instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
         """``url`` may end in ``/v1`` or not. ``authorization`` is the value of that header where there is no key.
         ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
+        who asks.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
         self._sampling = sampling
         self._counts = True
+        self._tells_prompts = True
         # llama-server closes a connection after a streamed answer without a word of warning, so each has one request.
         headers = {"accept": "text/event-stream, application/json", "connection": "close"}
         if api_key is not None:
@@ -67,8 +83,10 @@ class OpenAIServer:
             self.url,
             error_text=catalog.error_text,
             unreachable=unreachable,
+            elsewhere="Say with --upstream-url (LLM_QUEUE_UPSTREAM_URL) where the server itself is.",
             headers=headers,
             caller_at_fault=caller_at_fault,
+            instance=instance,
             connect=connect,
         )
 
@@ -76,15 +94,39 @@ class OpenAIServer:
         """What such a server has no field for."""
         return asking.check(request, self._sampling)
 
+    def unlisted(self, name: str) -> Model | None:
+        """None: what such a server does not list, it does not have."""
+        return None
+
     async def models(self) -> list[Model]:
         """What ``/v1/models`` lists; a model's identity is its name."""
         listed = catalog.parse_models(await self._api.ask("GET", "/v1/models"))
-        return [Model(name=one.id, identity=one.id, created=one.created) for one in listed]
+        return [
+            Model(name=one.id, identity=one.id, trained=one.trained, created=one.created, served=one.context)
+            for one in listed
+        ]
 
     async def describe(self, model: Model) -> Model:
         """Nothing more is known."""
         await trio.lowlevel.checkpoint()
         return model
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """llama-server writes the prompt out and cuts it into tokens, in the threads that do no model work.
+
+        Of a picture it would count the mark that stands for it, so such a prompt is not counted. A server that has no
+        such addresses is not asked again.
+        """
+        if not isinstance(request, ChatRequest) or has_images(request) or not self._tells_prompts:
+            return None
+        body = asking.chat_body(msgspec.structs.replace(request, model=model.name), self._sampling, counts=False)
+        try:
+            prompt = answers.parse_prompt(await self._api.ask("POST", "/apply-template", body))
+            tokens = await self._api.ask("POST", "/tokenize", asking.tokenize_body(model.name, prompt))
+            return answers.count_of(tokens)
+        except UpstreamRefused as refusal:
+            self._tells_prompts = refusal.http_status not in NO_SUCH_ADDRESS
+            return None
 
     async def resident(self) -> frozenset[RunnerKey]:
         """Every model that is listed, without a context size."""

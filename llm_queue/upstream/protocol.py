@@ -16,6 +16,8 @@ class Model(msgspec.Struct, frozen=True):
 
     ``identity`` is equal for all names of the same weights (Ollama: the digest). ``trained`` is the largest context
     in tokens that the weights were trained for, or None when the upstream does not say. ``created`` is in Unix seconds.
+    ``served`` is the context in tokens that an upstream which chooses it itself says to have, or None.
+    ``remote``: it runs elsewhere, so that nothing of it is ever loaded here, and it takes nothing from those that are.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Model(msgspec.Struct, frozen=True):
     trained: int | None = None
     capabilities: frozenset[str] = frozenset()
     created: int = 0
+    served: int | None = None
+    remote: bool = False
 
 
 class Upstream(Protocol):
@@ -60,11 +64,22 @@ class Upstream(Protocol):
         it could only answer wrongly or not at all. ``run`` is given only what was checked.
         """
 
+    def unlisted(self, name: str) -> Model | None:
+        """The model of a name that need not be in the catalogue, because it runs elsewhere; None for any other name.
+
+        Asks nobody, and nothing more is asked about such a model.
+        """
+
     async def models(self) -> list[Model]:
         """The catalogue: names and identities, without what costs a question per model."""
 
     async def describe(self, model: Model) -> Model:
         """The same model with ``trained`` and ``capabilities`` filled in."""
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``, exactly, or None where it cannot be said without
+        model work. May be asked while a request runs, and loads nothing.
+        """
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What is loaded now. Loads nothing and may be asked while a request runs."""
@@ -82,11 +97,14 @@ class Upstream(Protocol):
     async def run(self, model: Model, num_ctx: int, request: Request, emit: Callable[[Piece], None]) -> Completion:
         """Ask, hand each piece of the answer to ``emit`` as it arrives, and return its true end.
 
+        A ``remote`` model has no context (``num_ctx`` is 0), and is asked on a connection of its own, while other runs
+        and loads go on.
         Which kind of request it is decides what is asked: a chat and a text are answered with
         :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`, a load
         or unload with none.
         ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
-        Raises :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
+        Raises :class:`~llm_queue.errors.PromptTooLong` (the engine has counted more than fits),
+        :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
         the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503),
         :class:`~llm_queue.errors.UpstreamBroke` (it said another 5xx, or the answer ended before its end), and
         :class:`~llm_queue.errors.EngineDied` (an engine of ours ended or had to be killed over this request; also in

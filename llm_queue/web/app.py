@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from llm_queue.errors import BadRequest, BodyTooLarge, QueueError
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.web.addresses import not_found, wrong_method
 from llm_queue.web.clients import UNKNOWN, client_of
@@ -22,6 +23,7 @@ from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import App, Scope, visit_of
+from llm_queue.wire.callers.dialect import Dialect
 from llm_queue.wire.callers.routes import dialect_of
 
 _log = structlog.get_logger("llm_queue.web")
@@ -33,13 +35,17 @@ class WebApp(QuartTrio):
     asgi_http_class = HttpConnection
 
 
-def create_app(settings: Settings, line: Service) -> App:
-    """The ASGI application: everything a caller can reach, behind the gate."""
+def create_app(settings: Settings, line: Service, instance: Instance | None = None) -> App:
+    """The ASGI application: everything a caller can reach, behind the gate. ``instance`` is who we are upstream."""
     rules = AccessRules.of(settings, socket.gethostname())
     app: App = create_quart(settings, line)
     if settings.allow_ollama_admin:
         app = Passage(app, line)
-    return Gate(app, rules, lambda error, scope: tell_refusal(line, error, UNKNOWN, scope))
+
+    def refused(error: QueueError, scope: Scope) -> None:
+        tell_refusal(line, error, UNKNOWN, scope)
+
+    return Gate(app, rules, refused, instance)
 
 
 def create_quart(settings: Settings, line: Service) -> QuartTrio:
@@ -59,7 +65,8 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         if ticket is None:
             scope = cast(Scope, request.scope)
             tell_refusal(line, error, client_of(request.headers, visit.key_name, scope), scope)
-        response = error_response(error, request.path, visit.request_id)
+        dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
+        response = error_response(error, dialect, visit.request_id)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))
         return response
@@ -86,9 +93,8 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
     return app
 
 
-def error_response(error: QueueError, path: str, request_id: str) -> Response:
+def error_response(error: QueueError, dialect: Dialect, request_id: str) -> Response:
     """The error in the shape of the caller's dialect, with what tells an SDK whether to ask again."""
-    dialect = dialect_of(path)
     body = dialect.error_body(error, request_id)
     response = Response(body, status=error.http_status, content_type=dialect.error_type)
     for name, value in error_headers(error):

@@ -8,7 +8,7 @@ bytes the other side has not acknowledged, and it acknowledges none once the cli
 from __future__ import annotations
 
 import sys
-from typing import Any, Final, cast
+from typing import Final
 
 import trio
 
@@ -18,8 +18,6 @@ if sys.platform == "linux":
 
 STALL: Final = 15.0
 """Seconds in which a client must take at least one byte of those that wait for it."""
-
-_KEY: Final = "llm_queue.backlog"
 
 
 def unacknowledged(socket: trio.socket.SocketType) -> int | None:
@@ -65,13 +63,3 @@ class Backlog:
         if taken > self._taken or not (waiting or blocked):
             self._taken, self._since = max(taken, self._taken), now
         return now - self._since >= self.limit
-
-
-def keep_backlog(state: Any, backlog: Backlog) -> None:
-    """Put ``backlog`` into a connection's ASGI ``state``, of which every request on it gets a copy."""
-    state[_KEY] = backlog
-
-
-def backlog_of(scope: Any) -> Backlog | None:
-    """The backlog of the connection that a request came on; None if a test has made the scope by hand."""
-    return cast("Backlog | None", scope.get("state", {}).get(_KEY))

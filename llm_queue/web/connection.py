@@ -9,8 +9,8 @@ from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llm_queue.errors import ReaderTooSlow
-from llm_queue.web.backlog import backlog_of
-from llm_queue.web.visit import Receive, Send, visit_of
+from llm_queue.web.facts import connection_of
+from llm_queue.web.visit import Receive, Send, Visit, visit_of
 
 LAST_MESSAGE: Final = 2.0
 """Seconds for the last message of a response. Without a limit, a client that does not read would hold its task."""
@@ -25,11 +25,11 @@ class HttpConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(receive, finishing(send))
+            await super().__call__(receive, finishing(send, visit_of(self.scope)))
         finally:
             ticket = visit_of(self.scope).ticket
             if ticket is not None:
-                backlog = backlog_of(self.scope)
+                backlog = connection_of(self.scope).backlog
                 ticket.close(_too_slow(backlog.limit) if backlog is not None and backlog.given_up else None)
 
     async def handle_messages(  # type: ignore[override]  # quart-trio's signature, which is not that of Quart
@@ -56,8 +56,9 @@ def _too_slow(limit: float) -> ReaderTooSlow:
     )
 
 
-def finishing(send: Send) -> Send:
-    """Let the last message through undisturbed.
+def finishing(send: Send, visit: Visit) -> Send:
+    """Let the last message through undisturbed; or keep it back, if the response is to be broken off: a body without
+    its end is what tells the client, and the server closes the connection behind it.
 
     While it is being sent, the server reports the request as over, and quart-trio takes that for a client who left: it
     cancels the very task that has yet to close the connection, or to make it ready for the next request.
@@ -65,6 +66,8 @@ def finishing(send: Send) -> Send:
 
     async def send_message(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
+            if visit.broken_off:
+                return
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_MESSAGE):
                 await send(message)
         else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,21 +16,28 @@ from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
 from llm_queue.web.headers import job_headers
+from llm_queue.web.series import in_turn
 from llm_queue.web.service import Service
-from llm_queue.web.stream import AnswerStream, first_items, warn_truncated
+from llm_queue.web.stream import AnswerStream, first_items
 from llm_queue.web.visit import Scope, visit_of
+from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.prompts import PromptSize, prompt_size
 from llm_queue.wire.shapes import Answer, Completion, Delta, LoadRequest
 from llm_queue.wire.wishes import NORMAL, Wishes
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 BODY_STALL: Final = 30.0
 """Seconds without a byte after which a request body counts as given up."""
+
+_ARRIVING: Final = "More request bodies are arriving than --max-waiting-bytes allows."
 
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
@@ -57,28 +66,14 @@ class Endpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        counted = 0
-
-        def arrive(size: int) -> None:
-            nonlocal counted
-            counted += size
-            self._arriving += size
-            if self._arriving > self._settings.max_waiting_bytes:
-                raise LineFull("More request bodies are arriving than --max-waiting-bytes allows.", retry_after=1)
-
-        try:
-            body = await read_body(request, self._settings.max_body, arrive)
-            parsed = await _aside(body, operation.parse, body, self._limits)
+        with self._arrival() as arrive:
+            parsed, prompt, size = await self._read(operation.parse, request, arrive)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
-            left_out = await _aside(body, self._line.catalog.check, parsed.request)
-            submission = await self._submission(request, scope, parsed, wanted, len(body))
+            submission = await self._submission(request, scope, parsed, wanted, size, prompt)
             if self._stays(submission):
                 encoder = operation.encoder(parsed.reply, Served(submission.request.model, int(time.time())))
                 return Response(encoder.whole(UNLOADED), content_type=operation.whole_type)
-            del body
-            ticket = self._line.submit(submission)
-        finally:
-            self._arriving -= counted  # from here on it is the line that counts them
+            ticket = in_turn(self._line.submit, submission, parsed.more)  # from here on the line counts its bytes
         visit = visit_of(scope)
         visit.ticket = ticket
         served = Served(
@@ -91,9 +86,9 @@ class Endpoint:
         if parsed.stream:
             response = await _stream(ticket, encoder, operation.stream_type)
         else:
-            response = await _whole(ticket, encoder, operation.whole_type)
-        if dropped := wanted.dropped + left_out:
-            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(dropped))
+            response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
+        if wanted.dropped:
+            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(wanted.dropped))
         return response
 
     def _stays(self, submission: Submission) -> bool:
@@ -102,14 +97,57 @@ class Endpoint:
         unloads = isinstance(request, LoadRequest) and request.unload
         return unloads and (model is None or not self._line.may_unload(model))
 
+    async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
+        """The checked request in a body that is to become no job. Raises what :meth:`answer` raises for it."""
+        with self._arrival() as arrive:
+            parsed, _, _ = await self._read(parse, request, arrive)
+        return parsed
+
+    @contextmanager
+    def _arrival(self) -> Iterator[Callable[[int], None]]:
+        """Counts the bytes of a body that arrives, for as long as the block lasts. Raises ``LineFull``."""
+        counted = 0
+
+        def arrive(size: int) -> None:
+            nonlocal counted
+            counted += size
+            self._arriving += size
+            if self._arriving > self._settings.max_waiting_bytes:
+                raise LineFull(_ARRIVING, retry_after=1)
+
+        try:
+            yield arrive
+        finally:
+            self._arriving -= counted
+
+    async def _read(
+        self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request, arrive: Callable[[int], None]
+    ) -> tuple[Parsed[R], PromptSize, int]:
+        """The checked request, the size of its prompt, and that of its body in bytes.
+
+        Among what is dropped is what the upstream has no field for.
+        """
+        body = await read_body(request, self._settings.max_body, arrive)
+        parsed = await _aside(body, parse, body, self._limits)
+        left_out = await _aside(body, self._line.catalog.check, parsed.request)
+        dropped = msgspec.structs.replace(parsed.wishes, dropped=parsed.wishes.dropped + left_out)
+        return replace(parsed, wishes=dropped), await _aside(body, prompt_size, parsed.request), len(body)
+
+    async def model(self, name: str) -> Model | None:
+        """The model of that name, or the one for requests that name none. None if the upstream cannot be asked.
+
+        Raises ``ModelNotFound``.
+        """
+        try:
+            return await self._line.catalog.resolve(name or self._settings.model)
+        except (UpstreamUnreachable, ConnectionLost):
+            return None
+
     async def _submission(
-        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int
+        self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int, prompt: PromptSize
     ) -> Submission:
         name = parsed.request.model or self._settings.model
-        try:
-            model = await self._line.catalog.resolve(name)
-        except (UpstreamUnreachable, ConnectionLost):
-            model = None  # the line may outlast the outage; it asks again when it picks the job
+        model = await self.model(name)  # without one the line may outlast the outage: it asks again for its pick
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
@@ -122,6 +160,7 @@ class Endpoint:
             request_id=visit_of(scope).request_id,
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
+            prompt_size=prompt,
         )
 
 
@@ -161,16 +200,6 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
-
-
-async def _whole(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
-    answer = await ticket.whole()
-    response = Response(encoder.whole(answer), content_type=media_type)
-    response.headers.update(job_headers(ticket.job))
-    if answer.completion.truncated:
-        response.headers["X-LLM-Queue-Truncated"] = "maybe"
-        warn_truncated(ticket)
-    return response
 
 
 async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.errors import BadRequest, Forbidden, LoopDetected, QueueError, Unauthorized
+from llm_queue.instance import HEADER, VIA, Instance
 from llm_queue.settings import Settings
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
@@ -25,23 +26,26 @@ Headers = Sequence[tuple[bytes, bytes]]
 _APP_SCHEMES: Final = frozenset(
     ("chrome-extension", "moz-extension", "safari-web-extension", "app", "vscode-webview", "tauri")
 )
-_SINGLE: Final = (b"origin", b"authorization", b"content-length", b"transfer-encoding", b"content-type")
+_SINGLE: Final = (b"origin", b"authorization", b"x-api-key", b"content-length", b"transfer-encoding", b"content-type")
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
 _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
 _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 
+_INSTANCE: Final = HEADER.lower().encode()
+
 _METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
-    b"x-llm-queue-num-ctx, x-llm-queue-session, "
+    b"x-llm-queue-num-ctx, x-llm-queue-session, x-claude-code-session-id, session-id, x-openwebui-chat-id, "
+    b"x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, "
     b"x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     b"x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )
 _EXPOSED_HEADERS: Final = (
-    b"Retry-After, X-Request-Id, X-Should-Retry, X-LLM-Queue-Job, X-LLM-Queue-Lane, X-LLM-Queue-Wait-Ms, "
+    b"Retry-After, Request-Id, X-Request-Id, X-Should-Retry, X-LLM-Queue-Job, X-LLM-Queue-Lane, X-LLM-Queue-Wait-Ms, "
     b"X-LLM-Queue-Load-Ms, X-LLM-Queue-Attempts, X-LLM-Queue-Max-Attempts, X-LLM-Queue-Num-Ctx, X-LLM-Queue-Dropped, "
-    b"X-LLM-Queue-Truncated"
+    b"X-LLM-Queue-Estimate, X-LLM-Queue-Fit-Context, X-LLM-Queue-Truncated"
 )
 
 
@@ -106,16 +110,18 @@ class AccessRules:
             + (" ('*' for all: null is every sandboxed frame)." if origin == "null" else " ('*' for all).")
         )
 
-    def key_name(self, authorization: str | None) -> str | None:
+    def key_name(self, authorization: str | None, api_key: str | None = None) -> str | None:
         """The name of the key that was sent, or None for one without a name. Raises ``Unauthorized``.
 
-        All keys are compared, each in constant time, so that the time taken tells nothing.
+        It is in ``Authorization``, or in ``x-api-key``, where Anthropic's clients have it. All keys are compared with
+        both, each in constant time, so that the time taken tells nothing.
         """
         if not self.keys:
             return None
         scheme, _, token = (authorization or "").strip().partition(" ")
-        sent = token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
-        found = [name for name, key in self.keys if hmac.compare_digest(key, sent)]
+        bearer = token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
+        other = (api_key or "").strip().encode("latin-1", "replace")
+        found = [name for name, key in self.keys if hmac.compare_digest(key, bearer) | hmac.compare_digest(key, other)]
         if not found:
             raise Unauthorized
         return found[0] or None
@@ -146,8 +152,18 @@ def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
 class Gate:
     """ASGI middleware around everything: lets through, refuses, and puts the request's id and CORS on every answer."""
 
-    def __init__(self, app: App, rules: AccessRules, refused: Callable[[QueueError, Scope], None]) -> None:
-        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it."""
+    def __init__(
+        self,
+        app: App,
+        rules: AccessRules,
+        refused: Callable[[QueueError, Scope], None],
+        instance: Instance | None = None,
+    ) -> None:
+        """``refused`` is told of every refusal and of the ASGI scope of the request, to count and log it.
+
+        ``instance`` is who we are; a request that it sent is refused.
+        """
+        self._instance = instance or Instance()
         self._app = app
         self._rules = rules
         self._refused = refused
@@ -169,6 +185,13 @@ class Gate:
         # service is here, which the time to connect would tell it as well, and which setting its owner would have to
         # change. Nothing else is behind a refusal: it is made up here, from what the page has sent.
         extra = [(b"x-request-id", request_id), *self._rules.cors_headers(headers.get(b"origin"))]
+        dialect = dialect_of(scope["path"], headers.get(b"anthropic-version"))
+        if dialect.request_id_header:
+            extra.append((dialect.request_id_header.encode(), request_id))
+
+        senders = b", ".join(value for name, value in scope["headers"] if name.lower() == _INSTANCE).decode("latin-1")
+        if senders:
+            extra.append((b"via", f"1.1 {VIA}".encode()))
 
         async def send_marked(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -177,6 +200,10 @@ class Gate:
 
         visit = begin_visit(scope, Visit(request_id.decode("ascii")))
         try:
+            if self._instance.sent(
+                senders
+            ):  # before Host and key, which would be refused in words that explain nothing
+                raise LoopDetected
             host = self._check_form_and_host(scope)
             if scope["method"] == "OPTIONS":
                 # Any origin's preflight passes: the request that follows has the same Origin, and is refused for it
@@ -185,16 +212,18 @@ class Gate:
                 return
             self._rules.check_origin(_text(headers.get(b"origin")), host)
             if scope["path"] != "/health":
-                visit.key_name = self._rules.key_name(_text(headers.get(b"authorization")))
+                keys = (_text(headers.get(name)) for name in (b"authorization", b"x-api-key"))
+                visit.key_name = self._rules.key_name(*keys)
         except QueueError as error:
-            self._refused(error, scope)
-            dialect = dialect_of(scope["path"])
+            if not isinstance(error, LoopDetected):  # no caller's: whoever sent it is about to say the same
+                self._refused(error, scope)
             answer = [(b"content-type", dialect.error_type.encode()), *error_headers(error)]
             if isinstance(error, BadRequest):  # nobody knows for sure where the next request begins
                 answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
-        await self._app(scope, receive, send_marked)
+        with self._instance.serving(senders):
+            await self._app(scope, receive, send_marked)
 
     def _check_form_and_host(self, scope: Scope) -> str:
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]

@@ -31,4 +31,6 @@ def job_headers(job: Job) -> dict[str, str]:
         headers["X-LLM-Queue-Max-Attempts"] = str(job.max_attempts)
     if job.key is not None and job.key.num_ctx:
         headers["X-LLM-Queue-Num-Ctx"] = str(job.key.num_ctx)
+    if job.fitted_ctx is not None:
+        headers["X-LLM-Queue-Fit-Context"] = str(job.fitted_ctx)
     return headers

@@ -7,7 +7,8 @@ set that header, so it is a name which the attacker owns in the public DNS. It f
 - an address: a browser connects to the very address that it sends, and there is nothing to rebind;
 - a name under a top-level domain that the public DNS will never have (:data:`RESERVED`), and a name without a dot.
   They come from this machine, from its container runtime (``host.docker.internal``), or from its network (mDNS, the
-  router). The people who run that network could still rebind one, and Ollama takes the same risk; keys are the answer;
+  router). The people who run that network could still rebind one; keys are the answer. Ollama takes these domains too,
+  but no name without a dot except the machine's own;
 - the name that this machine gives itself, and names from the settings.
 """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -25,7 +26,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from llm_queue.web.backlog import STALL, Backlog, keep_backlog
+from llm_queue.web.backlog import STALL, Backlog
+from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.http1 import MAX_HEADER, Http1
 
 _log = structlog.get_logger("llm_queue.web")
@@ -74,8 +76,8 @@ class Connection:
         self._context = context
         self._socket = stream.socket
         self._backlog = Backlog(self._socket, stall_limit)
-        self._state = ConnectionState({**state, "llm_queue.connection": {}})  # see web/visit.py
-        keep_backlog(self._state, self._backlog)
+        self._state = ConnectionState({**state})
+        keep_facts(self._state, ConnectionFacts(self._backlog))
         self._scope = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE)
         self._inbox_in, self._inbox = trio.open_memory_channel[bytes](READ_AHEAD)
         self._send_lock = trio.Lock()
@@ -229,16 +231,32 @@ async def serve_http(
         around.cancel_scope.cancel()
 
 
+async def open_all(host: str | None, ports: Sequence[int]) -> tuple[list[trio.SocketListener], list[str]]:
+    """Listen on each of ``ports`` as :func:`open_listeners` does: on all, or on none of them."""
+    opened: list[trio.SocketListener] = []
+    warnings: list[str] = []
+    try:
+        for port in ports:
+            listeners, warning = await open_listeners(host, port)
+            opened += listeners
+            warnings += [warning] if warning else []
+    except BaseException:
+        for listener in opened:
+            await trio.aclose_forcefully(listener)
+        raise
+    return opened, list(dict.fromkeys(warnings))
+
+
 async def open_listeners(host: str | None, port: int) -> tuple[list[trio.SocketListener], str | None]:
     """Listen on ``host``; or, if that is None or ``localhost``, on 127.0.0.1 and [::1] with one port for both.
 
     Port 0 takes one that is free. The second value is a warning for the user when [::1] could not be had. Raises
-    ``OSError``, with ``EADDRINUSE`` when the port is taken.
+    ``OSError``, with ``EADDRINUSE`` when the port is taken; its ``strerror`` says which address could not be had.
     """
     if host not in (None, "localhost"):
-        return await trio.open_tcp_listeners(port, host=host.strip("[]"), backlog=BACKLOG), None
+        return await _listen(host.strip("[]"), port), None
     while True:
-        [first] = await trio.open_tcp_listeners(port, host="127.0.0.1", backlog=BACKLOG)
+        [first] = await _listen("127.0.0.1", port)
         number = first.socket.getsockname()[1]
         try:
             return [first, *await trio.open_tcp_listeners(number, host="::1", backlog=BACKLOG)], None
@@ -251,6 +269,14 @@ async def open_listeners(host: str | None, port: int) -> tuple[list[trio.SocketL
                     "reach: stop it, or let them call http://127.0.0.1"
                 )
             await first.aclose()  # a port that is free on both is wanted, so take another
+
+
+async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as error:
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from error
 
 
 def _config() -> Config:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
+import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import MethodNotAllowed
@@ -103,15 +104,22 @@ class _Questions:
             return _json(lists.show_body(self._listed(model)))
         program = request.headers.get("User-Agent", "")
         answer = await self._line.native.ask("POST", "/api/show", body, program=program)
+        if answer.status == 404 and (known := await self._known(name)) is not None:  # by an alias of the line's own
+            body = msgspec.json.encode({"model": known.name})
+            answer = await self._line.native.ask("POST", "/api/show", body, program=program)
         size = await self._size(name) if answer.status == 200 else 0
         return _passed(answer, lambda body: lists.granted_show(body, size))
 
     async def _size(self, name: str) -> int:
-        """The context size in tokens that a caller of that model gets, 0 where nobody can say."""
+        """The context size in tokens that a caller of that model gets; 0 where the line does not choose it."""
+        model = await self._known(name)
+        return 0 if model is None or model.remote else self._line.granted_ctx(model)
+
+    async def _known(self, name: str) -> Model | None:
         try:
-            return self._line.granted_ctx(await self._line.catalog.resolve(name))
+            return await self._line.catalog.resolve(name)
         except (ModelNotFound, UpstreamError):
-            return 0
+            return None
 
     def _granted(self, name: str, digest: str, trained: int) -> int:
         return self._line.granted_ctx(Model(name, digest, trained))

@@ -52,6 +52,7 @@ class Owners:
         self._familiar: OrderedDict[int, int] = OrderedDict()  # a process -> its descriptor that was found last
         self._links: dict[int, tuple[int, str]] = {}  # a socket -> its process, and the link in /proc that leads to it
         self._turn = trio.Lock()
+        self._left_over: Iterator[None] | None = None
         self._thread = trio.CapacityLimiter(1)
 
     async def program(self, near: Address, far: Address) -> str | None:
@@ -69,12 +70,20 @@ class Owners:
         return None if process_id is None else program_name(psutil.Process(process_id))
 
     async def _holder(self, inode: int, user: int) -> int | None:
-        """The process of ``user`` that holds the socket."""
-        search = self._search(inode, user)
-        if self._known(inode) is None and os.geteuid() in (0, user) and _unfinished(search):
+        """The process of ``user`` that holds the socket.
+
+        A search that was cancelled is taken up by whoever is next: when thousands of connections come at once, each of
+        which waits for its own search only so long, one search finds them all, where many begun anew would find none.
+        """
+        if self._known(inode) is None and os.geteuid() in (0, user):
             async with self._turn:
-                while self._known(inode) is None and _unfinished(search):
-                    await trio.lowlevel.checkpoint()
+                searched = False
+                while self._known(inode) is None and not (searched and self._left_over is None):
+                    if self._left_over is None:
+                        self._left_over, searched = self._search(inode, user), True
+                    while _unfinished(self._left_over):
+                        await trio.lowlevel.checkpoint()
+                    self._left_over = None
         holder = self._known(inode)
         if holder is not None:
             self._remember(holder, int(os.path.basename(self._links[inode][1])))
@@ -85,21 +94,35 @@ class Owners:
         return process_id if _target(link) == inode else None
 
     def _search(self, inode: int, user: int) -> Iterator[None]:
-        """Note which process holds which socket until ``inode`` is among them. Yields after each small step."""
+        """Note which process holds which socket, until ``inode`` and all of its process are among them.
+
+        Yields after each small step. Raises nothing.
+        """
         for process_id in self._candidates():
             try:
                 if os.stat(f"/proc/{process_id}").st_uid != user:
                     yield
                     continue
-                for link in self._descriptors(process_id):
-                    target = _target(link)
-                    if target is not None:
-                        self._note(target, process_id, link)
-                    if target == inode:
+                for link in self._neighbours(process_id):
+                    if self._look(link, process_id) == inode:
                         return
+                held = False
+                for number in os.listdir(f"/proc/{process_id}/fd"):
+                    held |= self._look(f"/proc/{process_id}/fd/{number}", process_id) == inode
                     yield
             except OSError:
                 continue  # it has ended, or may not be looked at
+            if held:
+                return
+
+    def _look(self, link: str, process_id: int) -> int | None:
+        """The number of the socket that a descriptor of the process is, noted; None if it is none."""
+        target = _target(link)
+        if target is not None:
+            if len(self._links) >= KEPT:
+                self._links.clear()
+            self._links[target] = process_id, link
+        return target
 
     def _candidates(self) -> Iterator[int]:
         """Familiar processes, then the newest; our own, which has many descriptors, last."""
@@ -110,19 +133,11 @@ class Owners:
         if own not in familiar:
             yield own
 
-    def _descriptors(self, process_id: int) -> Iterator[str]:
-        """Links to what the process has open; first the numbers that a new connection most likely has."""
-        folder, last = f"/proc/{process_id}/fd", self._familiar.get(process_id)
+    def _neighbours(self, process_id: int) -> Iterator[str]:
+        """Links to the descriptors that a new connection of a familiar process most likely has."""
+        last = self._familiar.get(process_id)
         if last is not None:
-            yield from (f"{folder}/{number}" for number in range(last, last + NEIGHBOURS))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                yield entry.path
-
-    def _note(self, inode: int, process_id: int, link: str) -> None:
-        if len(self._links) >= KEPT:
-            self._links.clear()
-        self._links[inode] = process_id, link
+            yield from (f"/proc/{process_id}/fd/{number}" for number in range(last, last + NEIGHBOURS))
 
     def _remember(self, process_id: int, descriptor: int = 0) -> None:
         self._familiar[process_id] = descriptor

@@ -20,7 +20,7 @@ from llm_queue.web.connection import finishing
 from llm_queue.web.headers import error_headers
 from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.service import Service
-from llm_queue.web.visit import App, Receive, Scope, Send
+from llm_queue.web.visit import App, Receive, Scope, Send, visit_of
 from llm_queue.wire.callers.ollama import JSON, error_body
 
 _CHANGES: Final = re.compile(
@@ -41,7 +41,7 @@ class Passage:
         if scope["type"] != "http" or native is None or not _CHANGES.fullmatch(f"{scope['method']} {scope['path']}"):
             await self._app(scope, receive, send)
             return
-        caller = _Caller(receive, finishing(send))
+        caller = _Caller(receive, finishing(send, visit_of(scope)))
         try:
             async with trio.open_nursery() as nursery:
                 caller.left = nursery.cancel_scope.cancel

@@ -9,14 +9,17 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from llm_queue.errors import BadRequest, NotFound, UpstreamUnreachable
+from llm_queue.errors import BadRequest, NotFound
 from llm_queue.settings import Settings
+from llm_queue.web.anthropic import AnthropicRoutes
 from llm_queue.web.endpoint import Endpoint
+from llm_queue.web.models import facts_of, known_models
 from llm_queue.web.ollama_routes import add_ollama_routes
+from llm_queue.web.responses import add_responses_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
 from llm_queue.wire.callers.dialect import Operation
-from llm_queue.wire.callers.openai import model_body, models_body
+from llm_queue.wire.callers.openai_models import model_body, models_body
 from llm_queue.wire.callers.routes import ROUTES
 
 MOST_LISTED: Final = 1000
@@ -39,21 +42,23 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 
+    anthropic = AnthropicRoutes(endpoint, line)
+    app.add_url_rule("/v1/messages/count_tokens", view_func=anthropic.count_tokens, methods=["POST"])
+    add_responses_routes(app, endpoint, line)
+
     @app.get("/v1/models")
     @app.get("/models")
     async def models() -> Response:
-        try:
-            await line.catalog.refresh()
-        except UpstreamUnreachable:
-            if not line.catalog.models():
-                raise
-        return _json(models_body((model.name, model.created) for model in line.catalog.models()))
+        if anthropic.asked(request.headers):
+            return await anthropic.models()
+        return _json(models_body(facts_of(line, model, described=known) for model, known in await known_models(line)))
 
     @app.get("/v1/models/<path:name>")
     @app.get("/models/<path:name>")
     async def model(name: str) -> Response:
-        found = await line.catalog.resolve(name)
-        return _json(model_body(found.name, found.created))
+        if anthropic.asked(request.headers):
+            return await anthropic.model(name)
+        return _json(model_body(facts_of(line, await line.catalog.resolve(name))))
 
     @app.get("/health")
     async def health() -> Response:

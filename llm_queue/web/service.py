@@ -27,6 +27,12 @@ class Models(Protocol):
     async def refresh(self) -> None:
         """Ask the upstream again. Raises ``UpstreamUnreachable``."""
 
+    async def describe_all(self) -> None:
+        """Have those described that are not yet, within a bound, and each once. Raises nothing."""
+
+    def lookup(self, name: str) -> Model | None:
+        """The model of that name, described, or None where it would take a question."""
+
 
 class Service(Protocol):
     """The dispatcher, as a caller's request sees it."""
@@ -39,9 +45,6 @@ class Service(Protocol):
     def native(self) -> Native | None:
         """Ollama's own API if that is the upstream, else None."""
 
-    def granted_ctx(self, model: Model) -> int:
-        """The context size in tokens that a job of ``model`` has that asks for none; 0: the upstream's own affair."""
-
     def loaded(self) -> list[tuple[Model, int]]:
         """The models that are resident, and at which context size in tokens."""
 
@@ -53,6 +56,15 @@ class Service(Protocol):
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         """About how many tokens the prompt of ``request`` has for ``model``."""
+
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        """How many tokens the prompt of ``request`` has for ``model``, or None where it takes work to count them."""
+
+    def largest_ctx(self, model: Model) -> int:
+        """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
+
+    def granted_ctx(self, model: Model) -> int:
+        """The context in tokens that a job of ``model``, a described one, gets if it asks for none; 0: not known."""
 
     def readiness(self) -> str | None:
         """None when it can serve, else the reason why not."""

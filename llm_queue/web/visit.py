@@ -15,9 +15,6 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _KEY: Final = "llm_queue.visit"
 
-_CONNECTION: Final = "llm_queue.connection"
-"""Where web/listener.py puts an empty dict for each connection; the ASGI state around it is copied for each request."""
-
 
 @dataclass(slots=True)
 class Visit:
@@ -25,11 +22,13 @@ class Visit:
 
     ``request_id`` is the caller's own if it sent one. ``key_name`` is the name of the API key that was sent, or None.
     ``ticket`` is that of the request's job: whoever sets it has it closed when the request ends, however that is.
+    ``broken_off``: the response has no proper end, and its connection closes in the middle of the body.
     """
 
     request_id: str = ""
     key_name: str | None = None
     ticket: Ticket | None = None
+    broken_off: bool = False
 
 
 def begin_visit(scope: Any, visit: Visit) -> Visit:
@@ -41,20 +40,3 @@ def begin_visit(scope: Any, visit: Visit) -> Visit:
 def visit_of(scope: Any) -> Visit:
     """The visit that this request is; a new one if the gate was not asked (in a test of what is behind it)."""
     return cast(Visit, scope.setdefault(_KEY, Visit()))
-
-
-@dataclass(slots=True)
-class ConnectionFacts:
-    """What is known of a connection for as long as it lasts.
-
-    ``program`` is the name of the program at its other end, or None; it is valid once ``asked`` is true.
-    """
-
-    asked: bool = False
-    program: str | None = None
-
-
-def connection_of(scope: Any) -> ConnectionFacts:
-    """The facts of the connection that this request came on; new ones if no listener is in front (in a test)."""
-    kept = scope.get("state", scope).setdefault(_CONNECTION, {})
-    return cast(ConnectionFacts, kept.setdefault("facts", ConnectionFacts()))

@@ -10,11 +10,14 @@ from llm_queue.wire.shapes import ChatRequest, EmbedRequest, LoadRequest, Reques
 
 
 class PromptSize(NamedTuple):
-    """What there is of a prompt: UTF-8 ``bytes`` of text, ``messages`` around it, and ``images``."""
+    """What there is of a prompt: UTF-8 ``bytes`` of text, ``messages`` around it, ``images``, and what came as
+    ``tokens``.
+    """
 
     bytes: int
     messages: int = 0
     images: int = 0
+    tokens: int = 0
 
 
 def prompt_size(request: Request) -> PromptSize:
@@ -28,7 +31,8 @@ def prompt_size(request: Request) -> PromptSize:
             return PromptSize(size, len(request.messages), sum(len(message.images) for message in request.messages))
         case TextRequest():
             around = (request.prompt, request.suffix, request.system, request.template)
-            return PromptSize(sum(_bytes(text) for text in around if text), 1, len(request.images))
+            text_bytes = sum(_bytes(text) for text in around if text)
+            return PromptSize(text_bytes, 1, len(request.images), len(request.context))
         case EmbedRequest():
             return PromptSize(max(map(_bytes, request.inputs), default=0))
         case LoadRequest():

@@ -68,9 +68,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort. ``truncate`` False makes
-    a prompt that is too long an error. ``keep_alive`` is for how many seconds the model is to stay loaded after this
-    (infinity: for ever); whoever asks for less than another gets the other's.
+    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
+    model that cannot think answers without, and nobody is told off for having asked. ``truncate`` True lets a prompt be
+    cut that is too long; False and None make it an error where the upstream can. ``keep_alive`` is for how many seconds
+    the model is to stay loaded after this (infinity: for ever); whoever asks for less than another gets the other's.
     """
 
     model: str
@@ -82,6 +83,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     think: bool | str | None = None
+    think_if_able: bool = False
     logprobs: bool = False
     top_logprobs: int | None = None
     truncate: bool | None = None
@@ -195,8 +197,9 @@ class Completion(msgspec.Struct, frozen=True):
     ``cached_tokens`` were computed before. ``load_seconds`` went into making the model resident (about 0
     when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
     the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
-    answer. ``context`` is Ollama's, for the next :class:`TextRequest`. ``total_seconds`` is what all of it took by the
-    upstream's own account.
+    answer. ``context`` is Ollama's, for the next :class:`TextRequest`. ``reasoning_tokens`` are those of the
+    ``completion_tokens`` that were thoughts, where the upstream counts them apart. ``total_seconds`` is what all of it
+    took by the upstream's own account.
     """
 
     finish_reason: FinishReason
@@ -210,15 +213,26 @@ class Completion(msgspec.Struct, frozen=True):
     truncated: bool = False
     unloaded: bool = False
     context: tuple[int, ...] = ()
+    reasoning_tokens: int | None = None
     total_seconds: float | None = None
 
 
+class PartEnd(Delta, frozen=True, kw_only=True):
+    """The end of one answer of several to one request: what comes after it belongs to the next."""
+
+    completion: Completion
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer: all its pieces folded into one message or one list of vectors, and its end."""
+    """A whole answer: all its pieces folded into one message or one list of vectors, and its end.
+
+    ``earlier`` are the answers before this one, where one request has several.
+    """
 
     message: Delta
     completion: Completion
     vectors: tuple[tuple[float, ...], ...] = ()
+    earlier: tuple[Answer, ...] = ()
 
 
 def fold(pieces: Sequence[Piece], completion: Completion) -> Answer:

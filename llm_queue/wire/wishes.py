@@ -24,10 +24,20 @@ BACKGROUND: Final = "background"
 LONGEST_SESSION: Final = 200
 """Characters of a session's name that are kept: as many as any SDK's own ids have."""
 
+SESSION_HEADERS: Final = (
+    "X-LLM-Queue-Session",
+    "X-Claude-Code-Session-Id",
+    "session-id",
+    "X-OpenWebUI-Chat-Id",
+)
+"""Headers that name a conversation, the first that says something counts: our own, then those that Claude Code, Codex
+and Open WebUI send by themselves, whatever dialect they speak."""
+
 _LANES: Final = {lane: lane for lane in (INTERACTIVE, NORMAL, BACKGROUND)}
 _TIERS: Final = {
     "priority": INTERACTIVE,
     "fast": INTERACTIVE,
+    "ultrafast": INTERACTIVE,
     "auto": NORMAL,
     "default": NORMAL,
     "scale": NORMAL,
@@ -84,7 +94,7 @@ def from_headers(headers: Headers, num_ctx_ceiling: int) -> Wishes:
         wanted,
         num_ctx=_num_ctx(headers.get("X-LLM-Queue-Num-Ctx"), num_ctx_ceiling),
         max_wait=_max_wait(headers.get("X-LLM-Queue-Max-Wait")),
-        session=session_name(headers.get("X-LLM-Queue-Session") or ""),
+        session=next(filter(None, (session_name(headers.get(name) or "") for name in SESSION_HEADERS)), None),
     )
 
 

@@ -119,11 +119,13 @@ class Driver:
         error: QueueError | None = None,
         commit: bool = False,
         surprise: bool = False,
+        needed_ctx: int | None = None,
     ) -> Job:
         assert self.running is not None
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
-        self.act(self.scheduler.handle(AttemptEnded(job, outcome, error, surprise, commit), self.now))
+        ended = AttemptEnded(job, outcome, error, surprise, commit, needed_ctx=needed_ctx)
+        self.act(self.scheduler.handle(ended, self.now))
         return job
 
     def work(self, *, load: float = 3.0, run: float = 1.0) -> None:
@@ -150,10 +152,16 @@ class Driver:
             self.act(self.scheduler.tick(self.now))
         self.now = end
 
-    def probe(self, *, up: bool = True, resolved: Mapping[str, Resolved | QueueError] | None = None) -> None:
+    def probe(
+        self,
+        *,
+        up: bool = True,
+        failure: QueueError | None = None,
+        resolved: Mapping[str, Resolved | QueueError] | None = None,
+    ) -> None:
         assert self.probing
         self.probing = False
-        failure = None if up else UpstreamUnreachable()
+        failure = failure or (None if up else UpstreamUnreachable())
         self.act(self.scheduler.handle(ProbeEnded(failure, frozenset(self.reported), resolved or {}), self.now))
 
     def answer(self, reported: list[RunnerKey] | None = None) -> None:

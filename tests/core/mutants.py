@@ -238,7 +238,19 @@ MUTANTS = [
         "outcome is Outcome.REFUSED or job.committed",
         "job.committed",
     ),
+    Mutant(
+        "the end of a loop is waited for",
+        "core/scheduler.py",
+        "outage.given_up or outage.loop or",
+        "outage.given_up or",
+    ),
     Mutant("an outage counts as an attempt", "core/scheduler.py", "            job.attempts -= 1\n", ""),
+    Mutant(
+        "a job that was too long runs again with the context that was too small",
+        "core/scheduler.py",
+        "            job.wanted_ctx = job.fitted_ctx = event.needed_ctx\n",
+        "            job.fitted_ctx = event.needed_ctx\n",
+    ),
     Mutant(
         "repeated after it was cancelled",
         "core/scheduler.py",

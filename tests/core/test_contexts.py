@@ -120,3 +120,31 @@ def test_what_is_remembered_of_an_engine_that_clamps_does_not_grow_with_the_size
     for size in range(8192, 9192):
         contexts.loaded(RunnerKey("a", size), [RunnerKey("a", size + 1_000_000)])
     assert len(contexts._reported) == 1
+
+
+def test_a_context_is_doubled_until_the_prompt_and_its_answer_fit() -> None:
+    contexts = made()
+    assert [contexts.fitting(tokens, 65536) for tokens in (1, 8192, 8193, 16384, 20_000)] == [
+        *(8192, 8192, 16384, 16384, 32768)
+    ]
+    assert contexts.fitting(20_000, 30_000) == 30_000
+    assert contexts.fitting(20_000, 4096) == 4096
+    assert ContextSizes(0, 0).fitting(20_000, 0) == 0
+
+
+@given(tokens=sizes, most=sizes)
+def test_a_fitting_context_is_one_of_few_sizes_and_no_larger_than_it_must_be(tokens: int, most: int) -> None:
+    size = made().fitting(tokens, most)
+    assert size == most or (size % 8192 == 0 and (size // 8192).bit_count() == 1)
+    assert size >= min(tokens, most)
+    assert size <= max(8192, 2 * tokens)
+
+
+def test_the_most_that_a_model_can_have_is_the_least_of_its_limits() -> None:
+    contexts = made()
+    assert contexts.most(None, None) == contexts.most("a", None) == contexts.most("a", 131_072) == 65536
+    assert contexts.most("a", 4096) == 4096
+    contexts.loaded(RunnerKey("a", 8192), ())
+    contexts.failed(RunnerKey("a", 32768))
+    assert contexts.most("a", 131_072) == 8192
+    assert contexts.most("b", 131_072) == 65536

@@ -177,6 +177,21 @@ class TheLine(RuleBasedStateMachine):
         else:
             assert not job.state.ended or self.outage_given_up
 
+    @precondition(lambda self: self.driver.running and self.driver.running.key.num_ctx < CEILING)
+    @rule()
+    def refuse_as_too_long(self) -> None:
+        running = self.driver.running
+        assert running is not None
+        job, size, cancelled = running.job, running.key.num_ctx, running.job.cancel_requested
+        attempts = job.attempts
+        self.driver.run(0.0, Outcome.REFUSED, needed_ctx=min(2 * size, CEILING))
+        if cancelled:
+            assert job.state is State.CANCELLED
+        else:
+            assert not job.state.ended
+            assert job.attempts == attempts - 1 + (job.state is State.RUNNING)
+            assert job.wanted_ctx > size
+
     @precondition(lambda self: self.driver.loading)
     @rule(outcome=st.sampled_from([*mostly_good, *mostly_good, *mostly_good, *Outcome]), seconds=short)
     def end_load(self, outcome: Outcome, seconds: float) -> None:
@@ -186,8 +201,12 @@ class TheLine(RuleBasedStateMachine):
         job, waited = loading.job, loading.job.state is State.QUEUED
         lost = outcome is Outcome.BROKEN and job.broken_loads + 1 < self.driver.scheduler.limits.max_attempts
         busy = outcome in (Outcome.UNREACHABLE, Outcome.BUSY) or lost
+        fitted = job.fitted_ctx is not None
         self.driver.load(0.0, outcome, error=None if outcome is Outcome.SUCCEEDED else LoadFailed("no memory"))
-        if waited and outcome is not Outcome.SUCCEEDED and not busy:
+        if waited and outcome is not Outcome.SUCCEEDED and not busy and fitted and job.fitted_ctx is None:
+            assert job.state in (State.QUEUED, State.RUNNING)
+            assert job.wanted_ctx < loading.key.num_ctx
+        elif waited and outcome is not Outcome.SUCCEEDED and not busy:
             assert job.state is (State.TIMED_OUT if outcome is Outcome.TIMED_OUT else State.FAILED)
             assert self.driver.loads[-1] != loading.key or self.driver.loading is None, "what failed is tried again"
 

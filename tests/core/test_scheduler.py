@@ -17,7 +17,9 @@ from llm_queue.errors import (
     Draining,
     LoadFailed,
     LoadTimedOut,
+    LoopDetected,
     ModelNotFound,
+    PromptTooLong,
     QueueError,
     UpstreamBroke,
     UpstreamBusy,
@@ -293,6 +295,28 @@ def test_a_raise_that_fails_makes_the_last_good_size_the_limit_and_says_it() -> 
     assert str(FLOOR) in str(driver.error(again))
 
 
+def test_a_raise_that_fails_lets_those_run_at_the_last_good_size_for_whom_it_was_only_estimated() -> None:
+    driver = ready()
+    driver.submit()
+    fitted, other, asked = (driver.submit(wanted_ctx=size) for size in (32768, 65536, 32768))
+    fitted.fitted_ctx, other.fitted_ctx = 32768, 65536
+    driver.run()
+    driver.load(1.0, Outcome.REFUSED, error=LoadFailed("no memory."))
+    assert isinstance(driver.error(asked), LoadFailed)
+    assert (fitted.state.ended, fitted.wanted_ctx, fitted.fitted_ctx) == (False, FLOOR, None)
+    driver.work()
+    assert (fitted.state, other.state) == (State.SUCCEEDED, State.SUCCEEDED)
+    assert {job.key for job in (fitted, other)} == {key("a", FLOOR)}
+
+
+def test_a_first_load_that_fails_is_the_end_also_for_a_prompt_that_was_fitted() -> None:
+    driver = Driver()
+    job = driver.submit(wanted_ctx=32768)
+    job.fitted_ctx = 32768
+    driver.load(1.0, Outcome.REFUSED)
+    assert job.state is State.FAILED
+
+
 def test_a_raise_that_fails_leaves_those_alone_who_did_not_ask_for_it() -> None:
     driver = ready()
     driver.submit()
@@ -470,6 +494,52 @@ def test_an_outage_is_given_up_after_a_while_and_sooner_where_nobody_was_ever_th
         driver.probe()
     assert driver.submit().state is State.QUEUED
     assert driver.loading is not None
+
+
+def test_nobody_waits_for_the_end_of_a_loop() -> None:
+    driver = ready()
+    first, second = driver.submit(), driver.submit()
+    driver.run(0.1, Outcome.UNREACHABLE)
+    driver.probe(failure=LoopDetected("it is us"))
+    for job in (first, second, driver.submit()):
+        error = driver.error(job)
+        assert isinstance(error, LoopDetected)
+        assert error.message == "it is us"
+    driver.wait(1.0)
+    driver.probe()
+    assert driver.submit().state is State.RUNNING
+
+
+def test_an_attempt_that_ends_in_a_loop_is_not_repeated_and_ends_the_wait_of_all() -> None:
+    driver = ready()
+    first, second = driver.submit(), driver.submit()
+    driver.run(0.1, Outcome.REFUSED, error=LoopDetected("it is us"))
+    for job in (first, second, driver.submit()):
+        assert isinstance(driver.error(job), LoopDetected)
+    assert driver.ran == [first.id]
+    driver.probe()
+    assert driver.submit().state is State.RUNNING
+
+
+def test_what_was_a_loop_may_be_an_outage_now() -> None:
+    driver = Driver(up=False)
+    driver.probe(failure=LoopDetected())
+    driver.wait(1.0)
+    driver.probe(up=False)
+    assert isinstance(driver.error(driver.submit()), UpstreamUnreachable)
+
+
+def test_a_load_that_ends_in_a_loop_says_nothing_of_its_model() -> None:
+    driver = Driver(resident=(key("a"),))
+    larger, other = driver.submit(wanted_ctx=16384), driver.submit(model="b")
+    driver.load(0.1, Outcome.REFUSED, LoopDetected("it is us"))
+    assert isinstance(driver.error(larger), LoopDetected)
+    assert isinstance(driver.error(other), LoopDetected)
+    driver.probe()
+    driver.submit(wanted_ctx=16384)
+    driver.load()
+    assert driver.running is not None
+    assert driver.running.key == key("a", 16384)
 
 
 def test_a_job_that_comes_back_into_an_outage_that_was_given_up_is_answered() -> None:
@@ -706,3 +776,31 @@ def test_a_model_that_the_upstream_has_unloaded_is_loaded_by_the_line_for_the_ne
     assert driver.loading is not None
     assert driver.loading.job is following
     assert driver.scheduler.counts.surprise_loads == 0
+
+
+def test_what_was_refused_as_too_long_runs_again_with_the_context_that_it_needs_and_has_lost_no_attempt() -> None:
+    driver = ready()
+    job = driver.submit()
+    driver.run(1.0, Outcome.REFUSED, error=PromptTooLong(tokens=9000, maximum=FLOOR), needed_ctx=2 * FLOOR)
+    assert (job.state, job.attempts, job.wanted_ctx, job.fitted_ctx) == (State.QUEUED, 0, 2 * FLOOR, 2 * FLOOR)
+    driver.load()
+    assert driver.loads[-1] == key("a", 2 * FLOOR)
+    driver.run()
+    assert (job.state, job.attempts, job.run_seconds) == (State.SUCCEEDED, 1, 2.0)
+    assert driver.scheduler.counts.retries == 0
+
+
+def test_what_was_refused_as_too_long_after_its_caller_had_left_is_not_run_again() -> None:
+    driver = ready()
+    job = driver.submit()
+    driver.cancel(job)
+    driver.run(1.0, Outcome.REFUSED, error=PromptTooLong(), needed_ctx=2 * FLOOR)
+    assert job.state is State.CANCELLED
+
+
+def test_a_fitted_context_is_cut_to_what_the_model_was_trained_for_once_that_is_known() -> None:
+    driver = Driver()
+    job = driver.submit(model=None, wanted_ctx=4 * FLOOR)
+    job.fitted_ctx = 4 * FLOOR
+    driver.probe(resolved={job.id: Resolved("a", 2 * FLOOR)})
+    assert (job.wanted_ctx, job.fitted_ctx) == (2 * FLOOR, 2 * FLOOR)

@@ -53,6 +53,17 @@ def test_a_job_that_may_be_tried_only_once_is_not_tried_again_in_the_replay() ->
     assert [type(action) for step in replay(lines) for action in step.actions][-1] is Settle
 
 
+def test_a_context_that_was_raised_after_a_refusal_is_raised_in_the_replay() -> None:
+    lines: list[str] = []
+    driver = Driver(resident=(key("a"),), trace=lines)
+    driver.submit()
+    driver.run(1.0, Outcome.REFUSED, needed_ctx=16384)
+    driver.load()
+    driver.run()
+    starts = [action.key for step in replay(lines) for action in step.actions if isinstance(action, StartAttempt)]
+    assert starts == [key("a"), key("a", 16384)]
+
+
 def test_each_kind_of_event_is_in_the_trace_under_its_name() -> None:
     rows = [json.loads(line) for line in recorded()[1:]]
     assert {row["event"]["is"] for row in rows if row["event"]} == {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llm_queue.core.jobs import Lane, State
 from llm_queue.dispatch.dispatcher import JOBS_SHOWN, Dispatcher, DispatcherDied
+from llm_queue.dispatch.moments import JobEnded, Moment
 from llm_queue.dispatch.tickets import MAX_UNREAD
 from llm_queue.errors import (
     AttemptTimedOut,
@@ -17,13 +19,54 @@ from llm_queue.errors import (
     LoadTimedOut,
     QueueError,
     Unfinished,
+    UpstreamUnreachable,
     WaitExpired,
 )
 from llm_queue.settings import Settings
-from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall
+from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall, prompt_of
 from llm_queue.testing.scripted import scripted_model
-from llm_queue.wire.shapes import Completion
+from llm_queue.upstream.protocol import Model
+from llm_queue.wire.shapes import ChatRequest, Completion, Message, Request
 from tests.harness import MODEL, OTHER, answer, line
+
+
+async def test_the_largest_context_is_what_the_weights_and_the_ceiling_allow(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=8192, num_ctx_ceiling=65536) as harness:
+        small = msgspec.structs.replace(MODEL, trained=16384)
+        unknown = msgspec.structs.replace(MODEL, trained=None)
+        assert harness.dispatcher.largest_ctx(small) == 16384
+        assert harness.dispatcher.largest_ctx(unknown) == 65536
+    upstream = ScriptedUpstream(known=[MODEL])
+    upstream.chooses_context = False
+    async with line(upstream) as harness:
+        assert harness.dispatcher.largest_ctx(MODEL) == 0
+
+
+async def test_a_larger_context_that_could_not_be_loaded_is_promised_to_nobody(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=8192, num_ctx_ceiling=65536) as harness:
+        await harness.ask()
+        harness.upstream.then_load(Break(text="out of memory"))
+        with pytest.raises(LoadFailed):
+            await harness.ask(num_ctx=32768)
+        assert harness.dispatcher.largest_ctx(MODEL) == 8192
+
+
+async def test_tokens_are_counted_by_the_upstream_or_not_at_all(autojump_clock: MockClock) -> None:
+    class Counting(ScriptedUpstream):
+        error: QueueError | None = None
+
+        async def count_tokens(self, model: Model, request: Request) -> int | None:
+            await trio.lowlevel.checkpoint()
+            if self.error:
+                raise self.error
+            return 12
+
+    upstream = Counting(known=[MODEL])
+    asked = ChatRequest("scripted", (Message("user", "hello"),))
+    async with line(upstream) as harness:
+        assert await harness.dispatcher.count_tokens(asked, MODEL) == 12
+        upstream.error = UpstreamUnreachable()
+        assert await harness.dispatcher.count_tokens(asked, MODEL) is None
 
 
 async def test_the_answer_comes_back_verbatim(autojump_clock: MockClock) -> None:
@@ -41,6 +84,25 @@ async def test_jobs_run_one_at_a_time_and_in_order(autojump_clock: MockClock) ->
             await answer(ticket)
         assert held.prompts() == [f"job {number}" for number in range(5)]
         assert held.upstream.max_in_flight == 1
+
+
+async def test_the_upstream_has_its_next_request_before_the_last_one_is_reported(autojump_clock: MockClock) -> None:
+    asked: list[str] = []
+    asked_at_ends: list[int] = []
+
+    def note(request: Request) -> Say:
+        asked.append(prompt_of(request))
+        return Say()
+
+    def watch(moment: Moment) -> None:
+        if isinstance(moment, JobEnded):
+            asked_at_ends.append(len(asked))
+
+    async with line(ScriptedUpstream(known=[MODEL, OTHER], by_request=note)) as held:
+        held.dispatcher.observers.add(watch)
+        for ticket in [held.submit(text) for text in ("a", "b", "c")]:
+            await answer(ticket)
+    assert asked_at_ends == [2, 3, 3]
 
 
 async def test_the_model_is_loaded_once_and_stays(autojump_clock: MockClock) -> None:
@@ -66,6 +128,27 @@ JOBS = [("first", Lane.NORMAL), ("second", Lane.NORMAL), ("later", Lane.BACKGROU
 
 
 # --- context sizes ---
+
+
+@pytest.mark.parametrize(("trained", "granted"), [(131072, 8192), (2048, 2048), (None, 8192)])
+async def test_what_is_granted_to_whoever_asks_for_no_context(
+    trained: int | None, granted: int, autojump_clock: MockClock
+) -> None:
+    async with line(num_ctx=8192) as held:
+        assert held.dispatcher.granted_ctx(msgspec.structs.replace(MODEL, trained=trained)) == granted
+
+
+async def test_what_is_granted_grows_with_the_model_s_size(autojump_clock: MockClock) -> None:
+    async with line(num_ctx=2048) as held:
+        await held.ask(num_ctx=16384)
+        assert held.dispatcher.granted_ctx(MODEL) == 16384
+        assert held.dispatcher.granted_ctx(OTHER) == 2048
+
+
+async def test_where_the_upstream_chooses_the_context_it_grants_what_it_says(autojump_clock: MockClock) -> None:
+    async with line(ScriptedUpstream(chooses_context=False)) as held:
+        assert held.dispatcher.granted_ctx(MODEL) == 0
+        assert held.dispatcher.granted_ctx(msgspec.structs.replace(MODEL, served=4096)) == 4096
 
 
 async def test_two_programs_with_different_context_sizes_cause_one_raise(autojump_clock: MockClock) -> None:

@@ -13,6 +13,7 @@ from llm_queue.errors import (
     EngineDied,
     EngineOutOfMemory,
     EngineStuck,
+    LoopDetected,
     ModelNotFound,
     QueueError,
     Unfinished,
@@ -252,6 +253,89 @@ async def test_an_outage_that_lasts_is_told_to_everybody(autojump_clock: MockClo
         held.upstream.down = False
         await trio.sleep(2)
         await held.ask()
+
+
+class Loop(ScriptedUpstream):
+    """An engine whose address leads back to us, from the moment on that the test says so."""
+
+    found = False
+    work_only = False
+
+    def _check_up(self) -> None:
+        super()._check_up()
+        if self.found and not self.work_only:
+            raise LoopDetected("it is us")
+
+    async def run(self, model: Model, num_ctx: int, request: Request, emit: Emit) -> Completion:
+        if self.found:
+            raise LoopDetected("it is us")
+        return await super().run(model, num_ctx, request, emit)
+
+
+@pytest.mark.parametrize("model", [MODEL, OTHER], ids=["an attempt", "a load"])
+async def test_an_upstream_that_turns_out_to_be_ourselves_fails_its_jobs_at_once(
+    model: Model, autojump_clock: MockClock
+) -> None:
+    upstream = Loop(known=[MODEL, OTHER])
+    async with line(upstream) as held:
+        await held.ask()
+        upstream.found = True
+        started = trio.current_time()
+        tickets = [held.submit(model=model) for _ in range(3)]
+        for ticket in tickets:
+            with pytest.raises(LoopDetected, match="it is us"):
+                await answer(ticket)
+        assert sum(ticket.job.attempts for ticket in tickets) <= 1
+        assert trio.current_time() == started
+        assert held.dispatcher.readiness() == "it is us"
+        upstream.found = False
+        await trio.sleep(2)
+        await held.ask(model=model)
+
+
+async def test_a_loop_behind_an_outage_is_told_to_those_who_wait_and_those_who_come(autojump_clock: MockClock) -> None:
+    upstream = Loop(known=[MODEL])
+    async with line(upstream) as held:
+        await held.ask()
+        upstream.down = True
+        waiting = held.submit()
+        await trio.sleep(3)
+        upstream.found, upstream.down = True, False
+        started = trio.current_time()
+        with pytest.raises(LoopDetected, match="it is us"):
+            await answer(waiting)
+        assert trio.current_time() - started <= 1.0
+        with pytest.raises(LoopDetected, match="it is us"):
+            held.submit()
+        assert held.dispatcher.readiness() == "it is us"
+        upstream.found = False
+        await trio.sleep(2)
+        await held.ask()
+
+
+async def test_the_first_look_says_whether_the_upstream_is_ourselves(autojump_clock: MockClock) -> None:
+    upstream = Loop(known=[MODEL])
+    async with line(upstream) as held:
+        assert await held.dispatcher.first_look() is None
+    upstream.found = True
+    async with line(upstream) as held:
+        found = await held.dispatcher.first_look()
+        assert found is not None
+        assert found.message == "it is us"
+
+
+async def test_a_loop_for_work_alone_is_not_asked_again_and_again(autojump_clock: MockClock) -> None:
+    """As behind a proxy that leads questions to the engine, and work to us."""
+    upstream = Loop(known=[MODEL])
+    upstream.work_only = True
+    async with line(upstream) as held:
+        await held.ask()
+        upstream.found = True
+        with pytest.raises(LoopDetected):
+            await held.ask()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(upstream.runs) == 1
+        assert held.dispatcher.readiness() is None  # a question is answered, so the next job may try
 
 
 async def test_an_upstream_that_was_never_seen_is_given_less_time(autojump_clock: MockClock) -> None:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
@@ -29,6 +30,7 @@ from llm_queue.dispatch.moments import (
     Moment,
     UpstreamChanged,
 )
+from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.dispatch.status import JobReport
 from llm_queue.errors import LineFull, QueueError
 from llm_queue.testing import Break, Refuse, Say
@@ -120,6 +122,34 @@ async def test_a_hold_an_outage_and_a_drain_are_moments(autojump_clock: MockCloc
     reasons = [moment.reason for moment in seen if isinstance(moment, UpstreamChanged)]
     assert reasons == ["Scripted cannot be reached: the script has switched it off.", None]
     assert DrainStarted(0) in seen
+
+
+def test_what_is_held_back_is_told_in_order_once_it_is_let_go() -> None:
+    told: list[Moment] = []
+    held = HeldBack(told.append)
+    moments: list[Moment] = [UpstreamChanged(None), DrainStarted(1), DrainStarted(2)]
+    for moment in moments[:2]:
+        held(moment)
+    assert told == []
+    held.let_go()
+    held(moments[2])
+    assert told == moments
+
+
+def test_an_observer_that_fails_when_it_is_let_go_ends_nothing() -> None:
+    def broken(_: Moment) -> None:
+        raise OSError("the log is full")
+
+    held = HeldBack(broken)
+    held(UpstreamChanged(None))
+    held.let_go()
+
+
+def test_the_log_says_that_the_upstream_is_ourselves() -> None:
+    with structlog.testing.capture_logs() as said:
+        JobLog("Ollama", "http://x")(UpstreamChanged("it leads back", loop=True))
+    assert [(one["log_level"], one["reason"]) for one in said] == [("error", "it leads back")]
+    assert "itself" in said[0]["event"]
 
 
 async def test_an_observer_that_raises_is_called_no_more_and_ends_nothing(

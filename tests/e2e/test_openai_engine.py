@@ -21,10 +21,30 @@ def test_the_text_goes_through_verbatim_whole_and_streamed(outer: Service) -> No
     assert outer.chat("hello").json()["usage"]["completion_tokens"] > 0
 
 
+def test_texts_and_vectors_go_through(
+    start_ollama: Callable[..., Ollama], start_service: Callable[..., Service]
+) -> None:
+    both = ("--capability", "completion", "--capability", "embedding")
+    inner = start_service(url=start_ollama(*both).url)
+    outer = start_service("--engine", "openai", "--upstream-url", inner.url, environ={"OLLAMA_MODEL": ""})
+    body = {"prompt": "!say  upon a time", "max_tokens": 3}
+    assert outer.http.post("/v1/completions", json=body).json()["choices"][0]["text"] == " upon a time"
+    assert '"text":" time"' in outer.http.post("/v1/completions", json=body | {"stream": True}).text
+    vectors = [one.http.post("/v1/embeddings", json={"input": ["a", "b"]}).json() for one in (inner, outer)]
+    assert vectors[0]["data"] == vectors[1]["data"]
+
+
+def test_a_call_is_forced_where_the_server_can_and_else_its_refusal_is_passed_on(outer: Service) -> None:
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    refused = outer.chat("x", tools=tools, tool_choice="required")
+    assert (refused.status_code, "Ollama cannot make" in refused.json()["error"]["message"]) == (400, True)
+
+
 def test_its_models_are_those_of_the_server_and_the_first_is_the_default(outer: Service) -> None:
     assert [model["id"] for model in outer.http.get("/v1/models").json()["data"]] == ["fake:latest", "second:latest"]
     assert outer.chat("!say x").json()["model"] == "fake:latest"
     assert outer.chat("!say x", model="second").status_code == 200
+    assert outer.http.get("/v1/models/second").json()["context_length"] == 8192
 
 
 def test_a_context_size_is_accepted_and_is_the_servers_affair(outer: Service, ollama: Ollama) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -87,6 +87,122 @@ def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
     assert client.models.retrieve("second").id.startswith("second")
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("missing")
+
+
+def test_a_model_says_how_large_its_context_is(ollama: Ollama, client: openai.OpenAI) -> None:
+    for model in (*client.models.list(), client.models.retrieve("fake")):
+        assert (model.model_extra or {})["context_length"] == 8192
+    list(client.models.list())
+    assert ollama.log()["questions"]["/api/show"] == 2
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_gone_on_with(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="fake", prompt="!say upon a time", max_tokens=2)
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("upon a", "length")
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2
+
+
+def test_a_text_is_streamed(client: openai.OpenAI) -> None:
+    stream = client.completions.create(
+        model="fake", prompt=["!say upon a time"], stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = stream
+    assert [chunk.choices[0].text for chunk in chunks] == ["upon", " a", " time", ""]
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 3
+
+
+def test_several_texts_are_gone_on_with_one_after_the_other(ollama: Ollama, client: openai.OpenAI) -> None:
+    prompts = ["!say one two", "!say three", "!tokens 9 go"]
+    answer = client.completions.create(model="fake", prompt=prompts, max_tokens=3)
+    assert [(one.index, one.text, one.finish_reason) for one in answer.choices] == [
+        (0, "one two", "stop"), (1, "three", "stop"), (2, "token0 token1 token2 ", "length"),
+    ]  # fmt: skip
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 6
+    texts = ["", "", ""]
+    for chunk in client.completions.create(model="fake", prompt=prompts, max_tokens=3, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].text
+    assert texts == ["one two", "three", "token0 token1 token2 "]
+    assert [request["prompt"] for request in ollama.work()] == prompts * 2
+    assert ollama.log()["max_in_flight"] == 1
+
+
+def test_a_text_that_breaks_off_raises(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIError, match="error"):
+        list(client.completions.create(model="fake", prompt="!break 2", stream=True))
+
+
+def test_what_completions_do_not_have_is_refused_by_name(client: openai.OpenAI) -> None:
+    create: Any = client.completions.create
+    for field, value in (("prompt", [1, 2]), ("echo", True), ("best_of", 2), ("n", 2)):
+        with pytest.raises(openai.BadRequestError) as caught:
+            create(**{"model": "fake", "prompt": "x"} | {field: value})
+        assert caught.value.param == field
+
+
+# --- vectors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedder(start_ollama: Callable[..., Ollama], start_service: Callable[..., Service]) -> Iterator[openai.OpenAI]:
+    ollama = start_ollama("--capability", "embedding")
+    service = start_service(url=ollama.url)
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key="anything", max_retries=0) as client:
+        yield client
+
+
+def test_vectors_are_the_same_in_both_forms(embedder: openai.OpenAI) -> None:
+    texts = ["Hello", "world", "Hello"]
+    packed = embedder.embeddings.create(model="fake", input=texts)  # as base64, unless it is told otherwise
+    plain = embedder.embeddings.create(model="fake", input=texts, encoding_format="float")
+    assert [item.index for item in packed.data] == [0, 1, 2]
+    assert packed.data[0].embedding == packed.data[2].embedding != packed.data[1].embedding
+    for one, other in zip(packed.data, plain.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding)
+    assert packed.usage.prompt_tokens == packed.usage.total_tokens == 3
+    assert len(embedder.embeddings.create(model="fake", input="x", dimensions=2).data[0].embedding) == 2
+
+
+def test_a_model_that_has_no_vectors_says_so(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="does not support embeddings"):
+        client.embeddings.create(model="fake", input="x")
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_custom_tool_is_called_and_its_call_comes_back(client: openai.OpenAI) -> None:
+    create: Any = client.chat.completions.create
+    tools = [{"type": "custom", "custom": {"name": "sql", "description": "Runs SQL."}}]
+    question = {"role": "user", "content": "!tool sql"}
+    first = create(model="fake", messages=[question], tools=tools)
+    call = first.choices[0].message.tool_calls[0]
+    assert (call.type, call.custom.name, call.custom.input) == ("custom", "sql", '{"place": "here"}')
+    chunks = list(create(model="fake", messages=[question], tools=tools, stream=True))
+    streamed = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+    assert [(call.index, call.type) for call in streamed] == [(0, "custom")]
+    result = {"role": "tool", "tool_call_id": call.id, "content": "1"}
+    last = {"role": "user", "content": "!say One."}
+    second = create(model="fake", messages=[question, first.choices[0].message, result, last], tools=tools)
+    assert second.choices[0].message.content == "One."
+
+
+def test_a_call_that_ollama_cannot_force_is_refused_before_it_runs(ollama: Ollama, client: openai.OpenAI) -> None:
+    create: Any = client.chat.completions.create
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    question = [{"role": "user", "content": "!say Sunny."}]
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        with pytest.raises(openai.BadRequestError, match="Ollama cannot make a model call a tool") as caught:
+            create(model="fake", messages=question, tools=tools, tool_choice=choice)
+        assert caught.value.param == "tool_choice"
+    assert ollama.work() == []
+    assert create(model="fake", messages=question, tool_choice="required").choices[0].message.content == "Sunny."
 
 
 def test_breaking_off_a_stream_frees_the_model(ollama: Ollama, client: openai.OpenAI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -212,12 +213,61 @@ def test_a_message_that_is_too_long_is_cut_by_ollama_and_the_caller_is_told(
 ) -> None:
     """Ollama drops the middle of it, down to half of the context, and says nothing."""
     ollama.unload()
-    service = start_service(num_ctx=512)
+    service = start_service("--fit-context", "off", num_ctx=512)
     answer = service.chat(long_prompt(400), max_tokens=2)
     said(answer)
     assert answer.json()["usage"]["prompt_tokens"] == 258
     assert answer.headers["x-llm-queue-truncated"] == "maybe"
     assert "x-llm-queue-truncated" not in service.chat("short", max_tokens=2).headers
+
+
+# --- contexts that fit ---
+
+
+def test_a_prompt_that_would_not_fit_raises_the_context_and_nothing_of_it_is_lost(
+    ollama: RealOllama, tap: Tap, start_service: Callable[..., Service]
+) -> None:
+    ollama.unload()
+    service = start_service(num_ctx=512)
+    assert service.chat("short", max_tokens=2).headers["x-llm-queue-num-ctx"] == "512"
+    answer = service.chat("The quick brown fox jumps over the lazy dog. " * 60, max_tokens=2)
+    said(answer)
+    assert answer.headers["x-llm-queue-fit-context"] == answer.headers["x-llm-queue-num-ctx"] == "1024"
+    assert 600 < answer.json()["usage"]["prompt_tokens"] < 1024
+    assert "x-llm-queue-truncated" not in answer.headers
+    after = service.chat("short", max_tokens=2)
+    assert after.headers["x-llm-queue-num-ctx"] == "1024"
+    assert "x-llm-queue-fit-context" not in after.headers
+    assert [work.body["options"]["num_ctx"] for work in tap.work if work.body.get("messages")] == [512, 1024, 1024]
+
+
+def test_a_prompt_that_fits_into_no_context_is_refused_with_ollamas_own_count(
+    ollama: RealOllama, start_service: Callable[..., Service]
+) -> None:
+    ollama.unload()
+    service = start_service("--num-ctx-ceiling", "512", num_ctx=512)
+    answer = service.chat(long_prompt(400), max_tokens=2)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert re.match(r"The prompt has \d+ tokens, and its context 512\. ", error_of(answer))
+    surely = service.chat("word " * 40_000, max_tokens=2)
+    assert (surely.status_code, surely.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "x-llm-queue-job" not in surely.headers
+    said(service.chat("short", max_tokens=2))
+
+
+def test_a_prompt_that_was_underestimated_runs_again_with_the_context_that_it_needs(
+    ollama: RealOllama, tap: Tap, start_service: Callable[..., Service]
+) -> None:
+    """A digit is a token of its own here: one byte, where three are reckoned with."""
+    ollama.unload()
+    service = start_service(num_ctx=2048)
+    answer = service.chat("7" * 2500, max_tokens=2)
+    said(answer)
+    assert answer.headers["x-llm-queue-fit-context"] == answer.headers["x-llm-queue-num-ctx"] == "4096"
+    assert answer.headers["x-llm-queue-attempts"] == "1"
+    assert answer.json()["usage"]["prompt_tokens"] > 2500
+    assert [work.body["options"]["num_ctx"] for work in tap.work if work.body.get("messages")] == [2048, 4096]
 
 
 # --- hang-ups ---

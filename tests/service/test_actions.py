@@ -15,7 +15,7 @@ from unittest import mock
 import httpx
 import pytest
 
-from llm_queue.service import actions, units
+from llm_queue.service import actions, install, units
 from llm_queue.service.actions import act
 from llm_queue.service.units import MARK, Plan, plan_for
 from llm_queue.settings import Settings
@@ -90,7 +90,7 @@ def mac(tmp_path: Path) -> System:
 
 
 def test_the_unit_says_which_python_which_settings_and_when_to_start_again(linux: System) -> None:
-    settings = Settings(port=11600, drain_timeout=42.0, model="m:8b")
+    settings = Settings(port=(11600,), drain_timeout=42.0, model="m:8b")
     assert linux.plan(settings).text.splitlines() == [
         f"# {MARK}",
         "[Unit]",
@@ -146,7 +146,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(
 
 
 def test_the_agent_of_launchd_has_the_same(mac: System, tmp_path: Path) -> None:
-    plan = mac.plan(Settings(port=11600, model="a&b"))
+    plan = mac.plan(Settings(port=(11600,), model="a&b"))
     assert plan.path == tmp_path / "Library/LaunchAgents/llm-queue.plist"
     agent = plistlib.loads(plan.text.encode())
     *shell, python, safe, module, name, port, model = agent["ProgramArguments"]
@@ -229,7 +229,7 @@ def test_a_file_that_differs_is_shown_and_left_alone(linux: System) -> None:
 def test_with_yes_it_is_overwritten_and_the_service_starts_again(linux: System) -> None:
     assert linux.act("install", yes=True) == 0
     linux.commands.clear()
-    assert linux.act("install", Settings(port=11600), yes=True) == 0
+    assert linux.act("install", Settings(port=(11600,)), yes=True) == 0
     assert "--port=11600" in linux.plan().path.read_text()
     assert linux.commands[-1] == ["systemctl", "--user", "restart", "llm-queue.service"]
 
@@ -260,7 +260,7 @@ def test_launchd_is_told_of_the_agent(mac: System) -> None:
 @pytest.mark.parametrize("action", actions.ACTIONS)
 def test_elsewhere_it_says_what_to_start(tmp_path: Path, action: str) -> None:
     windows = System(tmp_path, "win32")
-    assert windows.act(action, Settings(port=11600), yes=True) == 1
+    assert windows.act(action, Settings(port=(11600,)), yes=True) == 1
     assert "-m llm_queue --port=11600" in windows.text
     assert windows.commands == []
 
@@ -320,7 +320,7 @@ def test_the_status_is_that_of_the_system_and_of_the_service(linux: System, monk
     asked = answering(monkeypatch, httpx.Response(200, text='{"ready":true}'))
     linux.act("install", yes=True)
     linux.commands.clear()
-    assert linux.act("status", Settings(port=11600)) == 0
+    assert linux.act("status", Settings(port=(11600,))) == 0
     assert linux.commands == [["systemctl", "--user", "--no-pager", "status", "llm-queue.service"]]
     assert asked == ["http://127.0.0.1:11600/ready"]
     assert '200 {"ready":true}' in linux.said[-1]
@@ -338,6 +338,23 @@ def test_a_service_that_cannot_serve_is_code_1(
     assert linux.commands == []
 
 
+def test_the_status_asks_each_port_and_one_that_cannot_serve_is_enough_for_code_1(
+    linux: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(url: str, **_: Any) -> httpx.Response:
+        if ":11434/" in url:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, text='{"ready":true}')
+
+    monkeypatch.setattr(httpx, "get", get)
+    assert linux.act("status", Settings(port=(11500, 11434))) == 1
+    assert linux.said[-2:] == [
+        'http://127.0.0.1:11500/ready: 200 {"ready":true}',
+        "http://127.0.0.1:11434/ready: refused",
+    ]
+    assert linux.act("status", Settings(port=(11500,))) == 0
+
+
 def test_a_command_that_is_not_there_is_127(capsys: pytest.CaptureFixture[str]) -> None:
-    assert actions.run(["no-such-command-here", "a b"]) == 127
+    assert install.run(["no-such-command-here", "a b"]) == 127
     assert capsys.readouterr().out == "$ no-such-command-here 'a b'\n"

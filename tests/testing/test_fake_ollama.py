@@ -33,6 +33,9 @@ class Client:
         response = await self._client.post("/api/chat", json={"model": "fake", "messages": messages} | body)
         return [{"status": response.status_code} | json.loads(line) for line in response.text.splitlines() if line]
 
+    async def post(self, path: str, **body: Any) -> httpx.Response:
+        return await self._client.post(path, json={"model": "fake"} | body)
+
     async def __aenter__(self) -> Client:
         return self
 
@@ -275,3 +278,30 @@ async def test_it_runs_as_a_process() -> None:
             tags = (await client.get("/api/tags")).json()
         running.terminate()
     assert [model["name"] for model in tags["models"]] == ["tiny:latest"]
+
+
+# --- texts and vectors ---
+
+
+async def test_a_generate_says_what_a_chat_says_in_its_own_fields(client: Client) -> None:
+    response = await client.post("/api/generate", prompt="!say one two", think=True)
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert "".join(line["response"] for line in lines) == "one two"
+    assert lines[0]["thinking"] == "Let me think."
+    assert (lines[-1]["done_reason"], lines[-1]["eval_count"]) == ("stop", 2)
+    assert all("message" not in line for line in lines)
+    whole = await client.post("/api/generate", prompt="!say one two", stream=False)
+    assert whole.json()["response"] == "one two"
+
+
+async def test_an_embed_has_a_vector_of_length_1_for_each_text(fake: FakeOllama, client: Client) -> None:
+    refused = await client.post("/api/embed", input="a")
+    assert (refused.status_code, "--embeddings" in refused.text) == (501, True)
+    fake.behaviour.capabilities.append("embedding")
+    (one,) = (await client.post("/api/embed", input="a")).json()["embeddings"]
+    answer = (await client.post("/api/embed", input=["a", "b c"])).json()
+    assert answer["embeddings"][0] == one != answer["embeddings"][1]
+    assert answer["prompt_eval_count"] == 3
+    (short,) = (await client.post("/api/embed", input="a", dimensions=2)).json()["embeddings"]
+    assert [len(vector) for vector in (one, short)] == [4, 2]
+    assert sum(number**2 for number in one) == pytest.approx(1) == sum(number**2 for number in short)

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 PATH, NAME, NUM_CTX, ANSWER_TOKENS = sys.argv[1:]
 KEY = "the key"
@@ -48,7 +49,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(slots)
 
     def do_POST(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path in ("/apply-template", "/tokenize"):
+            self.count(asked)
+            return
+        question = asked["messages"][-1]["content"]
         if self.headers["Authorization"] != f"Bearer {KEY}":
             self.send_error(401)
             return
@@ -83,6 +88,18 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.say({"delta": {}, "finish_reason": "stop"})
         self.close_connection = True
+
+    def count(self, asked: dict[str, Any]) -> None:
+        """A prompt is the words of all messages, and each word is a token."""
+        if self.path == "/tokenize":
+            said: object = {"tokens": list(range(len(asked["content"].split())))}
+        else:
+            said = {"prompt": " ".join(message["content"] for message in asked["messages"])}
+        body = json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def say(self, choice: object) -> None:
         self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")

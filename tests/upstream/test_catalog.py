@@ -7,7 +7,15 @@ import pytest
 import trio
 import trio.testing
 
-from llm_queue.errors import ModelNotFound, QueueError, UpstreamUnreachable
+from llm_queue.errors import (
+    ConnectionLost,
+    ModelNotFound,
+    QueueError,
+    UpstreamBroke,
+    UpstreamBusy,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.catalog import Catalog, canonical
@@ -42,6 +50,27 @@ class SlowUpstream(ScriptedUpstream):
 )
 def test_names_are_compared_as_ollama_compares_them(one: str, other: str) -> None:
     assert canonical(one) == canonical(other)
+
+
+async def test_a_model_that_runs_elsewhere_costs_no_question_and_needs_no_list() -> None:
+    upstream = ScriptedUpstream(known=[GRANITE])
+    upstream.down = True
+    found = await Catalog(upstream).resolve("large:cloud")
+    assert (found.name, found.remote) == ("large:cloud", True)
+    assert upstream.questions == []
+
+
+async def test_what_is_listed_or_described_as_running_elsewhere_does_so() -> None:
+    listed = msgspec.structs.replace(GRANITE, name="mine", identity="listed", remote=True)
+
+    class Described(ScriptedUpstream):
+        async def describe(self, model: Model) -> Model:
+            return msgspec.structs.replace(await super().describe(model), remote=model.name == "shown")
+
+    catalog = Catalog(Described(known=[GRANITE, listed, scripted_model("shown")]))
+    names = ("granite:8b", "mine", "shown")
+    assert [(await catalog.resolve(name)).remote for name in names] == [False, True, True]
+    assert [model.remote for model in map(catalog.lookup, names) if model] == [False, True, True]
 
 
 async def test_a_known_name_costs_no_question() -> None:
@@ -164,6 +193,78 @@ async def test_an_outage_is_told_to_all_who_ask(autojump_clock: trio.testing.Moc
             nursery.start_soon(resolve)
     assert len({id(error) for error in errors}) == 3
     assert upstream.questions == ["models"]
+
+
+class Reticent(ScriptedUpstream):
+    """Has a ``secret`` that it cannot describe, and one that is ``gone`` since it was listed."""
+
+    async def describe(self, model: Model) -> Model:
+        described = await super().describe(model)
+        if model.name == "secret":
+            raise UpstreamBroke
+        if model.name == "gone":
+            raise UpstreamRefused(status=404)
+        return described
+
+
+async def test_all_models_are_described_once_and_those_that_cannot_be_are_asked_about_once() -> None:
+    upstream = Reticent(known=[scripted_model(name) for name in ("a", "secret", "gone", "b")])
+    catalog = Catalog(upstream)
+    await catalog.describe_all()
+    assert upstream.questions == []
+    await catalog.refresh()
+    await catalog.describe_all()
+    assert upstream.questions == ["models", *["describe"] * 4]
+    await catalog.describe_all()
+    assert len(upstream.questions) == 5
+    assert [model.name for model in catalog.models() if catalog.lookup(model.name)] == ["a", "b"]
+    assert [model.name for model in catalog.models()] == ["a", "secret", "b"]
+    upstream.known.append(scripted_model("c"))
+    await catalog.refresh()
+    await catalog.describe_all()
+    assert upstream.questions.count("describe") == 5
+    assert catalog.lookup("c")
+
+
+async def test_new_weights_of_what_could_not_be_described_are_asked_about() -> None:
+    upstream = Reticent(known=[scripted_model("secret")])
+    catalog = Catalog(upstream)
+    await catalog.refresh()
+    await catalog.describe_all()
+    upstream.known[:] = [msgspec.structs.replace(upstream.known[0], identity="newer")]
+    await catalog.refresh()
+    await catalog.describe_all()
+    assert upstream.questions.count("describe") == 2
+
+
+@pytest.mark.parametrize("failure", [UpstreamUnreachable(), UpstreamBusy(), ConnectionLost()])
+async def test_an_outage_says_nothing_of_the_models(failure: QueueError) -> None:
+    class Away(ScriptedUpstream):
+        async def describe(self, model: Model) -> Model:
+            if self.questions.count("describe") == 0:
+                self.questions.append("describe")
+                raise failure
+            return await super().describe(model)
+
+    upstream = Away(known=[scripted_model("a"), scripted_model("b")])
+    catalog = Catalog(upstream)
+    await catalog.refresh()
+    await catalog.describe_all()
+    assert upstream.questions == ["models", "describe"]
+    await catalog.describe_all()
+    assert catalog.lookup("a")
+    assert catalog.lookup("b")
+
+
+async def test_describing_all_ends_in_time_and_goes_on_the_next_time(autojump_clock: trio.testing.MockClock) -> None:
+    catalog = Catalog(SlowUpstream(known=[scripted_model(f"m{number}") for number in range(3)]))
+    await catalog.refresh()
+    began = trio.current_time()
+    await catalog.describe_all()
+    assert trio.current_time() - began == pytest.approx(2)
+    assert [bool(catalog.lookup(model.name)) for model in catalog.models()] == [True, False, False]
+    await catalog.describe_all()
+    assert catalog.lookup("m1")
 
 
 async def test_what_is_known_stays_known_through_an_outage() -> None:

@@ -188,3 +188,37 @@ def test_keys_do_not_show() -> None:
     settings = load({}, {"LLM_QUEUE_UPSTREAM_KEY": "secret-a", "LLM_QUEUE_API_KEYS": "secret-b"})
     assert (settings.upstream_key, settings.api_keys) == ("secret-a", ("secret-b",))
     assert "secret" not in repr(settings)
+
+
+# --- ourselves --------------------------------------------------------------------------------------------------------
+
+PLACES = [("127.0.0.1", 11434), ("::1", 11434)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_an_upstream_at_one_of_our_addresses_is_refused(machine: Machine, host: str) -> None:
+    url = ServerUrl(f"http://{host}:11434")
+    for settings in (Settings(ollama_url=url), Settings(engine="ollama", ollama_url=url)):
+        with pytest.raises(NoUpstream, match=r"--ollama-url http://.*:11434 leads to this llm-queue itself"):
+            await choose(settings, {}, places=PLACES)
+    with pytest.raises(NoUpstream, match=r"--upstream-url http://.*:11434 leads to this llm-queue itself"):
+        await choose(Settings(upstream_url=url), {}, places=PLACES)
+
+
+async def test_in_ollama_s_place_one_must_say_where_ollama_is(machine: Machine) -> None:
+    machine.ollama_at("http://localhost:11434")
+    for settings in (Settings(), Settings(engine="ollama")):
+        with pytest.raises(NoUpstream, match=r"where Ollama is looked for.*Say with --ollama-url"):
+            await choose(settings, machine.environ, places=PLACES)
+    machine.install()
+    machine.command("ollama")
+    with pytest.raises(NoUpstream, match="where Ollama is looked for"):
+        await choose(Settings(), machine.environ, places=PLACES)
+
+
+async def test_where_no_ollama_ever_was_the_embedded_engine_may_take_its_place(machine: Machine) -> None:
+    machine.ollama_at("http://localhost:11434")
+    machine.install()
+    engine = await choose(Settings(), machine.environ, places=PLACES)
+    assert isinstance(engine.upstream, Embedded)
+    assert "our own address" in engine.notes[0]

@@ -25,6 +25,16 @@ from llm_queue.wire.shapes import ChatRequest, Message
 from tests.upstream.gguf_file import ARCHITECTURE, CONTEXT, gguf
 from tests.upstream.stand_in import STAND_IN, children, model, say, until
 
+
+async def test_the_process_counts_a_prompt_for_the_model_that_it_serves(engine: Embedded) -> None:
+    asked = ChatRequest("x", (Message("user", "one two"), Message("assistant", "three")))
+    alpha, beta = await model(engine), await model(engine, "beta")
+    assert await engine.count_tokens(alpha, asked) is None  # nothing is loaded yet
+    await engine.load(alpha, 8192)
+    assert await engine.count_tokens(alpha, asked) == 3
+    assert await engine.count_tokens(beta, asked) is None
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 

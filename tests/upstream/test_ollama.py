@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
+import msgspec
 import pytest
 import trio
 
@@ -13,6 +14,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
     ConnectionLost,
     LoadFailed,
+    PromptTooLong,
     ReaderTooSlow,
     UpstreamBroke,
     UpstreamBusy,
@@ -87,6 +89,21 @@ async def test_what_is_known_of_models_comes_from_tags_show_and_ps(ollama: Ollam
     await ollama.probe()
 
 
+async def test_a_model_that_cannot_think_is_not_asked_to_if_that_is_left_open(ollama: Ollama, fake: FakeOllama) -> None:
+    asked = ChatRequest("fake", (Message("user", "!say well"),), think="high", think_if_able=True)
+    pieces: list[Piece] = []
+    await ollama.run(MODEL, 8192, asked, pieces.append)
+    assert [piece for piece in pieces if isinstance(piece, Delta) and piece.thinking] == []
+    able = msgspec.structs.replace(MODEL, capabilities=frozenset({"thinking"}))
+    await ollama.run(able, 8192, asked, pieces.append)
+    assert [piece for piece in pieces if isinstance(piece, Delta) and piece.thinking]
+
+
+async def test_ollama_counts_no_tokens(ollama: Ollama, fake: FakeOllama) -> None:
+    assert await ollama.count_tokens(MODEL, ChatRequest("fake", (Message("user", "hi"),))) is None
+    assert not fake.connections
+
+
 async def test_a_load_has_the_keep_alive_and_work_has_none(ollama: Ollama, fake: FakeOllama) -> None:
     await ollama.load(MODEL, 8192)
     await say(ollama, "hello")
@@ -120,6 +137,77 @@ async def test_a_question_is_answered_while_a_request_runs(
     nursery.cancel_scope.cancel()
 
 
+# --- models that run elsewhere ------------------------------------------------------------------------------------
+
+CLOUD = Model(name="large:cloud", identity="large:cloud", remote=True)
+
+
+async def ask(ollama: Ollama, text: str, model: Model = CLOUD) -> Completion:
+    return await ollama.run(model, 0, ChatRequest("an alias", (Message("user", text),)), lambda piece: None)
+
+
+async def test_what_runs_elsewhere_is_listed_so_and_not_asked_about(fake: FakeOllama, nursery: trio.Nursery) -> None:
+    fake.behaviour.remote = ["mine"]
+    ollama = Ollama(await nursery.start(serve, fake))
+    here, mine = await ollama.models()
+    assert (here.remote, mine.remote) == (False, True)
+    assert await ollama.describe(mine) == mine
+    assert fake.questions["/api/show"] == 0
+    assert ollama.unlisted(" large:cloud ") == CLOUD
+    assert ollama.unlisted("large") is None
+    await ollama.aclose()
+
+
+async def test_what_runs_elsewhere_runs_beside_all_else_and_loads_nothing(
+    ollama: Ollama, fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(say, ollama, "!hang")
+    await until(lambda: fake.in_flight)
+    for _ in range(2):
+        nursery.start_soon(ask, ollama, "!hang")
+    await until(lambda: len(fake.requests) == 3)
+    assert (await ask(ollama, "!tokens 3")).completion_tokens == 3
+    assert len(fake.loads) == 1
+    assert [work.num_ctx for work in fake.requests] == [8192, *[fake.behaviour.default_num_ctx] * 3]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_runs_elsewhere_is_ended_there_when_its_caller_leaves(
+    ollama: Ollama, fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(ask, ollama, "!stall 2")
+            await until(lambda: fake.requests)
+            scope.cancel()
+    assert [work.outcome for work in fake.requests] == ["aborted"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "signin_url", "status", "text"),
+    [
+        ("hello", "https://ollama.example/connect?key=k", 401, "unauthorized (sign in at https://ollama.example/conn"),
+        ("!refuse 403 ollama cloud is disabled: remote model", None, 403, "ollama cloud is disabled: remote model"),
+        ("!refuse 429 weekly limit reached", None, 429, "weekly limit reached"),
+    ],
+)
+async def test_what_another_host_refuses_is_a_refusal_with_its_text(
+    prompt: str, signin_url: str | None, status: int, text: str, ollama: Ollama, fake: FakeOllama
+) -> None:
+    fake.behaviour.signin_url = signin_url
+    with pytest.raises(UpstreamRefused) as raised:
+        await ask(ollama, prompt)
+    assert raised.value.http_status == status
+    assert raised.value.message.startswith(text)
+
+
+async def test_a_keep_alive_of_zero_unloads_nothing_elsewhere(fake: FakeOllama, nursery: trio.Nursery) -> None:
+    ollama = Ollama(await nursery.start(serve, fake), keep_alive="0", truncate=False)
+    assert not (await ask(ollama, "!tokens 1")).unloaded
+    assert [work.keep_alive for work in fake.requests] == [None]
+    await ollama.aclose()
+
+
 # --- errors -----------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +231,28 @@ async def test_what_goes_wrong_in_a_run_is_one_of_our_errors(
         await say(ollama, prompt)
     assert type(raised.value) is error
     assert (await say(ollama, "!say fine"))[0] == "fine"  # and the next one is not touched by it
+
+
+async def test_a_prompt_that_is_too_long_is_cut_or_refused_as_the_caller_says_and_else_as_we_are_set(
+    fake: FakeOllama, nursery: trio.Nursery
+) -> None:
+    url = await nursery.start(serve, fake)
+    request = ChatRequest("fake", (Message("user", "x " * 9000),))
+    for said, truncate, refused in [
+        (None, None, False),
+        (False, None, True),
+        (None, False, True),
+        (True, False, False),
+    ]:
+        ollama = Ollama(url, truncate=truncate)
+        asked = msgspec.structs.replace(request, truncate=said)
+        if refused:
+            with pytest.raises(PromptTooLong, match="9000 tokens") as raised:
+                await ollama.run(MODEL, 8192, asked, lambda piece: None)
+            assert (raised.value.tokens, raised.value.maximum) == (9000, 8192)
+        else:
+            assert (await ollama.run(MODEL, 8192, asked, lambda piece: None)).truncated
+        await ollama.aclose()
 
 
 async def test_an_unknown_model_is_refused_with_ollamas_own_status_and_text(ollama: Ollama) -> None:

@@ -12,6 +12,9 @@ import trio
 
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
+    LoopDetected,
+    PromptTooLong,
+    QueueError,
     ReaderTooSlow,
     UpstreamBroke,
     UpstreamBusy,
@@ -19,6 +22,7 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from llm_queue.instance import Instance
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.protocol import Model, Upstream
@@ -136,6 +140,43 @@ async def test_every_request_has_the_key_and_a_connection_of_its_own(upstream: O
         assert "connection: close" in head.lower()
 
 
+COUNTED = ChatRequest("an alias", (Message("user", "hello"),))
+
+
+async def test_a_prompt_is_counted_by_those_that_can_write_it_out(upstream: OpenAIServer, server: Server) -> None:
+    def steer(asked: dict[str, Any]) -> None:
+        server.says = answer(b'{"prompt":"<s>hello"}' if "messages" in asked else b'{"tokens":[1,2,{"id":3}]}')
+
+    server.steer = steer
+    assert await upstream.count_tokens(MODEL, COUNTED) == 3
+    asked, tokenized = server.chats
+    assert (asked["model"], asked["messages"]) == ("small", [{"role": "user", "content": "hello"}])
+    assert tokenized == {"model": "small", "content": "<s>hello", "add_special": True, "parse_special": True}
+    assert [head.split()[1] for head in server.heads] == ["/apply-template", "/tokenize"]
+
+
+async def test_a_picture_and_what_is_no_chat_are_not_counted(upstream: OpenAIServer, server: Server) -> None:
+    assert await upstream.count_tokens(MODEL, ChatRequest("m", (Message("user", "see", ("aa",)),))) is None
+    assert await upstream.count_tokens(MODEL, TextRequest("m", "hello")) is None
+    assert server.heads == []
+
+
+@pytest.mark.parametrize(("status", "asked_again"), [(404, False), (405, False), (400, True)])
+async def test_a_server_that_cannot_count_is_not_asked_again(
+    upstream: OpenAIServer, server: Server, status: int, asked_again: bool
+) -> None:
+    server.says = answer(b"{}", status)
+    assert await upstream.count_tokens(MODEL, COUNTED) is None
+    assert await upstream.count_tokens(MODEL, COUNTED) is None
+    assert len(server.heads) == 1 + asked_again
+
+
+async def test_a_count_that_is_none_is_an_error(upstream: OpenAIServer, server: Server) -> None:
+    server.says = answer(b'{"content":5}')
+    with pytest.raises(UpstreamBroke):
+        await upstream.count_tokens(MODEL, COUNTED)
+
+
 async def test_without_a_key_none_is_sent(url: str, server: Server) -> None:
     await OpenAIServer(url).probe()
     assert "authorization" not in server.heads[0].lower()
@@ -161,7 +202,7 @@ ERROR_EVENT = chunked(b'data: {"error":{"message":"compute error"}}\n\n')
 @pytest.mark.parametrize(
     ("says", "error", "text"),
     [
-        (answer(TOO_LONG, 400), UpstreamRefused, r"^request \(3031 tokens\) exceeds"),
+        (answer(TOO_LONG, 400), PromptTooLong, r"^request \(3031 tokens\) exceeds"),
         (answer(b'{"error":{"message":"boom"}}', 500), UpstreamBroke, "^boom"),
         (answer(b'{"error":{"message":"Loading model"}}', 503), UpstreamBusy, "^Loading model"),
         (answer(b"", 404), UpstreamRefused, "status 404"),
@@ -174,7 +215,7 @@ ERROR_EVENT = chunked(b'data: {"error":{"message":"compute error"}}\n\n')
     ],
 )
 async def test_what_goes_wrong_in_a_run_is_one_of_our_errors(
-    says: bytes, error: type[UpstreamError], text: str, upstream: OpenAIServer, server: Server
+    says: bytes, error: type[QueueError], text: str, upstream: OpenAIServer, server: Server
 ) -> None:
     fine, server.says = server.says, says
     with pytest.raises(error, match=text):
@@ -189,10 +230,10 @@ async def test_what_breaks_after_the_finish_reason_does_not_matter(upstream: Ope
 
 
 async def test_a_refusal_keeps_its_status(upstream: OpenAIServer, server: Server) -> None:
-    server.says = answer(TOO_LONG, 400)
+    server.says = answer(b'{"error":{"message":"no such thing"}}', 422)
     with pytest.raises(UpstreamRefused) as raised:
         await say(upstream)
-    assert raised.value.http_status == 400
+    assert raised.value.http_status == 422
 
 
 async def test_a_server_that_loads_is_not_there_yet(upstream: OpenAIServer, server: Server) -> None:
@@ -279,3 +320,39 @@ async def test_a_text_that_relies_on_the_models_template_is_asked_as_a_chat(
     assert completion.finish_reason == "stop"
     assert server.heads[0].startswith("POST /v1/chat/completions")
     assert [message["content"] for message in server.chats[0]["messages"]] == ["be brief", "once"]
+
+
+async def test_who_asks_is_named_to_the_upstream_in_each_request(url: str, server: Server) -> None:
+    us = Instance()
+    upstream = OpenAIServer(url, instance=us)
+    await upstream.probe()
+    await say(upstream)
+    await upstream.aclose()
+    assert [f"\r\nx-llm-queue-instance: {us.name}\r\n" in head.lower() + "\r\n" for head in server.heads] == [
+        True,
+        True,
+    ]
+    assert not us.behind
+
+
+async def test_an_engine_of_ours_is_told_nothing(upstream: OpenAIServer, server: Server) -> None:
+    await upstream.probe()
+    assert "x-llm-queue-instance" not in server.heads[0].lower()
+
+
+async def test_an_answer_with_508_is_a_loop(url: str, server: Server) -> None:
+    upstream = OpenAIServer(url, instance=Instance())
+    server.models = server.says = answer(b"{}", 508)
+    for ask in (upstream.probe, upstream.models, lambda: say(upstream)):
+        with pytest.raises(LoopDetected, match=r"leads back to this llm-queue itself.*--upstream-url"):
+            await ask()
+    await upstream.aclose()
+
+
+async def test_an_upstream_that_is_another_llm_queue_shows_itself(url: str, server: Server) -> None:
+    us = Instance()
+    upstream = OpenAIServer(url, instance=us)
+    server.models = server.models.replace(b"\r\n\r\n", b"\r\nVia: 1.1 llm-queue\r\n\r\n", 1)
+    await upstream.probe()
+    await upstream.aclose()
+    assert us.behind

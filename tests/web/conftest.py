@@ -33,7 +33,10 @@ class FakeCatalog:
     error: QueueError | None = None
     refusal: QueueError | None = None
     dropped: tuple[str, ...] = ()
-    listed: list[Model] = field(default_factory=lambda: [Model("small", "sha", created=7)])
+    listed: list[Model] = field(default_factory=lambda: [Model("small", "sha", 32768, created=7)])
+    described: set[str] = field(default_factory=set)
+    undescribed: set[str] = field(default_factory=set)
+    """Names of models of which the upstream says nothing."""
 
     async def resolve(self, name: str) -> Model:
         await trio.lowlevel.checkpoint()
@@ -48,6 +51,13 @@ class FakeCatalog:
         await trio.lowlevel.checkpoint()
         if self.error:
             raise self.error
+
+    async def describe_all(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.described = {model.name for model in self.listed} - self.undescribed
+
+    def lookup(self, name: str) -> Model | None:
+        return next((model for model in self.listed if model.name == name and name in self.described), None)
 
     def check(self, request: Request) -> tuple[str, ...]:
         if self.refusal:
@@ -74,6 +84,8 @@ class FakeLine:
         self.ollama: Native | None = None
         self.granted = 8192
         self.unloadable = True
+        self.asked_to_count: list[Request] = []
+        self.counted: int | None = None
         self.submitted = trio.Event()
         self.gone = trio.Event()
         self.script: Callable[[Ticket], None] = lambda ticket: None
@@ -108,6 +120,14 @@ class FakeLine:
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         return 7
+
+    async def count_tokens(self, request: Request, model: Model) -> int | None:
+        await trio.lowlevel.checkpoint()
+        self.asked_to_count.append(request)
+        return self.counted
+
+    def largest_ctx(self, model: Model) -> int:
+        return 16384
 
     def readiness(self) -> str | None:
         return self.reason

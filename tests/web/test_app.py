@@ -27,9 +27,10 @@ from llm_queue.errors import (
     WaitExpired,
 )
 from llm_queue.settings import Settings
+from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app, create_quart
 from llm_queue.web.clients import client_of
-from llm_queue.wire.shapes import Answer, Completion, Delta
+from llm_queue.wire.shapes import Answer, Completion, Delta, EmbedRequest, TextRequest
 
 HELLO = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -68,6 +69,48 @@ async def test_a_whole_answer_comes_back_verbatim(line: Any) -> None:
     assert response.status_code == 200
     assert response.parsed["choices"][0]["message"]["content"] == "  hello\n"
     assert response.parsed["model"] == "small"
+
+
+async def post(line: Any, path: str, body: Any) -> Any:
+    client = create_quart(Settings(model="small"), line).test_client()
+    response: Any = await client.post(path, data=msgspec.json.encode(body))
+    response.text = (await response.get_data()).decode()
+    return response
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/completions"])
+async def test_a_text_goes_through_the_line_whole_and_streamed(line: Any, path: str) -> None:
+    line.script = says(" upon a time")
+    response = await post(line, path, {"prompt": "Once", "max_tokens": 3})
+    assert msgspec.json.decode(response.text)["choices"][0]["text"] == " upon a time"
+    assert line.tickets[0].submission.request == TextRequest("small", "Once", max_tokens=3)
+
+    def streams(ticket: Ticket) -> None:
+        ticket.put(Delta(" upon"))
+        ticket.settle(Completion("stop", 10, 2))
+
+    line.script = streams
+    response = await post(line, path, {"prompt": "Once", "stream": True})
+    assert response.content_type == "text/event-stream; charset=utf-8"
+    assert '"text":" upon"' in response.text
+    assert response.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings"])
+async def test_texts_to_embed_go_through_the_line(line: Any, path: str) -> None:
+    vectors = ((0.5, 1.0), (2.0, 0.25))
+    line.script = lambda ticket: ticket.settle(Answer(Delta(), Completion("stop", 3), vectors))
+    response = await post(line, path, {"input": ["a", "b"], "dimensions": 2, "priority": "background"})
+    parsed = msgspec.json.decode(response.text)
+    assert [item["embedding"] for item in parsed["data"]] == [[0.5, 1.0], [2.0, 0.25]]
+    assert line.tickets[0].submission.request == EmbedRequest("small", ("a", "b"), 2)
+    assert (line.tickets[0].submission.lane, response.headers["X-LLM-Queue-Lane"]) == (Lane.BACKGROUND, "background")
+
+
+async def test_vectors_that_do_not_fit_the_texts_are_a_502(line: Any) -> None:
+    line.script = lambda ticket: ticket.settle(Answer(Delta(), Completion("stop", 3), ()))
+    response = await post(line, "/v1/embeddings", {"input": "a"})
+    assert (response.status_code, msgspec.json.decode(response.text)["error"]["code"]) == (502, "upstream_broke")
 
 
 async def test_the_headers_say_what_became_of_the_job(line: Any) -> None:
@@ -223,6 +266,20 @@ async def get(line: Any, path: str, method: str = "GET") -> tuple[int, Any, Head
 async def test_models_are_listed(line: Any, path: str) -> None:
     status, parsed, _ = await get(line, path)
     assert (status, [model["id"] for model in parsed["data"]]) == (200, ["small"])
+
+
+async def test_the_list_of_models_tells_the_context_that_the_line_uses(line: Any) -> None:
+    small = line.catalog.listed[0]
+    line.catalog.listed.append(msgspec.structs.replace(small, name="tiny", trained=2048))
+    line.catalog.listed.append(Model("secret", "sha-2"))
+    line.catalog.undescribed = {"secret"}
+    _, parsed, _ = await get(line, "/v1/models")
+    assert [(model["id"], model.get("context_length")) for model in parsed["data"]] == [
+        ("small", 8192), ("tiny", 2048), ("secret", None),
+    ]  # fmt: skip
+    assert parsed["data"][0]["meta"] == {"n_ctx": 8192, "n_ctx_train": 32768}
+    assert "meta" not in parsed["data"][2]
+    assert (await get(line, "/models/tiny"))[1] == parsed["data"][1]
 
 
 async def test_models_are_listed_from_memory_while_the_upstream_is_away(line: Any) -> None:

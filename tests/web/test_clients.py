@@ -15,6 +15,7 @@ from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import LineFull
 from llm_queue.web import clients
 from llm_queue.web.clients import MAX_NAME, PATIENCE, Clients, is_same_machine
+from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.owners import Address
 from tests.web.conftest import Caller, FakeLine
 
@@ -24,7 +25,9 @@ SERVER = ("127.0.0.1", 11500)
 
 def scope_of(port: int = 5000, host: str = "127.0.0.1", server: Address | None = SERVER) -> dict[str, Any]:
     """A request on a new connection."""
-    return {"client": (host, port), "server": server, "state": {"llm_queue.connection": {}}}
+    state: dict[str, Any] = {}
+    keep_facts(state, ConnectionFacts())
+    return {"client": (host, port), "server": server, "state": state}
 
 
 def next_request(scope: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
+from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.web.gate import AccessRules, Gate, preflight_headers
 from llm_queue.web.visit import visit_of
+from llm_queue.wire.wishes import SESSION_HEADERS
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
 
@@ -156,6 +158,7 @@ def test_without_keys_any_token_passes() -> None:
     [
         [(b"origin", b"a"), (b"Origin", b"a")],
         [(b"authorization", b"a"), (b"authorization", b"b")],
+        [(b"x-api-key", b"a"), (b"x-api-key", b"b")],
         [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
         [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
     ],
@@ -185,7 +188,15 @@ def test_a_preflight_answer_allows_what_was_asked_for() -> None:
 @pytest.mark.parametrize("asked", [b"", b"a b", b"x\r\ny", b"a,,b", b"a\xe9"])
 def test_a_preflight_that_asks_for_no_valid_list_gets_ours(asked: bytes) -> None:
     allowed = dict(preflight_headers({b"access-control-request-headers": asked}))[b"access-control-allow-headers"]
-    for name in (b"authorization", b"content-type", b"x-llm-queue-lane", b"x-request-id", b"x-stainless-os"):
+    for name in (
+        b"authorization",
+        b"content-type",
+        b"x-llm-queue-lane",
+        b"x-request-id",
+        b"x-stainless-os",
+        b"x-api-key",
+        b"anthropic-version",
+    ):
         assert name in allowed.split(b", ")
 
 
@@ -198,7 +209,7 @@ def test_the_private_network_header_answers_only_who_asks() -> None:
 class Through:
     """One request through the gate, and what came back."""
 
-    def __init__(self, rules: AccessRules) -> None:
+    def __init__(self, rules: AccessRules, instance: Instance | None = None) -> None:
         self.reached = False
         self.refused: list[str] = []
         self.status = 0
@@ -206,7 +217,7 @@ class Through:
         self.body = b""
         self.scope: dict[str, Any] = {}
         self.sent: list[Any] = []
-        self._gate = Gate(self._app, rules, lambda error, scope: self.refused.append(error.code))
+        self._gate = Gate(self._app, rules, lambda error, scope: self.refused.append(error.code), instance)
 
     async def ask(self, method: str, path: str, **headers: str) -> Through:
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -274,7 +285,7 @@ async def test_a_page_may_read_each_header_that_the_docs_name() -> None:
     got = await Through(LOCAL).ask("GET", "/x", host="localhost", origin="http://localhost:3000")
     exposed = set(got.headers["access-control-expose-headers"].split(", "))
     section = DOCS.read_text(encoding="utf-8").partition("## Headers of the answer")[2].partition("\n## ")[0]
-    assert exposed == set(re.findall(r"^\| `(X-[A-Za-z-]+|Retry-After)`", section, re.MULTILINE))
+    assert exposed == set(re.findall(r"^\| `(X-[A-Za-z-]+|Request-Id|Retry-After)`", section, re.MULTILINE))
 
 
 @pytest.mark.parametrize("id", ["", "a b", "x" * 129, "é"])
@@ -306,6 +317,37 @@ async def test_the_key_s_name_travels_with_the_request() -> None:
     assert visit_of(got.scope).key_name == "ci"
 
 
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"x_api_key": "abc123"}, "ci"),
+        ({"x_api_key": " plain "}, None),
+        ({"x_api_key": "wrong", "authorization": "Bearer abc123"}, "ci"),
+        ({"x_api_key": "abc123", "authorization": "Bearer wrong"}, "ci"),
+    ],
+)
+async def test_a_key_may_come_as_anthropics_clients_send_it(headers: dict[str, str], name: str | None) -> None:
+    got = await Through(KEYED).ask("POST", "/v1/messages", host="localhost", **headers)
+    assert got.reached
+    assert visit_of(got.scope).key_name == name
+
+
+async def test_a_wrong_key_is_refused_in_anthropics_words() -> None:
+    got = await Through(KEYED).ask("POST", "/v1/messages", host="localhost", x_api_key="ci=abc123")
+    assert (got.status, got.reached) == (401, False)
+    body = msgspec.json.decode(got.body)
+    assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
+    assert body["request_id"] == got.headers["request-id"] == got.headers["x-request-id"]
+
+
+async def test_the_header_that_anthropics_clients_send_decides_where_the_path_does_not() -> None:
+    got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", anthropic_version="2023-06-01")
+    assert msgspec.json.decode(got.body)["error"]["type"] == "authentication_error"
+    got = await Through(KEYED).ask("POST", "/v1/chat/completions", host="localhost", anthropic_version="2023-06-01")
+    assert msgspec.json.decode(got.body)["error"]["code"] == "invalid_api_key"
+    assert "request-id" not in got.headers
+
+
 async def test_a_websocket_is_refused() -> None:
     got = Through(LOCAL)
     await got.open_websocket()
@@ -316,3 +358,34 @@ async def test_a_websocket_is_refused() -> None:
 def test_refusals_are_errors_of_our_tree() -> None:
     with pytest.raises(QueueError):
         LOCAL.check_host("evil.example")
+
+
+def test_a_page_may_send_every_header_that_names_a_conversation() -> None:
+    allowed = dict(preflight_headers({}))[b"access-control-allow-headers"].decode().split(", ")
+    assert {name.lower() for name in SESSION_HEADERS} <= set(allowed)
+
+
+async def test_a_request_of_our_own_is_a_loop_in_the_caller_s_dialect_whatever_else_is_wrong_with_it() -> None:
+    us = Instance()
+    for host in ("localhost", "evil.example"):
+        got = await Through(KEYED, us).ask(
+            "GET", "/v1/models", host=host, x_llm_queue_instance=f"{'0' * 32}, {us.name}"
+        )
+        assert (got.status, got.reached, got.refused) == (508, False, [])
+        assert msgspec.json.decode(got.body)["error"]["code"] == "loop"
+        assert got.headers["x-should-retry"] == "false"
+
+
+async def test_another_llm_queue_is_told_what_it_asks_and_named_upstream_meanwhile() -> None:
+    us, other = Instance(), Instance()
+    got = await Through(LOCAL, us).ask("GET", "/v1/models", host="localhost", x_llm_queue_instance=other.name)
+    assert got.reached
+    assert got.headers["via"] == "1.1 llm-queue"
+    assert us.header() == f"{other.name}, {us.name}"
+
+
+async def test_nobody_else_is_told_what_we_are() -> None:
+    us = Instance()
+    got = await Through(LOCAL, us).ask("GET", "/v1/models", host="localhost")
+    assert "via" not in got.headers
+    assert us.name not in str(got.sent)

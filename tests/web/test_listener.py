@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from llm_queue.web import backlog, http1, listener
-from llm_queue.web.listener import open_listeners, serve_http
+from llm_queue.web.listener import open_all, open_listeners, serve_http
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -457,11 +457,50 @@ async def test_both_loopback_addresses_listen_on_one_port() -> None:
     assert addresses == (["127.0.0.1", "::1"] if warning is None else ["127.0.0.1"])
 
 
-async def test_a_taken_port_is_an_error() -> None:
+async def test_a_taken_port_is_an_error_that_says_which() -> None:
     [first], _ = await open_listeners("127.0.0.1", 0)
     async with first:
+        taken = first.socket.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken}: .*in use"):
+            await open_listeners(None, taken)
+
+
+async def test_each_of_several_ports_has_both_loopback_addresses() -> None:
+    listeners, warnings = await open_all(None, (0, 0))
+    places = [one.socket.getsockname()[:2] for one in listeners]
+    for one in listeners:
+        await one.aclose()
+    ports = list(dict.fromkeys(port for _, port in places))
+    assert len(ports) == 2
+    if not warnings:
+        assert places == [(host, port) for port in ports for host in ("127.0.0.1", "::1")]
+
+
+async def test_a_port_that_is_taken_leaves_none_of_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[trio.SocketListener] = []
+    open_one = listener.open_listeners
+
+    async def remember(host: str | None, port: int) -> tuple[list[trio.SocketListener], str | None]:
+        found = await open_one(host, port)
+        opened.extend(found[0])
+        return found
+
+    monkeypatch.setattr(listener, "open_listeners", remember)
+    [first], _ = await open_one("127.0.0.1", 0)
+    async with first:
         with pytest.raises(OSError, match="in use"):
-            await open_listeners(None, first.socket.getsockname()[1])
+            await open_all("127.0.0.1", (0, first.socket.getsockname()[1]))
+    assert len(opened) == 1
+    assert opened[0].socket.fileno() == -1
+
+
+async def test_a_warning_about_the_machine_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def warn(host: str | None, port: int) -> tuple[list[trio.SocketListener], str | None]:
+        await trio.lowlevel.checkpoint()
+        return [], "[::1] is not there"
+
+    monkeypatch.setattr(listener, "open_listeners", warn)
+    assert await open_all(None, (1, 2)) == ([], ["[::1] is not there"])
 
 
 async def test_a_port_that_is_taken_on_the_other_loopback_address_is_a_warning() -> None:

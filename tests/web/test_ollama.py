@@ -294,6 +294,19 @@ async def test_an_ollamas_refusal_comes_as_it_is(line: Any, ollama: FakeOllama) 
     assert (response.status_code, list(response.lines[0])) == (502, ["error"])
 
 
+async def test_a_model_is_shown_by_an_alias_of_the_lines_own(line: Any, ollama: FakeOllama) -> None:
+    ollama.answers["/api/show"] = NativeAnswer(404, JSON, b'{"error":"model \'gpt:latest\' not found"}')
+    line.catalog.listed = [Model("gpt", "sha")]
+    assert (await ask(line, "POST", "/api/show", {"model": "gpt", "verbose": True})).status_code == 404
+    assert [body for _, _, body, _ in ollama.asked] == [b'{"model": "gpt", "verbose": true}', b'{"model":"gpt"}']
+
+
+async def test_what_runs_elsewhere_keeps_its_context(line: Any, ollama: FakeOllama) -> None:
+    line.catalog.listed = [Model("small", "sha", remote=True)]
+    (show,) = (await ask(line, "POST", "/api/show", {"model": "small"})).lines
+    assert show == SHOW
+
+
 async def test_without_an_ollama_the_line_answers(line: Any) -> None:
     line.catalog.listed = [Model("small", "sha", created=7, trained=4096), Model("x:1", "y", created=8)]
     (tags,) = (await ask(line, "GET", "/api/tags")).lines

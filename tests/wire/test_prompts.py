@@ -21,6 +21,7 @@ TOOL = {"type": "function"}  # 19 bytes of JSON
         (ChatRequest("m", (), tools=(TOOL, TOOL)), PromptSize(38)),
         (TextRequest("m", "ab", suffix="c", system="d", template="e", images=("aaaa",)), PromptSize(5, 1, 1)),
         (TextRequest("m", "ab"), PromptSize(2, 1)),
+        (TextRequest("m", "ab", context=(7, 8, 9)), PromptSize(2, 1, 0, 3)),
         (EmbedRequest("m", ("a", "abc", "ab")), PromptSize(3)),
         (EmbedRequest("m", ()), PromptSize(0)),
         (LoadRequest("m"), PromptSize(0)),

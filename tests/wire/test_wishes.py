@@ -50,6 +50,7 @@ def test_an_unknown_priority_is_normal_and_counted(priority: Scalar) -> None:
     [
         ("priority", "interactive", False),
         ("fast", "interactive", False),
+        ("ultrafast", "interactive", False),
         ("flex", "background", False),
         ("auto", "normal", False),
         ("default", "normal", False),
@@ -102,6 +103,13 @@ def test_every_wish_has_a_header() -> None:
     }
     assert from_headers(headers, 8192) == Wishes("background", False, 4096, 1.5, "a talk")
     assert from_headers({}, 8192) == Wishes()
+
+
+def test_the_session_is_the_first_header_that_names_one() -> None:
+    names = ["X-LLM-Queue-Session", "X-Claude-Code-Session-Id", "session-id", "X-OpenWebUI-Chat-Id"]
+    for number, name in enumerate(names):
+        said = {later: f"said by {later}" for later in names[number:]} | dict.fromkeys(names[:number], " ")
+        assert from_headers(said, 1).session == f"said by {name}"
 
 
 def test_headers_win_over_the_body_one_by_one() -> None:

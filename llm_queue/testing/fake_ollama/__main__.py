@@ -26,10 +26,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("max_loaded", "default_num_ctx", "trained"):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(usual, name))
     parser.add_argument("--capability", action="append", help="what its models can; may be given several times")
+    parser.add_argument("--remote", action="append", help="a model that runs elsewhere; may be given several times")
+    parser.add_argument("--signin-url", help="models that run elsewhere are refused with 401 and this address")
     parser.add_argument("--load-error", help="every load ends as 500 with this text")
     given = vars(parser.parse_args(argv))
     port, models, capabilities = given.pop("port"), given.pop("model"), given.pop("capability")
     given |= {"models": models or usual.models, "capabilities": capabilities or usual.capabilities}
+    given["remote"] = given["remote"] or []
     fake = FakeOllama(Behaviour(**given))
 
     async def run() -> None:

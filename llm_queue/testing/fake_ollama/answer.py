@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import partial
 from typing import Final
 
 import trio
@@ -17,43 +18,55 @@ CREATED: Final = "2026-01-01T00:00:00Z"
 """The time stamp on everything: what the fake says is the same every time."""
 
 
-def line_of(model: str, message: JsonObject, *, text: bool = False) -> JsonObject:
-    """One line of an answer that is not done; with ``text``, one of a generate."""
-    said: JsonObject = {"message": {"role": "assistant"} | message}
-    if text:
-        said = {"response" if name == "content" else name: part for name, part in message.items()}
+def line_of(model: str, message: JsonObject, *, generate: bool = False) -> JsonObject:
+    """One line of an answer that is not done: of a chat, or of a generate, whose parts stand in the line itself."""
+    said = {"message": {"role": "assistant"} | message}
+    if generate:
+        said = {"response": message["content"]} | {part: message[part] for part in ("thinking",) if part in message}
     return {"model": model, "created_at": CREATED} | said | {"done": False}
 
 
-class ChatAnswer:
-    """The answer to one chat, or to a generate (``text``): lines as they come, or all of them in one object."""
+def vectors_of(inputs: list[str], dimensions: int | None = None) -> list[list[float]]:
+    """A vector for each text, the same for the same text; cut to ``dimensions``, and of length 1 even then."""
+    wholes = [[1.0 + sum(text.encode()) % 97, 1.0 + len(text), 2.0, -1.0] for text in inputs]
+    vectors = [whole[:dimensions] for whole in wholes]
+    return [[number / math.hypot(*vector) for number in vector] for vector in vectors]
 
-    def __init__(self, exchange: Exchange, model: str, *, streamed: bool, text: bool = False) -> None:
+
+def plain_vector(text: str) -> list[float]:
+    """What the older embeddings have: not scaled to length 1."""
+    return [float(len(text)), 1.0]
+
+
+class ChatAnswer:
+    """The answer to one chat, or to one generate: lines as they come, or all of them in one object."""
+
+    def __init__(self, exchange: Exchange, model: str, *, streamed: bool, generate: bool = False) -> None:
         self._exchange = exchange
-        self._model = model
+        self._line = partial(line_of, model, generate=generate)
         self._streamed = streamed
-        self._text = text
+        self._generate = generate
         self._begun = False
         self._said: JsonObject = {"content": ""}
 
     async def say(self, message: JsonObject) -> None:
         """A piece of the message."""
         if self._streamed:
-            await self._send(line_of(self._model, message, text=self._text))
+            await self._send(self._line(message))
         else:
             self._gather(message)
 
     async def done(self, message: JsonObject, reason: str, counts: JsonObject) -> None:
         """The true end, with the last of the message."""
         end: JsonObject = {"done": True, "done_reason": reason} | counts
-        if self._text:
+        if self._generate:
             end["context"] = [1, 2, 3]
         if self._streamed:
-            await self._send(line_of(self._model, message, text=self._text) | end)
+            await self._send(self._line(message) | end)
             await self._exchange.end()
         else:
             self._gather(message)
-            await self._exchange.whole(200, line_of(self._model, self._said, text=self._text) | end)
+            await self._exchange.whole(200, self._line(self._said) | end)
 
     async def end(self) -> None:
         """The end without ``done``."""
@@ -61,7 +74,7 @@ class ChatAnswer:
             await self._begin()
             await self._exchange.end()
         else:
-            await self._exchange.whole(200, line_of(self._model, self._said, text=self._text))
+            await self._exchange.whole(200, self._line(self._said))
 
     async def error(self, text: str) -> None:
         """An error: as a line once something was sent, as a status before that."""
@@ -97,16 +110,6 @@ class ChatAnswer:
         if not self._begun:
             self._begun = True
             await self._exchange.head(200, "application/x-ndjson")
-
-
-def embedded(ask: JsonObject) -> JsonObject:
-    """The answer to texts to embed: of each its length and 1, scaled to length 1 but in the older answer."""
-    if "prompt" in ask:
-        return {"embedding": [float(len(ask["prompt"])), 1.0]}
-    given = ask["input"]
-    texts = [given] if isinstance(given, str) else given
-    vectors = [[len(text) / math.hypot(len(text), 1), 1 / math.hypot(len(text), 1)] for text in texts]
-    return {"model": ask["model"], "embeddings": vectors, "total_duration": 1, "prompt_eval_count": len(texts)}
 
 
 async def answer_chat(

@@ -49,6 +49,12 @@ def model_of(behaviour: Behaviour, asked: str) -> str | None:
     return next((name for name in behaviour.models if tagged(name).casefold() == wanted), None)
 
 
+def runs_elsewhere(behaviour: Behaviour, asked: str) -> bool:
+    """True for a model that Ollama passes on to another host."""
+    name = tagged(asked).casefold()
+    return name.endswith((":cloud", "-cloud")) or name in [tagged(one).casefold() for one in behaviour.remote]
+
+
 def check(behaviour: Behaviour, work: Work, ask: JsonObject) -> tuple[str, float | None]:
     """The model that is meant and the lifetime it is to have; ``work.num_ctx`` becomes what Ollama makes of it.
 

@@ -46,6 +46,10 @@ class Behaviour:
     trained: int = 131072
     keep_alive: float = 300.0
     capabilities: list[str] = field(default_factory=lambda: ["completion", "tools", "thinking"])
+    remote: list[str] = field(default_factory=list)
+    """Models that are listed and run elsewhere. Any name that ends in ``:cloud`` or ``-cloud`` does so unlisted."""
+    signin_url: str | None = None
+    """If set, those are refused with 401 and this address."""
     load_error: str | None = None
     """If set, loads end as 500 with this text."""
     text: str = "The fake Ollama answers with a few words."

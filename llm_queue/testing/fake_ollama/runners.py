@@ -30,6 +30,7 @@ class Work:
     end: float | None = None
     outcome: str = "running"
     tokens: int = 0
+    remote: bool = False
 
 
 @dataclass

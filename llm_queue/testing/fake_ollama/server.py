@@ -11,8 +11,8 @@ from typing import Final
 import h11
 import trio
 
-from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, embedded, line_of
-from llm_queue.testing.fake_ollama.ask import check, last_user_message, model_of, object_of
+from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, line_of, plain_vector, vectors_of
+from llm_queue.testing.fake_ollama.ask import check, last_user_message, model_of, object_of, runs_elsewhere
 from llm_queue.testing.fake_ollama.behaviour import Behaviour, Play, Refusal, read_directives
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
 from llm_queue.testing.fake_ollama.runners import Load, Runners, Work, digest_of, tagged
@@ -106,7 +106,8 @@ class FakeOllama:
             case "GET", "/api/version":
                 return 200, {"version": "0.33.0-fake"}
             case "GET", "/api/tags":
-                return 200, {"models": [self._tag(name) for name in self.behaviour.models]}
+                here, remote = self.behaviour.models, self.behaviour.remote
+                return 200, {"models": [self._tag(name) for name in here] + [self._remote_tag(name) for name in remote]}
             case "GET", "/api/ps":
                 return 200, {"models": self._resident()}
             case "POST", "/api/show":
@@ -141,6 +142,9 @@ class FakeOllama:
             "capabilities": self.behaviour.capabilities,
         }
 
+    def _remote_tag(self, name: str) -> JsonObject:
+        return self._tag(name) | {"remote_model": name, "remote_host": "https://ollama.example:443"}
+
     def _resident(self) -> list[JsonObject]:
         shown = ("name", "model", "size", "digest", "details")
         return [
@@ -153,6 +157,8 @@ class FakeOllama:
 
     async def _work(self, exchange: Exchange, path: str, ask: JsonObject) -> None:
         options = ask.get("options") or {}
+        if path == "/api/generate" and ask.get("prompt"):
+            ask |= {"messages": [{"role": "user", "content": ask["prompt"]}]}
         work = Work(
             path=path,
             model=str(ask.get("model") or ""),
@@ -161,6 +167,9 @@ class FakeOllama:
             keep_alive=ask.get("keep_alive"),
             start=trio.current_time(),
         )
+        if runs_elsewhere(self.behaviour, work.model):
+            await self._pass_on(exchange, work, ask)
+            return
         async with self._in_flight(work, exchange):
             name, keep_alive = check(self.behaviour, work, ask)
             play = self._play(work.prompt)
@@ -175,13 +184,28 @@ class FakeOllama:
             async with self._runners.use(name, work.num_ctx, keep_alive) as load_seconds:
                 exchange.farewell = (500, "error reading llama-server response: context canceled")
                 if ask.get("messages"):
-                    text = path == "/api/generate"
-                    answer = ChatAnswer(exchange, work.model, streamed=ask.get("stream") is not False, text=text)
+                    streamed, generate = ask.get("stream") is not False, path == "/api/generate"
+                    answer = ChatAnswer(exchange, work.model, streamed=streamed, generate=generate)
                     await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
-                elif ask.get("input") or ask.get("prompt"):
-                    await exchange.whole(200, embedded(ask))
+                elif ask.get("input"):
+                    await self._embed(exchange, work, ask)
+                elif path == "/api/embeddings" and ask.get("prompt"):
+                    await exchange.whole(200, {"embedding": plain_vector(ask["prompt"])})
                 else:
                     await self._only_load(exchange, work, keep_alive)
+
+    async def _pass_on(self, exchange: Exchange, work: Work, ask: JsonObject) -> None:
+        """What another host answers; it takes no runner, and requests do not wait for each other."""
+        work.remote = True
+        async with self._in_flight(work, exchange):
+            if self.behaviour.signin_url is not None:
+                await exchange.whole(401, {"error": "unauthorized", "signin_url": self.behaviour.signin_url})
+                return
+            play = self._play(work.prompt)
+            if play.refusal is not None:
+                raise play.refusal
+            answer = ChatAnswer(exchange, work.model, streamed=ask.get("stream") is not False)
+            await answer_chat(answer, ask, play, self.behaviour, work, 0.0)
 
     @asynccontextmanager
     async def _in_flight(self, work: Work, exchange: Exchange) -> AsyncIterator[None]:
@@ -189,10 +213,10 @@ class FakeOllama:
             if work.end is None:
                 work.end = trio.current_time()
                 work.outcome = outcome if work.outcome == "running" else work.outcome
-                self.in_flight -= 1
+                self.in_flight -= not work.remote
 
         self.requests.append(work)
-        self.in_flight += 1
+        self.in_flight += not work.remote
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         exchange.before_last = end
         exchange.farewell = (499, "request canceled")
@@ -215,6 +239,11 @@ class FakeOllama:
         self._seen[prompt] += 1
         return play.mended() if play.once and self._seen[prompt] > 1 else play
 
+    async def _embed(self, exchange: Exchange, work: Work, ask: JsonObject) -> None:
+        inputs = [ask["input"]] if isinstance(ask["input"], str) else ask["input"]
+        answer = {"model": work.model, "embeddings": vectors_of(inputs, ask.get("dimensions"))}
+        await exchange.whole(200, answer | {"prompt_eval_count": sum(len(text.split()) for text in inputs)})
+
     async def _only_load(self, exchange: Exchange, work: Work, keep_alive: float | None) -> None:
         if work.path == "/api/embeddings":
             await exchange.whole(200, {"embedding": []})
@@ -222,8 +251,8 @@ class FakeOllama:
             await exchange.whole(200, {"model": work.model, "embeddings": []})
         else:
             end = {"done": True, "done_reason": "unload" if keep_alive == 0 else "load"}
-            text = work.path == "/api/generate"
-            await exchange.whole(200, line_of(work.model, {"content": ""}, text=text) | end)
+            generate = work.path == "/api/generate"
+            await exchange.whole(200, line_of(work.model, {"content": ""}, generate=generate) | end)
 
     # --- changes ---
 

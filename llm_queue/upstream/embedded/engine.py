@@ -85,6 +85,10 @@ class Embedded:
         """What llama.cpp's server has no field for."""
         return asking.check(request, asking.LLAMA_CPP)
 
+    def unlisted(self, name: str) -> Model | None:
+        """None: only files are served."""
+        return None
+
     async def models(self) -> list[Model]:
         """The files that are there now.
 
@@ -100,6 +104,14 @@ class Embedded:
         except (OSError, KeyError):
             header = Header()  # the load will say what is wrong with it
         return msgspec.structs.replace(model, trained=header.trained, capabilities=frozenset({"completion"}))
+
+    async def count_tokens(self, model: Model, request: Request) -> int | None:
+        """As the process counts them, if it serves this model."""
+        process = self._process
+        if process is None or not self._serving or self._key is None or self._key.model != model.identity:
+            await trio.lowlevel.checkpoint()
+            return None
+        return await process.server.count_tokens(model, request)
 
     async def resident(self) -> frozenset[RunnerKey]:
         """What the process serves, if there is one and it lives."""

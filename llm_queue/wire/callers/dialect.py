@@ -33,12 +33,18 @@ class RequestLimits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[R]):
-    """A checked request. ``request.model`` is empty where the caller named none."""
+    """A checked request. ``request.model`` is empty where the caller named none.
+
+    ``more`` are what the same body asks for besides: alike, with other prompts. Each becomes a job of its own, once the
+    one before has ended, and all answers go into one: see :class:`~llm_queue.wire.shapes.PartEnd` and
+    :attr:`~llm_queue.wire.shapes.Answer.earlier`.
+    """
 
     request: Request
     reply: R
     stream: bool = False
     wishes: Wishes = NO_WISHES
+    more: tuple[Request, ...] = ()
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -90,11 +96,15 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one family of clients is spoken to. ``error_body`` gets the error and the request's id."""
+    """How one family of clients is spoken to. ``error_body`` gets the error and the request's id.
+
+    ``request_id_header`` is the header in which its clients look for that id, where it is not ``X-Request-Id``.
+    """
 
     name: str
     error_body: Callable[[QueueError, str], bytes]
     error_type: str = JSON
+    request_id_header: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,13 @@ class Listed(msgspec.Struct, frozen=True):
 def granted_tags(body: bytes, granted: Callable[[str, str, int], int]) -> bytes:
     """``/api/tags`` with the context that callers get in place of the trained one, where it says that.
 
+    What runs elsewhere keeps its own: the line gives it none.
+
     ``granted`` gets a model's name, digest and trained size, and returns the size that it gets (0: leave it).
     """
 
     def put_right(model: JsonObject) -> None:
-        details = model.get("details")
+        details = model.get("details") if not (model.get("remote_model") or model.get("remote_host")) else None
         if isinstance(details, dict) and type(trained := details.get("context_length")) is int:
             size = granted(str(model.get("name")), str(model.get("digest")), trained)
             details["context_length"] = size or trained

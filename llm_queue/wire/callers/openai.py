@@ -1,15 +1,13 @@
-"""OpenAI's dialect: its errors and its list of models. What can be asked for has a file of its own each."""
+"""OpenAI's dialect: its errors. What can be asked for has a file of its own each, and so has the list of models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from llm_queue.errors import QueueError
+from llm_queue.errors import PromptTooLong, QueueError
 from llm_queue.wire.callers.dialect import Dialect
-from llm_queue.wire.shapes import JsonObject
 
 _ERROR_TYPES: Final = {
     401: "authentication_error",
@@ -23,9 +21,14 @@ def error_json(error: QueueError) -> bytes:
     """An error in OpenAI's shape, on one line."""
     status = error.http_status
     kind = _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    )
+    message = error.message
+    if isinstance(error, PromptTooLong) and error.maximum:
+        # OpenAI's own words, which programs look for in the text.
+        message = (
+            f"This model's maximum context length is {error.maximum} tokens. "
+            f"However, your prompt has about {error.tokens} tokens. {message}"
+        )
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": error.param, "code": error.code}})
 
 
 def error_body(error: QueueError, _request_id: str = "") -> bytes:
@@ -34,18 +37,3 @@ def error_body(error: QueueError, _request_id: str = "") -> bytes:
 
 
 OPENAI: Final = Dialect("openai", error_body)
-
-
-def models_body(models: Iterable[tuple[str, int]]) -> bytes:
-    """The list of models from names and times of creation, in Unix seconds."""
-    return msgspec.json.encode({"object": "list", "data": [_model(name, created) for name, created in models]}) + b"\n"
-
-
-def model_body(name: str, created: int) -> bytes:
-    """One model of that list."""
-    return msgspec.json.encode(_model(name, created)) + b"\n"
-
-
-def _model(name: str, created: int) -> JsonObject:
-    owner, slash, _ = name.rpartition("/")
-    return {"id": name, "object": "model", "created": created, "owned_by": owner if slash else "library"}

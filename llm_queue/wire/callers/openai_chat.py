@@ -15,12 +15,11 @@ import msgspec
 from llm_queue.errors import QueueError
 from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.callers.openai import OPENAI, error_json
+from llm_queue.wire.callers.openai_answers import DONE, FINGERPRINT, comment, event_of, usage_of
 from llm_queue.wire.callers.openai_request import ChatReply, parse_chat
+from llm_queue.wire.callers.openai_tools import input_of
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 from llm_queue.wire.wishes import tier_name
-
-FINGERPRINT: Final = "fp_llm_queue"
-DONE: Final = b"data: [DONE]\n\n"
 
 
 class ChatEncoder:
@@ -36,15 +35,18 @@ class ChatEncoder:
     def whole(self, answer: Answer) -> bytes:
         """The answer as one body."""
         said = answer.message
-        message: JsonObject = {"role": "assistant", "content": said.content}
+        message: JsonObject = {"role": "assistant", "content": said.content, "refusal": None}
         if said.thinking:
             message["reasoning"] = said.thinking
         if said.tool_calls:
             message |= self._called(said.tool_calls)
-        choice: JsonObject = {"index": 0, "message": message, "finish_reason": self._reason(answer.completion)}
-        if said.logprobs:
-            choice["logprobs"] = {"content": said.logprobs}
-        body = self._envelope("chat.completion") | {"choices": [choice], "usage": _usage(answer.completion)}
+        choice: JsonObject = {
+            "index": 0,
+            "message": message,
+            "logprobs": _logprobs(said.logprobs) if said.logprobs else None,
+            "finish_reason": self._reason(answer.completion),
+        }
+        body = self._envelope("chat.completion") | {"choices": [choice], "usage": usage_of(answer.completion)}
         return msgspec.json.encode(body) + b"\n"
 
     def begin(self) -> bytes:
@@ -56,22 +58,19 @@ class ChatEncoder:
         return b"".join(event for piece in pieces if isinstance(piece, Delta) for event in self._events(piece))
 
     def waiting(self, progress: Progress) -> bytes:
-        """A comment: clients skip it, and people who use curl read it."""
-        if progress.phase != "queued":
-            return f": {progress.phase}\n\n".encode()
-        about = f", about {progress.seconds:.0f} s" if progress.seconds is not None else ""
-        return f": queued, {progress.ahead} ahead{about}\n\n".encode()
+        """A comment."""
+        return comment(progress)
 
     def end(self, completion: Completion) -> bytes:
         """The last events: why it ended, what it used if the caller wants to know, and the mark that this is all."""
         begin = b"" if self._begun else self._event({"content": ""})
         finish = self._chunk([{"index": 0, "delta": {}, "finish_reason": self._reason(completion)}])
-        usage = self._chunk([], {"usage": _usage(completion)}) if self._reply.include_usage else b""
+        usage = self._chunk([], {"usage": usage_of(completion)}) if self._reply.include_usage else b""
         return begin + finish + usage + DONE
 
     def error(self, error: QueueError) -> bytes:
         """The last event of a stream that did not come to its end."""
-        return _sse(error_json(error))
+        return event_of(error_json(error))
 
     def _events(self, delta: Delta) -> Iterator[bytes]:
         logprobs = delta.logprobs
@@ -88,14 +87,16 @@ class ChatEncoder:
     def _event(self, delta: JsonObject, logprobs: tuple[JsonObject, ...] = ()) -> bytes:
         if not self._begun:
             self._begun = True
-            delta = {"role": "assistant", "content": ""} | delta
+            delta = {"role": "assistant", "content": "", "refusal": None} | delta
         choice: JsonObject = {"index": 0, "delta": delta, "finish_reason": None}
         if logprobs:
-            choice["logprobs"] = {"content": logprobs}
+            choice["logprobs"] = _logprobs(logprobs)
         return self._chunk([choice])
 
     def _chunk(self, choices: list[JsonObject], more: JsonObject | None = None) -> bytes:
-        return _sse(msgspec.json.encode(self._envelope("chat.completion.chunk") | {"choices": choices} | (more or {})))
+        return event_of(
+            msgspec.json.encode(self._envelope("chat.completion.chunk") | {"choices": choices} | (more or {}))
+        )
 
     def _envelope(self, kind: str) -> JsonObject:
         return {
@@ -113,15 +114,15 @@ class ChatEncoder:
         if self._reply.older_calls:
             return {} if first else {"function_call": {"name": calls[0].name, "arguments": calls[0].arguments}}
         numbered = [
-            {
-                "index": index,
-                "id": call.id or f"call_{secrets.token_hex(12)}",
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
+            {"index": index, "id": call.id or f"call_{secrets.token_hex(12)}"} | self._call(call)
             for index, call in enumerate(calls, first)
         ]
         return {"tool_calls": numbered}
+
+    def _call(self, call: ToolCall) -> JsonObject:
+        if call.name in self._reply.custom:
+            return {"type": "custom", "custom": {"name": call.name, "input": input_of(call.arguments)}}
+        return {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
     def _reason(self, completion: Completion) -> str:
         """OpenAI has a reason of its own for a stop at a tool call; one that it has no word for goes as it came."""
@@ -139,13 +140,7 @@ class ChatEncoder:
 CHAT: Final = Operation(OPENAI, parse_chat, ChatEncoder)
 
 
-def _usage(completion: Completion) -> JsonObject:
-    prompt, answer = completion.prompt_tokens or 0, completion.completion_tokens or 0
-    usage: JsonObject = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-    if completion.cached_tokens is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": completion.cached_tokens}
-    return usage
-
-
-def _sse(body: bytes) -> bytes:
-    return b"data: " + body + b"\n\n"
+def _logprobs(items: tuple[JsonObject, ...]) -> JsonObject:
+    """OpenAI's item has all of its fields, but some servers leave out those that are empty."""
+    content = [item | {"bytes": item.get("bytes"), "top_logprobs": item.get("top_logprobs") or []} for item in items]
+    return {"content": content, "refusal": None}

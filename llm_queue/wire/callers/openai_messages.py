@@ -1,7 +1,8 @@
 """From OpenAI's messages to ours.
 
 Text stays as it is. Where OpenAI has parts, Ollama has one text and a list of images: the texts of one message are
-joined with a newline, as vLLM and llama-server do, and the images keep their order among themselves.
+joined with a newline, as vLLM and llama-server do, and the images keep their order among themselves. A text file is a
+text like any other, under its name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
 from llm_queue.wire.callers import openai_shapes as shapes
+from llm_queue.wire.callers.openai_tools import arguments_of
 from llm_queue.wire.shapes import Message, ToolCall
 
 PART_SEPARATOR: Final = "\n"
@@ -23,6 +25,7 @@ PART_SEPARATOR: Final = "\n"
 ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 
 _DATA_URL: Final = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,", re.IGNORECASE)
+_TEXT_URL: Final = re.compile(r"data:text/[\w.+-]+(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _LINE_ENDS: Final = str.maketrans("", "", "\r\n")
 _TEXT: Final = msgspec.json.Decoder(str)
 
@@ -59,14 +62,7 @@ def messages_of(turns: Iterable[shapes.Turn], max_depth: int) -> tuple[Message, 
 def _assistant(turn: shapes.Turn, index: int, max_depth: int) -> Message:
     place = f"messages[{index}]"
     thinking = turn.reasoning if turn.reasoning is not None else turn.reasoning_content
-    calls = tuple(
-        ToolCall(
-            call.function.name,
-            _arguments(call.function, f"{place}.tool_calls[{at}].function.arguments", max_depth),
-            call.id,
-        )
-        for at, call in enumerate(turn.tool_calls or ())
-    )
+    calls = tuple(_call(call, f"{place}.tool_calls[{at}]", max_depth) for at, call in enumerate(turn.tool_calls or ()))
     if not calls and turn.function_call is not None:
         # The older function calling has no ids; a result finds its call by the name of the function.
         arguments = _arguments(turn.function_call, f"{place}.function_call.arguments", max_depth)
@@ -82,6 +78,15 @@ def _assistant(turn: shapes.Turn, index: int, max_depth: int) -> Message:
         field = f"{place}.content"
         raise BadRequest(f"{field}: this field is required where there are no tool_calls.", param=field)
     return Message("assistant", text, images, thinking=thinking, tool_calls=calls)
+
+
+def _call(call: shapes.Call, place: str, max_depth: int) -> ToolCall:
+    if call.function is not None:
+        arguments = _arguments(call.function, f"{place}.function.arguments", max_depth)
+        return ToolCall(call.function.name, arguments, call.id)
+    if call.custom is not None:
+        return ToolCall(call.custom.name, arguments_of(call.custom.input), call.id)
+    raise BadRequest(f"{place}.function: this field is required.", param=f"{place}.function")
 
 
 def _arguments(function: shapes.Function, field: str, max_depth: int) -> str:
@@ -118,6 +123,8 @@ def _content(content: str | Iterable[shapes.Part], place: str) -> tuple[str, tup
                 texts.append(part.refusal)
             case shapes.ImagePart():
                 images.append(_image(part.image_url, f"{field}.image_url"))
+            case shapes.FilePart():
+                texts.append(_file(part.file, f"{field}.file"))
             case _:
                 raise BadRequest(f"{field}: audio is not supported; send text or images.", param=field)
     return PART_SEPARATOR.join(texts), tuple(images)
@@ -135,10 +142,32 @@ def _image(given: str | shapes.ImageUrl, field: str) -> str:
             param=field,
         )
     data = given[prefix.end() :].translate(_LINE_ENDS)  # encoders for mail break lines at 76 characters
-    try:
-        decoded = binascii.a2b_base64(data.encode(), strict_mode=True)
-    except binascii.Error as error:
-        raise BadRequest(f"{field}: the image is not valid base64: {error}.", param=field) from None
-    if not decoded:
+    if not _decoded(data, field, "image"):
         raise BadRequest(f"{field}: the image is empty.", param=field)
     return data
+
+
+def _file(file: shapes.File, field: str) -> str:
+    """A text file as a part of the text, under its name."""
+    if file.file_data is None:
+        raise BadRequest(f"{field}: no files are kept here; send the text itself in file_data.", param=field)
+    field += ".file_data"
+    prefix = _TEXT_URL.match(file.file_data)
+    if prefix is None:
+        raise BadRequest(
+            f"{field}: only text files are read, as base64 data: URL, data:text/plain;base64,… ; "
+            "send the text of any other file, or its pages as images.",
+            param=field,
+        )
+    try:
+        text = _decoded(file.file_data[prefix.end() :].translate(_LINE_ENDS), field, "file").decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{field}: the file is not UTF-8.", param=field) from None
+    return f"{file.filename}:\n{text}" if file.filename else text
+
+
+def _decoded(data: str, field: str, what: str) -> bytes:
+    try:
+        return binascii.a2b_base64(data.encode(), strict_mode=True)
+    except binascii.Error as error:
+        raise BadRequest(f"{field}: the {what} is not valid base64: {error}.", param=field) from None

@@ -1,8 +1,7 @@
 """The parts of OpenAI's chat completion request that mean something here, as types.
 
-Decoding into these is the validation. A field that stands here has its type and range; one that does not is ignored.
-Optional fields may be null. Beside OpenAI's own fields stand those of the ancestor (``priority``, ``numCtx``) and what
-clients of Ollama send along (``options``, ``think``, sampling parameters at the top level).
+The parameters that it shares with other operations are in :mod:`llm_queue.wire.callers.openai_parameters`, with what
+holds for all types of both files.
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-# msgspec reads integers of any length; Ollama's are Go's, of 64 bits.
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
-# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
-Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-
+from llm_queue.wire.callers.openai_parameters import Int, TextBody
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
@@ -52,6 +44,20 @@ class ImagePart(Part, tag="image_url"):
     image_url: str | ImageUrl
 
 
+class File(Struct):
+    """A file: its content as a ``data:`` URL, or the id of one that was uploaded before."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class FilePart(Part, tag="file"):
+    """A file."""
+
+    file: File
+
+
 class AudioPart(Part, tag="input_audio"):
     """Known, so that it can be refused by name."""
 
@@ -63,10 +69,18 @@ class Function(Struct):
     arguments: Raw = field(default_factory=Raw)
 
 
+class CustomCall(Struct):
+    """The custom tool that the model called, and the text that it gave it."""
+
+    name: str
+    input: str
+
+
 class Call(Struct):
     """One call of a tool, in an earlier answer."""
 
-    function: Function
+    function: Function | None = None
+    custom: CustomCall | None = None
     id: str | None = None
 
 
@@ -74,7 +88,7 @@ class Turn(Struct):
     """One message. Its ``role`` says which of the fields mean something, in whatever case it is written."""
 
     role: str
-    content: str | list[TextPart | RefusalPart | ImagePart | AudioPart] | None = None
+    content: str | list[TextPart | RefusalPart | ImagePart | FilePart | AudioPart] | None = None
     refusal: str | None = None
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
@@ -104,38 +118,65 @@ class SchemaFormat(Struct, tag_field="type", tag="json_schema"):
     schema: dict[str, Any] | None = None
 
 
-class NamedFunction(Struct):
-    """What must be in the function of a tool."""
+class Named(Struct):
+    """What must be in the function of a tool, and all that chooses one."""
 
     name: str
 
 
-class Tool(Struct):
+class Tool(Struct, tag_field="type", tag="function"):
     """What must be in a tool; the rest of it is passed on unread."""
 
-    type: Literal["function"]
-    function: NamedFunction
+    function: Named
+
+
+class Grammar(Struct):
+    """A grammar that the text for a custom tool must follow, and the language that it is written in."""
+
+    definition: str
+    syntax: str
+
+
+class Form(Struct):
+    """The form of the text for a custom tool."""
+
+    type: Literal["text", "grammar"]
+    grammar: Grammar | None = None
+
+
+class Custom(Struct):
+    """A tool that takes text of any form."""
+
+    name: str
+    description: str | None = None
+    format: Form | None = None
+
+
+class CustomTool(Struct, tag_field="type", tag="custom"):
+    """The same as one of the ``tools``."""
+
+    custom: Custom
+
+
+class ChosenTool(Struct):
+    """A tool that is chosen, by its name."""
+
+    type: str | None = None
+    function: Named | None = None
+    custom: Named | None = None
 
 
 class AllowedTools(Struct):
     """Those of the tools that the model may call in this turn."""
 
     mode: str | None = None
-    tools: list[Tool] | None = None
+    tools: list[ChosenTool] | None = None
 
 
-class Choice(Struct):
+class Choice(ChosenTool):
     """A ``tool_choice`` that is no single word."""
 
-    type: str | None = None
-    function: NamedFunction | None = None
     allowed_tools: AllowedTools | None = None
-
-
-class StreamOptions(Struct):
-    """What a stream brings along."""
-
-    include_usage: bool | None = None
 
 
 class Reasoning(Struct):
@@ -144,72 +185,30 @@ class Reasoning(Struct):
     effort: str | None = None
 
 
-class Sampling(Struct):
-    """Sampling parameters: OpenAI's, and those of Ollama and llama.cpp under their names."""
-
-    temperature: NotNegative | None = None
-    top_p: Share | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: Int | None = None
-    stop: str | list[str] | None = None
-    top_k: Int | None = None
-    min_p: Share | None = None
-    typical_p: Share | None = None
-    repeat_penalty: float | None = None
-    repeat_last_n: Int | None = None
-
-
-class Parameters(Sampling):
-    """The same, and options that would make Ollama load the model anew for no meaning. Those are never passed on."""
-
-    num_batch: Any = None
-    num_gpu: Any = None
-    num_thread: Any = None
-    main_gpu: Any = None
-    use_mmap: Any = None
-    num_keep: Any = None
-    draft_num_predict: Any = None
-    shift: Any = None
-
-
-class Options(Parameters):
-    """Ollama's ``options`` object."""
-
-    num_predict: Int | None = None
-    num_ctx: Count | None = None
-
-
-class ChatBody(Parameters, kw_only=True):
+class ChatBody(TextBody, kw_only=True):
     """The request body."""
 
     messages: Annotated[list[Turn], Meta(min_length=1)]
-    model: Name | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
     max_completion_tokens: Int | None = None
-    max_tokens: Int | None = None
     response_format: TextFormat | JsonFormat | SchemaFormat | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | Choice | None = None
     parallel_tool_calls: bool | None = None
     functions: list[dict[str, Any]] | None = None
-    function_call: str | NamedFunction | None = None
+    function_call: str | Named | None = None
     reasoning: Reasoning | None = None
     reasoning_effort: str | None = None
     think: bool | str | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    options: Options | None = None
-    num_ctx: Count | None = None
-    num_ctx_camel: Count | None = field(name="numCtx", default=None)
-    # Of any type: what they say to the line is never an error.
-    priority: Raw = field(default_factory=Raw)
-    service_tier: Raw = field(default_factory=Raw)
-    prompt_cache_key: Raw = field(default_factory=Raw)
+    modalities: list[str] | None = None
+    audio: Any = None
+    # Of any type: nothing here can do what they ask for.
+    moderation: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
 
 
 CHAT: Final = msgspec.json.Decoder(ChatBody)
-SAMPLING: Final = Sampling.__struct_fields__
-RELOADING: Final = Parameters.__struct_fields__[len(SAMPLING) :]
+IDLE: Final = ("moderation", "verbosity", "web_search_options")
+"""Fields that would change an answer elsewhere, and have no effect here."""

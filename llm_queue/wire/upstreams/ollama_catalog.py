@@ -16,18 +16,24 @@ from llm_queue.wire.upstreams.lines import decode
 
 
 class Tag(Struct, frozen=True):
-    """One line of ``/api/tags``. ``created`` is in Unix seconds, 0 where Ollama does not say."""
+    """One line of ``/api/tags``. ``created`` is in Unix seconds, 0 where Ollama does not say; a ``remote`` model runs
+    elsewhere.
+    """
 
     name: str
     digest: str
     created: int = 0
+    remote: bool = False
 
 
 class Shown(Struct, frozen=True):
-    """What ``/api/show`` says of a model; ``trained`` is the context in tokens it was trained for."""
+    """What ``/api/show`` says of a model; ``trained`` is the context in tokens it was trained for, ``remote`` as in
+    :class:`Tag`.
+    """
 
     trained: int | None = None
     capabilities: frozenset[str] = frozenset()
+    remote: bool = False
 
 
 class Loaded(Struct, frozen=True):
@@ -38,7 +44,16 @@ class Loaded(Struct, frozen=True):
     context_length: int | None = None
 
 
-class _Tag(Struct):
+class _Remote(Struct):
+    remote_model: str | None = None
+    remote_host: str | None = None
+
+    @property
+    def remote(self) -> bool:
+        return bool(self.remote_model or self.remote_host)
+
+
+class _Tag(_Remote, kw_only=True):
     name: str
     digest: str = ""
     modified_at: str | None = None
@@ -48,7 +63,7 @@ class _Tags(Struct):
     models: list[_Tag] | None = None
 
 
-class _Show(Struct):
+class _Show(_Remote):
     model_info: JsonObject | None = None
     capabilities: list[str] | None = None
 
@@ -64,7 +79,10 @@ _PS: Final = msgspec.json.Decoder(_Ps)
 
 def parse_tags(body: bytes) -> tuple[Tag, ...]:
     """All models that are there. Raises :class:`~llm_queue.errors.UpstreamBroke`, as its two siblings do."""
-    return tuple(Tag(tag.name, tag.digest, _unix(tag.modified_at)) for tag in decode(body, _TAGS).models or ())
+    return tuple(
+        Tag(tag.name, tag.digest, _unix(tag.modified_at), tag.remote or named_remote(tag.name))
+        for tag in decode(body, _TAGS).models or ()
+    )
 
 
 def parse_show(body: bytes) -> Shown:
@@ -72,12 +90,22 @@ def parse_show(body: bytes) -> Shown:
     show = decode(body, _SHOW)
     info = show.model_info or {}
     trained = info.get(f"{info.get('general.architecture')}.context_length")
-    return Shown(trained if type(trained) is int and trained > 0 else None, frozenset(show.capabilities or ()))
+    known = trained if type(trained) is int and trained > 0 else None
+    return Shown(known, frozenset(show.capabilities or ()), show.remote)
 
 
 def parse_ps(body: bytes) -> tuple[Loaded, ...]:
     """The models that are resident."""
     return tuple(decode(body, _PS).models or ())
+
+
+def named_remote(name: str) -> bool:
+    """True if a name itself says that the model runs in Ollama's cloud: its tag is ``cloud`` or ends in ``-cloud``.
+
+    Such a model need not be in ``/api/tags``: Ollama passes on whatever is asked of it.
+    """
+    _, colon, tag = name.strip().casefold().rpartition("/")[2].rpartition(":")
+    return bool(colon) and (tag == "cloud" or tag.endswith("-cloud"))
 
 
 def _unix(stamp: str | None) -> int:

@@ -26,6 +26,10 @@ from llm_queue.wire.shapes import (
 UNKNOWN: Final = ("typical_p",)
 """Fields of :class:`~llm_queue.wire.shapes.Sampling` that Ollama has no more: since 0.34 it answers 400 to them."""
 
+_NO_FORCE: Final = (
+    "tool_choice: Ollama cannot make a model call a tool, only offer it some. Leave the choice to the model (`auto`), "
+    "ask for JSON of a schema in place of a call, or use another engine (--engine)."
+)
 _OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -41,8 +45,8 @@ def check(request: Request) -> tuple[str, ...]:
         for at, message in enumerate(request.messages):
             for number, call in enumerate(message.tool_calls):
                 _arguments(call, f"messages[{at}].tool_calls[{number}].function.arguments")
-        if request.tool_choice is not None and request.tool_choice.mode in ("required", "function"):
-            dropped.append("tool_choice")
+        if request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "function"):
+            raise BadRequest(_NO_FORCE, param="tool_choice")
         if request.parallel_tool_calls is False and request.tools:
             dropped.append("parallel_tool_calls")
     return tuple(dropped)
@@ -52,16 +56,15 @@ def chat_body(request: ChatRequest, num_ctx: int, keep_alive: float | None = Non
     """A chat, always streamed.
 
     ``keep_alive`` is for how many seconds the model stays after it, whoever else uses it (infinity: for ever; 0: it
-    goes right after the answer). None leaves that as it is.
+    goes right after the answer). None leaves that as it is. A ``num_ctx`` of 0 is not sent.
     """
     body: JsonObject = {
         "model": request.model,
         "messages": [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)],
         "stream": True,
     }
-    tools = _tools(request)
-    if tools:
-        body["tools"] = tools
+    if request.tools and not (request.tool_choice and request.tool_choice.mode == "none"):
+        body["tools"] = request.tools
     return msgspec.json.encode(body | _common(request, num_ctx) | _lifetime(keep_alive))
 
 
@@ -81,8 +84,10 @@ def generate_body(request: TextRequest, num_ctx: int, keep_alive: float | None =
 
 
 def embed_body(request: EmbedRequest, num_ctx: int, keep_alive: float | None = None) -> bytes:
-    """Texts to embed, answered as a whole; ``keep_alive`` as in :func:`chat_body`."""
-    body: JsonObject = {"model": request.model, "input": request.inputs, "options": {"num_ctx": num_ctx}}
+    """Texts to embed, answered as a whole; ``keep_alive`` and ``num_ctx`` as in :func:`chat_body`."""
+    body: JsonObject = {"model": request.model, "input": request.inputs}
+    if num_ctx:
+        body["options"] = {"num_ctx": num_ctx}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     if request.truncate is not None:
@@ -92,7 +97,9 @@ def embed_body(request: EmbedRequest, num_ctx: int, keep_alive: float | None = N
 
 def plain_embed_body(model: str, text: str, num_ctx: int, keep_alive: float | None = None) -> bytes:
     """One text for the older ``/api/embeddings``, whose vectors are not normalized; ``keep_alive`` as above."""
-    body: JsonObject = {"model": model, "prompt": text, "options": {"num_ctx": num_ctx}}
+    body: JsonObject = {"model": model, "prompt": text}
+    if num_ctx:
+        body["options"] = {"num_ctx": num_ctx}
     return msgspec.json.encode(body | _lifetime(keep_alive))
 
 
@@ -118,7 +125,11 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
     options = {name: value for name, value in request.sampling.given().items() if name not in UNKNOWN}
     if request.max_tokens is not None:
         options["num_predict"] = request.max_tokens
-    body: JsonObject = {"options": options | {"num_ctx": num_ctx}}
+    if num_ctx:
+        options["num_ctx"] = num_ctx
+    body: JsonObject = {"options": options}
+    if request.truncate is not None:
+        body["truncate"] = request.truncate
     if request.format is not None:
         body["format"] = request.format
     if request.think is not None:
@@ -130,14 +141,6 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
     if request.truncate is not None:
         body["truncate"] = request.truncate
     return body
-
-
-def _tools(request: ChatRequest) -> list[JsonObject]:
-    """Ollama cannot force a choice, but it can be left without one, or with one tool."""
-    choice = request.tool_choice
-    if choice is None or choice.mode in ("auto", "required"):
-        return list(request.tools)
-    return [tool for tool in request.tools if choice.mode == "function" and tool["function"]["name"] == choice.name]
 
 
 def _message(message: Message, place: str) -> JsonObject:

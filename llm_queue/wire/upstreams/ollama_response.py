@@ -214,6 +214,7 @@ class _Detail(Struct):
 
 class _Wrapped(Struct):
     error: str | _Detail
+    signin_url: str | None = None
 
 
 _WRAPPED: Final = msgspec.json.Decoder(_Wrapped)
@@ -223,12 +224,16 @@ def error_text(body: bytes) -> str:
     """What an error says to a human.
 
     Ollama wraps texts as ``{"error": "…"}``, and llama-server's own errors, JSON themselves, once more in that string.
+    Beside what its cloud says to nobody in particular stands where one signs in.
     """
+    place = ""
     text = body.decode(errors="replace").strip()
     for _ in range(_ERROR_NESTING):
         try:
-            wrapped = _WRAPPED.decode(text).error
+            wrapped = _WRAPPED.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             break
-        text = wrapped if isinstance(wrapped, str) else wrapped.message
-    return text[:LONGEST_ERROR]
+        text = wrapped.error if isinstance(wrapped.error, str) else wrapped.error.message
+        if wrapped.signin_url:
+            place = f" (sign in at {wrapped.signin_url})"
+    return (text + place)[:LONGEST_ERROR]

@@ -18,10 +18,16 @@ _ERROR_NESTING: Final = 4
 
 
 class Listed(Struct, frozen=True):
-    """One line of ``/v1/models``. ``created`` is in Unix seconds, 0 where the server does not say."""
+    """One line of ``/v1/models``. ``created`` is in Unix seconds, 0 where the server does not say.
+
+    ``context`` is the model's context in tokens, as it is served, and ``trained`` the one that it was trained for; None
+    where the server does not say.
+    """
 
     id: str
     created: int = 0
+    context: int | None = None
+    trained: int | None = None
 
 
 def parse_models(body: bytes) -> tuple[Listed, ...]:
@@ -43,9 +49,19 @@ def _listed(one: Any) -> Listed | None:
     name = (one.get("id") or one.get("name") or one.get("model")) if isinstance(one, dict) else None
     if not isinstance(name, str):
         return None
-    created = one.get("created")
-    known = isinstance(created, (int, float)) and 0 <= created < 2**53
-    return Listed(name, int(created) if known else 0)
+    meta = one["meta"] if isinstance(one.get("meta"), dict) else {}  # llama-server's
+    contexts = (one.get("max_model_len"), meta.get("n_ctx"), one.get("context_length"), one.get("context_window"))
+    return Listed(
+        name,
+        _count(one.get("created")) or 0,
+        next(filter(None, map(_count, contexts)), None),
+        _count(meta.get("n_ctx_train")),
+    )
+
+
+def _count(said: Any) -> int | None:
+    """A positive number, as some servers say it."""
+    return int(said) if isinstance(said, (int, float)) and 1 <= said < 2**53 else None
 
 
 def error_text(body: bytes) -> str:

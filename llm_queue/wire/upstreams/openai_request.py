@@ -40,6 +40,8 @@ def check(request: Request, known: frozenset[str]) -> tuple[str, ...]:
     dropped = [name for name in request.sampling.given() if name not in known] + dropped
     if isinstance(request, TextRequest):
         _refuse(request, _NOT_IN_TEXT)
+        if request.suffix is not None and known >= LLAMA_CPP:
+            raise BadRequest("suffix: llama.cpp would go on without a look at it; leave it out.", param="suffix")
         if request.think is not None:
             dropped.append("think")
     return tuple(dropped)
@@ -111,6 +113,11 @@ def text_body(request: TextRequest, known: frozenset[str] = COMMON, *, counts: b
     if request.logprobs:
         body["logprobs"] = request.top_logprobs or 0
     return msgspec.json.encode(body)
+
+
+def tokenize_body(model: str, prompt: str) -> bytes:
+    """A whole prompt, to be cut into tokens by llama-server as it would be for an answer."""
+    return msgspec.json.encode({"model": model, "content": prompt, "add_special": True, "parse_special": True})
 
 
 def embed_body(request: EmbedRequest) -> bytes:

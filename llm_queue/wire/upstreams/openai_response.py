@@ -65,10 +65,15 @@ class _PromptDetails(Struct):
     cached_tokens: float | None = None
 
 
+class _AnswerDetails(Struct):
+    reasoning_tokens: float | None = None
+
+
 class _Usage(Struct):
     prompt_tokens: float | None = None
     completion_tokens: float | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _AnswerDetails | None = None
 
 
 class _Timings(Struct):
@@ -196,6 +201,7 @@ class StreamDecoder:
 
     def _completion(self, reason: str) -> Completion:
         details, timings = self._usage.prompt_tokens_details, self._timings
+        thought = self._usage.completion_tokens_details
         cached = timings.cache_n if details is None or details.cached_tokens is None else details.cached_tokens
         return Completion(
             finish_reason=_REASONS.get(reason.lower(), "other"),
@@ -203,6 +209,7 @@ class StreamDecoder:
             prompt_tokens=_whole(self._usage.prompt_tokens),
             completion_tokens=_whole(self._usage.completion_tokens),
             cached_tokens=_whole(cached),
+            reasoning_tokens=_whole(thought.reasoning_tokens) if thought else None,
             prompt_seconds=None if timings.prompt_ms is None else timings.prompt_ms / 1000,
             answer_seconds=None if timings.predicted_ms is None else timings.predicted_ms / 1000,
         )
@@ -296,3 +303,28 @@ def _vector(embedding: tuple[float, ...] | str) -> tuple[float, ...]:
         return struct.unpack(f"<{len(embedding) * 3 // 16}f", base64.b64decode(embedding, validate=True))
     except (binascii.Error, struct.error):
         raise UpstreamBroke("The upstream sent an embedding that is neither numbers nor base64.") from None
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+
+class _Rendered(Struct):
+    prompt: str
+
+
+class _Tokenized(Struct):
+    tokens: list[Raw]
+
+
+_RENDERED: Final = msgspec.json.Decoder(_Rendered)
+_TOKENIZED: Final = msgspec.json.Decoder(_Tokenized)
+
+
+def parse_prompt(body: bytes) -> str:
+    """The prompt that llama-server makes of a chat. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    return decode(body, _RENDERED).prompt
+
+
+def count_of(body: bytes) -> int:
+    """How many tokens there are. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    return len(decode(body, _TOKENIZED).tokens)

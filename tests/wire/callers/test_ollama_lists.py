@@ -16,6 +16,7 @@ TAGS = {
         {"name": "a:1", "digest": "d", "size": 1, "details": {"family": "f", "context_length": 131072}},
         {"name": "b:1", "digest": "e", "details": {"family": "f"}},
         {"name": "c:1", "details": None},
+        {"name": "d:cloud", "digest": "f", "remote_model": "d", "details": {"context_length": 262144}},
     ]
 }
 SHOW = {

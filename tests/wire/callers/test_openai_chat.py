@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from llm_queue import errors
 from llm_queue.wire.callers.dialect import Progress, Served
-from llm_queue.wire.callers.openai import error_body, model_body, models_body
+from llm_queue.wire.callers.openai import error_body
 from llm_queue.wire.callers.openai_chat import ChatEncoder
 from llm_queue.wire.callers.openai_request import ChatReply
 from llm_queue.wire.shapes import Completion, Delta, FinishReason, ToolCall, fold
 
 STOP = Completion("stop", prompt_tokens=11, completion_tokens=4)
 USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
+EMPTY = {"role": "assistant", "content": "", "refusal": None}
 LOGPROB = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
 
 deltas = st.builds(
@@ -67,19 +68,33 @@ def test_a_whole_answer() -> None:
         "model": "m:latest",
         "service_tier": "default",
         "system_fingerprint": "fp_llm_queue",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": " Hi there \n"}, "finish_reason": "stop"}],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": " Hi there \n", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
         "usage": USAGE,
     }
 
 
 def test_an_empty_answer_has_empty_content() -> None:
-    assert whole()["choices"][0]["message"] == {"role": "assistant", "content": ""}
+    assert whole()["choices"][0]["message"] == EMPTY
 
 
 def test_thinking_and_logprobs_of_a_whole_answer() -> None:
     choice = whole(Delta(thinking="hm"), Delta("a", logprobs=(LOGPROB,)))["choices"][0]
     assert choice["message"]["reasoning"] == "hm"
-    assert choice["logprobs"] == {"content": [LOGPROB]}
+    assert choice["logprobs"] == {"content": [LOGPROB], "refusal": None}
+
+
+@pytest.mark.parametrize("item", [{"token": "a", "logprob": -0.5}, LOGPROB | {"bytes": None, "top_logprobs": None}])
+def test_an_item_of_logprobs_has_all_its_fields(item: Any) -> None:
+    complete = LOGPROB | {"bytes": None}
+    assert whole(Delta("a", logprobs=(item,)))["choices"][0]["logprobs"]["content"] == [complete]
+    assert choices(Delta("a", logprobs=(item,)))[0]["logprobs"]["content"] == [complete]
 
 
 def test_arguments_of_a_tool_call_are_a_json_text() -> None:
@@ -124,6 +139,12 @@ def test_cached_tokens_are_said_where_they_are_known() -> None:
         assert usage == USAGE | {"prompt_tokens_details": {"cached_tokens": cached}}
 
 
+def test_thoughts_are_counted_where_the_upstream_does() -> None:
+    for thought in (0, 3):
+        usage = whole(completion=Completion("stop", 11, 4, reasoning_tokens=thought))["usage"]
+        assert usage == USAGE | {"completion_tokens_details": {"reasoning_tokens": thought}}
+
+
 def test_counts_that_are_not_known_are_zero() -> None:
     assert set(whole(completion=Completion("stop"))["usage"].values()) == {0}
 
@@ -132,10 +153,10 @@ def test_whoever_asked_in_the_older_way_is_called_in_the_older_way() -> None:
     pieces = (Delta(tool_calls=(ToolCall("f", '{"a":1}', "call_1"), ToolCall("g"))), Delta(tool_calls=(ToolCall("h"),)))
     called = {"function_call": {"name": "f", "arguments": '{"a":1}'}}
     choice = whole(*pieces, older_calls=True)["choices"][0]
-    assert choice["message"] == {"role": "assistant", "content": ""} | called
+    assert choice["message"] == EMPTY | called
     assert choice["finish_reason"] == "function_call"
     first, *_, finish, _ = streamed(*pieces, older_calls=True)
-    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""} | called
+    assert first["choices"][0]["delta"] == EMPTY | called
     assert finish["choices"][0]["finish_reason"] == "function_call"
 
 
@@ -144,13 +165,38 @@ def test_a_whole_answer_ends_its_line() -> None:
     assert error_body(errors.QueueError()).endswith(b"}\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ('{"input": "SELECT 1;\\n"}', "SELECT 1;\n"),
+        ('{"input":""}', ""),
+        ('{"input": 3}', '{"input": 3}'),
+        ('{"input": "a", "more": 1}', '{"input": "a", "more": 1}'),
+        ('{"query": "a"}', '{"query": "a"}'),
+        ('{"input": "cut', '{"input": "cut'),
+        ("[1]", "[1]"),
+    ],
+)
+def test_a_call_of_a_custom_tool_goes_out_as_one(arguments: str, given: str) -> None:
+    calls = (ToolCall("sql", arguments, "call_1"), ToolCall("f", "{}", "call_2"))
+    expected = [
+        {"index": 0, "id": "call_1", "type": "custom", "custom": {"name": "sql", "input": given}},
+        {"index": 1, "id": "call_2", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    ]
+    custom = frozenset({"sql"})
+    choice = whole(Delta(tool_calls=calls), custom=custom)["choices"][0]
+    assert (choice["message"]["tool_calls"], choice["finish_reason"]) == (expected, "tool_calls")
+    first, *_ = streamed(Delta(tool_calls=calls), custom=custom)
+    assert first["choices"][0]["delta"]["tool_calls"] == expected
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_stream() -> None:
     first, second, finish, done = streamed(Delta("Hi"), Delta(" there"))
     assert first["object"] == "chat.completion.chunk"
-    assert first["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "finish_reason": None}]
+    assert first["choices"] == [{"index": 0, "delta": EMPTY | {"content": "Hi"}, "finish_reason": None}]
     assert second["choices"] == [{"index": 0, "delta": {"content": " there"}, "finish_reason": None}]
     assert finish["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
     assert done == "[DONE]"
@@ -167,8 +213,8 @@ def test_usage_is_a_chunk_of_its_own_and_only_on_demand() -> None:
 
 def test_thinking_comes_in_a_chunk_before_the_content() -> None:
     thought, content = choices(Delta("answer", thinking="hm", logprobs=(LOGPROB,)))
-    assert thought["delta"] == {"role": "assistant", "content": "", "reasoning": "hm"}
-    assert thought["logprobs"] == {"content": [LOGPROB]}
+    assert thought["delta"] == EMPTY | {"reasoning": "hm"}
+    assert thought["logprobs"] == {"content": [LOGPROB], "refusal": None}
     assert content == {"index": 0, "delta": {"content": "answer"}, "finish_reason": None}
 
 
@@ -195,7 +241,7 @@ def test_content_beside_a_tool_call_is_kept() -> None:
 
 def test_logprobs_without_text_are_kept() -> None:
     (choice,) = choices(Delta(logprobs=(LOGPROB,)))
-    assert choice["logprobs"] == {"content": [LOGPROB]}
+    assert choice["logprobs"] == {"content": [LOGPROB], "refusal": None}
 
 
 def test_an_empty_piece_is_no_event() -> None:
@@ -204,7 +250,7 @@ def test_an_empty_piece_is_no_event() -> None:
 
 def test_an_empty_stream_still_has_its_role() -> None:
     role, finish, done = streamed()
-    assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert role["choices"][0]["delta"] == EMPTY
     assert finish["choices"][0]["finish_reason"] == "stop"
     assert done == "[DONE]"
 
@@ -270,7 +316,7 @@ def test_the_tier_that_was_used_is_echoed() -> None:
     assert whole(lane="background")["service_tier"] == "flex"
 
 
-# --- errors and models ------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -297,18 +343,17 @@ def test_the_type_of_an_error_follows_its_status(error: errors.QueueError, kind:
     assert body == {"message": error.message, "type": kind, "param": None, "code": error.code}
 
 
+def test_a_prompt_that_is_too_long_is_told_in_the_words_that_programs_look_for() -> None:
+    body = json.loads(error_body(errors.PromptTooLong(tokens=9000, maximum=8192)))["error"]
+    assert (body["code"], body["type"]) == ("context_length_exceeded", "invalid_request_error")
+    assert body["message"].startswith("This model's maximum context length is 8192 tokens. However, your prompt")
+    assert "about 9000 tokens" in body["message"]
+    assert "--num-ctx-ceiling" in body["message"]
+    bare = json.loads(error_body(errors.PromptTooLong("Too long.", param="messages")))["error"]
+    assert (bare["message"], bare["param"]) == ("Too long.", "messages")
+
+
 def test_an_error_names_its_field() -> None:
     assert json.loads(error_body(errors.BadRequest("No.", param="messages[3].content")))["error"]["param"] == (
         "messages[3].content"
     )
-
-
-def test_the_list_of_models() -> None:
-    own = {"id": "someone/model:1b", "object": "model", "created": 2, "owned_by": "someone"}
-    listed = json.loads(models_body([("a:latest", 1), ("someone/model:1b", 2)]))
-    assert listed == {
-        "object": "list",
-        "data": [{"id": "a:latest", "object": "model", "created": 1, "owned_by": "library"}, own],
-    }
-    assert json.loads(model_body("someone/model:1b", 2)) == own
-    assert json.loads(models_body([])) == {"object": "list", "data": []}

@@ -94,6 +94,10 @@ OPTIONAL = [
     "seed",
     "stop",
     "top_k",
+    "logit_bias",
+    "modalities",
+    "audio",
+    "verbosity",
     "num_gpu",
     "shift",
     "user",
@@ -106,7 +110,31 @@ def test_null_is_the_same_as_absent(field: str) -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    assert parse(metadata={"a": [1]}, logit_bias=3, keep_alive=0, verbosity="x") == parse()
+    ignored = {"metadata": {"a": [1]}, "keep_alive": 0, "store": True, "safety_identifier": "x", "prediction": 3}
+    assert parse(**ignored) == parse()
+
+
+@pytest.mark.parametrize("field", ["logit_bias", "moderation", "verbosity", "web_search_options"])
+def test_fields_that_would_change_an_answer_elsewhere_are_named(field: str) -> None:
+    assert parse(**{field: {"any": "thing"}}).wishes == Wishes(dropped=(field,))
+    assert parse(**{field: {}}) == parse()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"modalities": ["image"]}, "modalities"),
+        ({"modalities": ["text", "audio"], "audio": {"voice": "alloy"}}, "modalities"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
+    ],
+)
+def test_an_answer_that_is_no_text_is_refused(fields: dict[str, Any], param: str) -> None:
+    assert refused(**fields).param == param
+
+
+def test_an_answer_may_be_asked_for_as_text() -> None:
+    assert parse(modalities=["text"], audio={"voice": "alloy"}) == parse(modalities=[]) == parse()
 
 
 @pytest.mark.parametrize(
@@ -469,7 +497,8 @@ TOOL = {
     [
         (None, None),
         ("whatever", None),
-        ({"type": "custom", "custom": {"name": "f"}}, None),
+        ({"type": "custom", "custom": {"name": "f"}}, ToolChoice("function", "f")),
+        ({"type": "function"}, None),
         ("auto", ToolChoice("auto")),
         ("none", ToolChoice("none")),
         ("required", ToolChoice("required")),
@@ -489,6 +518,118 @@ def test_allowed_tools_are_those_that_are_left(mode: Any) -> None:
     allowed = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [other]}}
     request = chat(tools=[TOOL, other], tool_choice=allowed)
     assert (request.tools, request.tool_choice) == ((other,), ToolChoice(mode))
+
+
+def custom(**more: Any) -> dict[str, Any]:
+    return {"type": "custom", "custom": {"name": "sql"} | more}
+
+
+ONE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+LARK = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: WORD"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "function"),
+    [
+        ({}, {}),
+        ({"description": "Runs SQL."}, {"description": "Runs SQL."}),
+        ({"format": {"type": "text"}}, {}),
+        ({"format": LARK}, {"description": "The input must follow this lark grammar:\nstart: WORD"}),
+        (
+            {"description": "Runs SQL.", "format": LARK},
+            {"description": "Runs SQL.\n\nThe input must follow this lark grammar:\nstart: WORD"},
+        ),
+    ],
+)
+def test_a_custom_tool_becomes_a_function_of_one_text(more: dict[str, Any], function: dict[str, Any]) -> None:
+    parsed = parse(tools=[TOOL, custom(**more)], tool_choice={"type": "custom", "custom": {"name": "sql"}})
+    wrapped = {"type": "function", "function": {"name": "sql"} | function | {"parameters": ONE_TEXT}}
+    assert isinstance(parsed.request, ChatRequest)
+    assert parsed.request.tools == (TOOL, wrapped)
+    assert parsed.request.tool_choice == ToolChoice("function", "sql")
+    assert parsed.reply == ChatReply(custom=frozenset({"sql"}))
+
+
+def test_a_call_of_a_custom_tool_comes_back_in_the_conversation() -> None:
+    called = {"id": "call_1", "type": "custom", "custom": {"name": "sql", "input": 'SELECT "ü"'}}
+    said, result = chat(
+        messages=[
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "ü"},
+        ]
+    ).messages
+    assert said.tool_calls == (ToolCall("sql", '{"input":"SELECT \\"ü\\""}', "call_1"),)
+    assert result.tool_name == "sql"
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"id": "call_1"}, "function"),
+        ({"custom": {"name": "sql"}}, "custom.input"),
+        ({"function": {}}, "function.name"),
+    ],
+)
+def test_an_earlier_call_is_of_a_function_or_of_a_custom_tool(given: dict[str, Any], param: str) -> None:
+    error = refused(messages=[{"role": "assistant", "tool_calls": [given]}])
+    assert error.param == f"messages[0].tool_calls[0].{param}"
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "custom"}, "tools[0].custom"),
+        ({"type": "custom", "custom": {}}, "tools[0].custom.name"),
+        ({"type": "custom", "custom": {"name": "f", "format": {"type": "xml"}}}, "tools[0].custom.format.type"),
+        ({"type": "web_search"}, "tools[0].type"),
+    ],
+)
+def test_what_is_missing_in_a_tool_is_named(tool: dict[str, Any], param: str) -> None:
+    assert refused(tools=[tool]).param == param
+
+
+def test_custom_tools_may_be_among_the_allowed_ones() -> None:
+    allowed = {"mode": "auto", "tools": [{"type": "custom", "custom": {"name": "sql"}}, {"type": "mcp"}]}
+    request = chat(tools=[TOOL, custom()], tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
+    assert [tool["function"]["name"] for tool in request.tools] == ["sql"]
+    none = chat(tools=[TOOL], tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "required"}})
+    assert (none.tools, none.tool_choice) == ((), ToolChoice("required"))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def file(text: bytes = b"one\ntwo", kind: str = "text/plain", **more: Any) -> dict[str, Any]:
+    return {"type": "file", "file": {"file_data": f"data:{kind};base64,{base64.b64encode(text).decode()}"} | more}
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "TEXT/csv", "text/x-python;charset=utf-8", "text/vnd.a+b;a=b;c="])
+def test_a_text_file_is_a_part_of_the_text(kind: str) -> None:
+    assert said({"type": "text", "text": "Sum up:"}, file(kind=kind)) == "Sum up:\none\ntwo"
+
+
+def test_a_text_file_stands_under_its_name() -> None:
+    assert said(file("Grüße".encode(), filename="a.txt")) == "a.txt:\nGrüße"
+    assert said(file(b"", filename="")) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "words"),
+    [
+        ({"file_id": "file-1"}, "file", "no files are kept here"),
+        ({}, "file", "no files are kept here"),
+        ({"file_data": "data:application/pdf;base64,AAAA"}, "file.file_data", "only text files"),
+        ({"file_data": "AAAA"}, "file.file_data", "only text files"),
+        ({"file_data": "data:text/plain,hello"}, "file.file_data", "only text files"),
+        ({"file_data": "https://example.com/a.txt"}, "file.file_data", "only text files"),
+        ({"file_data": "data:text/plain;base64,A"}, "file.file_data", "not valid base64"),
+        ({"file_data": "data:text/plain;base64,/w=="}, "file.file_data", "not UTF-8"),
+    ],
+)
+def test_other_files_are_refused_by_name(given: dict[str, Any], param: str, words: str) -> None:
+    error = refused(messages=[{"role": "user", "content": [{"type": "file", "file": given}]}])
+    assert error.param == f"messages[0].content[0].{param}"
+    assert words in error.message
 
 
 @pytest.mark.parametrize(

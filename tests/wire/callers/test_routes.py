@@ -8,11 +8,13 @@ import pytest
 
 from llm_queue.errors import NotFound, QueueError
 from llm_queue.wire.callers import routes
+from llm_queue.wire.callers.anthropic import ANTHROPIC
 from llm_queue.wire.callers.dialect import Dialect, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.routes import ROUTES, dialect_of
-from llm_queue.wire.shapes import Completion, Delta, fold
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, TextRequest, Vectors, fold
 
+END = Completion("stop")
 LIMITS = RequestLimits(max_depth=64, max_messages=10, num_ctx_ceiling=65536)
 
 
@@ -38,9 +40,21 @@ def test_a_path_belongs_to_a_dialect_also_where_there_is_no_route(monkeypatch: p
     assert dialect_of("/others") is OPENAI
 
 
+def test_anthropics_header_decides_where_dialects_share_an_address() -> None:
+    assert dialect_of("/v1/messages") is dialect_of("/v1/messages/nothing?beta=true") is ANTHROPIC
+    assert dialect_of("/v1/models", "2023-06-01") is dialect_of("/v1/models/m", b"2023-06-01") is ANTHROPIC
+    assert dialect_of("/v1/chat/completions", "2023-06-01") is dialect_of("/v1/models") is OPENAI
+
+
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
-    for route in (route for route in ROUTES if route.operation.dialect is OPENAI):
-        parsed = route.operation.parse(b'{"messages":[{"role":"user","content":"hi"}]}', LIMITS)
+    read = set()
+    for route in ROUTES:
+        fields = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "input": "hi", "max_tokens": 9}
+        asks = "/completions" in route.path or route.path in ("/api/generate", "/api/embeddings")
+        body = json.dumps(fields | ({"prompt": "hi"} if asks else {})).encode()
+        parsed = route.operation.parse(body, LIMITS)
         encoder = route.operation.encoder(parsed.reply, Served("m", 0))
-        body = json.loads(encoder.whole(fold([Delta("yes")], Completion("stop"))))
-        assert body["choices"][0]["message"]["content"] == "yes"
+        answer = fold([Vectors(((0.5,),))] if isinstance(parsed.request, EmbedRequest) else [Delta("yes")], END)
+        assert any(said in encoder.whole(answer) for said in (b'"yes"', b"0.5"))
+        read.add(type(parsed.request))
+    assert read == {ChatRequest, TextRequest, EmbedRequest}

@@ -148,9 +148,19 @@ def test_counts_and_timings_are_taken_where_they_are() -> None:
     usage = {"prompt_tokens": 9.0, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
     answer = read(sse(choice({"content": "x"}, "stop"), {"choices": [], "usage": usage}) + DONE + b"data: x\n\n")
     assert (answer.completion.prompt_tokens, answer.completion.cached_tokens) == (9, 4)
+    assert answer.completion.reasoning_tokens is None
     timed = read(sse(choice({"content": "x"}, "stop") | {"timings": {"cache_n": 3, "prompt_ms": 5, "predicted_ms": 7}}))
     assert (timed.completion.cached_tokens, timed.completion.prompt_seconds) == (3, 0.005)
     assert timed.completion.answer_seconds == 0.007
+
+
+@pytest.mark.parametrize(
+    ("details", "thought"), [({"reasoning_tokens": 5}, 5), ({"reasoning_tokens": 0}, 0), ({}, None), (None, None)]
+)
+def test_thoughts_are_counted_where_the_server_does(details: object, thought: int | None) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 7, "completion_tokens_details": details}
+    answer = read(sse(choice({"content": "x"}, "stop"), {"choices": [], "usage": usage}) + DONE)
+    assert answer.completion.reasoning_tokens == thought
 
 
 def test_a_content_in_parts_is_text_and_thought() -> None:
@@ -188,6 +198,14 @@ def test_an_error_in_the_stream_is_a_broken_answer_in_its_words() -> None:
         ({"data": [{"id": "a", "created": "2026"}, {"id": 7}, 7]}, [Listed("a")]),
         ({"models": [{"name": "a"}, {"model": "b"}]}, [Listed("a"), Listed("b")]),
         (["a"], [Listed("a")]),
+        ({"data": [{"id": "vllm", "max_model_len": 4096, "created": -1}]}, [Listed("vllm", context=4096)]),
+        (
+            {"data": [{"id": "llama.cpp", "meta": {"n_ctx": 2048, "n_ctx_train": 32768}, "context_length": 7}]},
+            [Listed("llama.cpp", context=2048, trained=32768)],
+        ),
+        ({"data": [{"id": "older", "meta": {"n_ctx_train": 32768}}]}, [Listed("older", trained=32768)]),
+        ({"data": [{"id": "router", "context_length": 8192.0}]}, [Listed("router", context=8192)]),
+        ({"data": [{"id": "a", "meta": [], "max_model_len": "4096", "context_window": 0}]}, [Listed("a")]),
         ({}, []),
         ("odd", []),
     ],

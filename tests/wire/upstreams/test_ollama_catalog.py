@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from llm_queue.errors import UpstreamBroke
-from llm_queue.wire.upstreams.ollama_catalog import Loaded, Shown, Tag, parse_ps, parse_show, parse_tags
+from llm_queue.wire.upstreams.ollama_catalog import (
+    Loaded,
+    Shown,
+    Tag,
+    named_remote,
+    parse_ps,
+    parse_show,
+    parse_tags,
+)
 
 TAGS = (
     b'{"models":[{"name":"smollm2:135m","model":"smollm2:135m","modified_at":"2026-11-23T08:56:54.216030241Z",'
@@ -39,6 +47,42 @@ def test_tags() -> None:
 def test_the_time_of_a_tag_is_in_unix_seconds(stamp: str | None, created: int) -> None:
     body = json.dumps({"models": [{"name": "m", "digest": "d", "modified_at": stamp}]}).encode()
     assert parse_tags(body) == (Tag("m", "d", created),)
+
+
+@pytest.mark.parametrize(
+    ("tag", "remote"),
+    [
+        ({"name": "mine:latest"}, False),
+        ({"name": "mine:latest", "remote_model": "", "remote_host": None}, False),
+        ({"name": "mine:latest", "remote_model": "gpt-oss:120b"}, True),
+        ({"name": "mine:latest", "remote_host": "https://ollama.com:443"}, True),
+        ({"name": "gpt-oss:120b-cloud"}, True),
+    ],
+)
+def test_a_tag_says_whether_its_model_runs_elsewhere(tag: dict[str, Any], remote: bool) -> None:
+    (parsed,) = parse_tags(json.dumps({"models": [tag]}).encode())
+    assert parsed.remote is remote
+    assert parse_show(json.dumps(tag).encode()).remote is (remote and "cloud" not in tag["name"])
+
+
+@pytest.mark.parametrize(
+    ("name", "remote"),
+    [
+        ("kimi-k2:cloud", True),
+        ("gpt-oss:120b-cloud", True),
+        (" Library/GPT-OSS:120B-Cloud ", True),
+        ("registry.ollama.ai/library/x:cloud", True),
+        ("cloud", False),
+        ("x-cloud", False),
+        ("host:cloud/x", False),
+        ("x:cloudy", False),
+        ("x:120bcloud", False),
+        ("x:cloud:local", False),
+        ("", False),
+    ],
+)
+def test_a_name_says_by_its_tag_that_the_model_runs_elsewhere(name: str, remote: bool) -> None:
+    assert named_remote(name) is remote
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"models":null}', b'{"models":[]}'])

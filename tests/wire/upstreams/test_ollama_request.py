@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.wire.shapes import ChatRequest, Message, Sampling, ToolCall
-from llm_queue.wire.upstreams.ollama_request import chat_body, load_body
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Message, Sampling, TextRequest, ToolCall
+from llm_queue.wire.upstreams.ollama_request import chat_body, embed_body, generate_body, load_body
 
 HELLO = Message("user", "Hello")
 
@@ -47,6 +47,18 @@ def test_a_full_request() -> None:
 
 def test_work_never_carries_a_keep_alive() -> None:
     assert b"keep_alive" not in chat_body(ChatRequest("m", (HELLO,)), 8192)
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_whether_a_prompt_may_be_cut_is_passed_on(truncate: bool) -> None:
+    assert json.loads(chat_body(ChatRequest("m", (HELLO,), truncate=truncate), 1))["truncate"] is truncate
+    assert json.loads(generate_body(TextRequest("m", "Hello", truncate=truncate), 1))["truncate"] is truncate
+
+
+def test_a_model_that_has_no_context_here_is_sent_none() -> None:
+    assert json.loads(chat_body(ChatRequest("m", (HELLO,)), 0))["options"] == {}
+    assert json.loads(generate_body(TextRequest("m", "Hello"), 0))["options"] == {}
+    assert "options" not in json.loads(embed_body(EmbedRequest("m", ("a",)), 0))
 
 
 def test_a_switch_to_not_think_is_passed_on() -> None:

@@ -250,6 +250,8 @@ def test_anything_is_read_or_is_broken(chunks: list[bytes]) -> None:
             "Multimodal data provided, but model does not support multimodal requests.",
         ),
         (b'{"error":{"message":"no"}}', "no"),
+        (b'{"error":"unauthorized","signin_url":"https://x/y"}', "unauthorized (sign in at https://x/y)"),
+        (b'{"error":"unauthorized","signin_url":""}', "unauthorized"),
         (b"502 Bad Gateway\n", "502 Bad Gateway"),
         (b'{"error":3}', '{"error":3}'),
         (b"\xff", "\ufffd"),

@@ -122,9 +122,7 @@ def test_the_older_embeddings_a_load_an_unload_and_truncate() -> None:
     [
         (None, [TOOL, OTHER]),
         (ToolChoice("auto"), [TOOL, OTHER]),
-        (ToolChoice("required"), [TOOL, OTHER]),
         (ToolChoice("none"), None),
-        (ToolChoice("function", "other"), [OTHER]),
     ],
 )
 def test_ollama_gets_the_tools_that_may_be_chosen(choice: ToolChoice | None, tools: list[Any] | None) -> None:
@@ -137,13 +135,21 @@ def test_ollama_gets_the_tools_that_may_be_chosen(choice: ToolChoice | None, too
     [
         (EmbedRequest("m", ("a",)), ()),
         (TextRequest("m", "a", sampling=Sampling(typical_p=1.0)), ("typical_p",)),
-        (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("required")), ("tool_choice",)),
+        (ChatRequest("m", HI, tool_choice=ToolChoice("required")), ()),
+        (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("none")), ()),
         (ChatRequest("m", HI, tools=(TOOL,), parallel_tool_calls=False), ("parallel_tool_calls",)),
         (ChatRequest("m", HI, parallel_tool_calls=False), ()),
     ],
 )
 def test_what_ollama_answers_without_is_named(request_: Request, dropped: tuple[str, ...]) -> None:
     assert ollama_request.check(request_) == dropped
+
+
+@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("function", "look")])
+def test_a_call_that_ollama_cannot_force_is_refused(choice: ToolChoice) -> None:
+    with pytest.raises(BadRequest, match="Ollama cannot make a model call a tool") as refused:
+        ollama_request.check(ChatRequest("m", HI, tools=(TOOL,), tool_choice=choice))
+    assert refused.value.param == "tool_choice"
 
 
 @pytest.mark.parametrize("arguments", ['{"a": 1', "[1]", "1", "x"])
@@ -220,6 +226,14 @@ def test_a_server_is_told_which_tool_to_choose(choice: ToolChoice, sent: Any) ->
     chat = ChatRequest("m", HI, tools=(TOOL,), tool_choice=choice, parallel_tool_calls=False)
     body = loaded(openai_request.chat_body(chat))
     assert (body["tool_choice"], body["parallel_tool_calls"]) == (sent, False)
+
+
+def test_a_suffix_that_llama_cpp_would_not_look_at_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"llama\.cpp") as refused:
+        openai_request.check(TextRequest("m", "once", suffix="end"), openai_request.LLAMA_CPP)
+    assert refused.value.param == "suffix"
+    assert openai_request.check(TextRequest("m", "once"), openai_request.LLAMA_CPP) == ()
+    assert openai_request.check(TextRequest("m", "once", suffix="end"), openai_request.COMMON) == ()
 
 
 def test_a_server_s_missing_fields_are_named_or_refused() -> None:

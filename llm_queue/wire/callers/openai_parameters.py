@@ -1,0 +1,193 @@
+"""The parameters that several of OpenAI's operations have, as types, and what becomes of them.
+
+Decoding into these is the validation. A field that stands here has its type and range; one that does not is ignored.
+Optional fields may be null. Beside OpenAI's own fields stand those of the ancestor (``priority``, ``numCtx``) and what
+clients of Ollama send along (``options``, sampling parameters at the top level).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct, field
+
+from llm_queue.errors import BadRequest
+from llm_queue.wire import shapes, strict_json
+from llm_queue.wire.callers.dialect import RequestLimits
+from llm_queue.wire.shapes import JsonObject
+from llm_queue.wire.wishes import Scalar, Wishes, bad_num_ctx, from_body, session_name
+
+# msgspec reads integers of any length; Ollama's are Go's, of 64 bits.
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+One = Annotated[int, Meta(ge=1, le=1)]
+# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
+Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+T = TypeVar("T")
+
+_SCALAR: Final[msgspec.json.Decoder[Scalar]] = msgspec.json.Decoder(Scalar)
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
+
+class StreamOptions(Struct):
+    """What a stream brings along."""
+
+    include_usage: bool | None = None
+
+
+class Sampling(Struct):
+    """Sampling parameters: OpenAI's, and those of Ollama and llama.cpp under their names."""
+
+    temperature: NotNegative | None = None
+    top_p: Share | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: Int | None = None
+    stop: str | list[str] | None = None
+    top_k: Int | None = None
+    min_p: Share | None = None
+    typical_p: Share | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: Int | None = None
+
+
+class Parameters(Sampling):
+    """The same, and options that would make Ollama load the model anew for no meaning. Those are never passed on."""
+
+    num_batch: Any = None
+    num_gpu: Any = None
+    num_thread: Any = None
+    main_gpu: Any = None
+    use_mmap: Any = None
+    num_keep: Any = None
+    draft_num_predict: Any = None
+    shift: Any = None
+
+
+class Options(Parameters):
+    """Ollama's ``options`` object."""
+
+    num_predict: Int | None = None
+    num_ctx: Count | None = None
+
+
+class TextBody(Parameters, kw_only=True):
+    """What the requests for text have in common, whether a chat is to go on or a text."""
+
+    model: Name | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: One | None = None
+    max_tokens: Int | None = None
+    options: Options | None = None
+    num_ctx: Count | None = None
+    num_ctx_camel: Count | None = field(name="numCtx", default=None)
+    # Of any type: what they say to the line is never an error.
+    priority: Raw = field(default_factory=Raw)
+    service_tier: Raw = field(default_factory=Raw)
+    prompt_cache_key: Raw = field(default_factory=Raw)
+    # Of any type: nothing here can do what they ask for.
+    logit_bias: Any = None
+
+
+SAMPLING: Final = Sampling.__struct_fields__
+RELOADING: Final = Parameters.__struct_fields__[len(SAMPLING) :]
+
+
+class LineFields(Protocol):
+    """The fields of a body that are meant for the line."""
+
+    num_ctx: int | None
+    num_ctx_camel: int | None
+    priority: Raw
+    service_tier: Raw
+
+
+# --- from these to our own --------------------------------------------------------------------------------------------
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: RequestLimits) -> T:
+    """The request in a body. Raises :class:`~llm_queue.errors.BadRequest` with the field that is wrong."""
+    try:
+        return strict_json.decode(body, decoder, limits.max_depth)
+    except BadRequest as error:
+        if error.param and error.param.endswith(("numCtx", "num_ctx")):
+            raise bad_num_ctx(error.param, limits.num_ctx_ceiling) from None
+        raise
+
+
+def sampling_of(body: TextBody) -> shapes.Sampling:
+    """What the caller gave, its own fields before those in ``options``; nothing else, so the model's defaults stand."""
+    options = body.options or Options()
+    given: JsonObject = {}
+    for name in SAMPLING:
+        value = getattr(body, name)
+        given[name] = getattr(options, name) if value is None else value
+    stop = given.pop("stop")
+    # An empty list means "none of my own" and must not take the model's away.
+    return shapes.Sampling(stop=((stop,) if isinstance(stop, str) else tuple(stop)) if stop else None, **given)
+
+
+def texts_of(given: str | list[Any], field: str, most: int) -> list[str]:
+    """One text or a list of texts, of 1 to ``most``; ``field`` is what errors name."""
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise BadRequest(f"{field}: the list is empty; send a text, or a list of texts.", param=field)
+    if any(isinstance(one, (int, list)) for one in given):
+        raise BadRequest(f"{field}: token ids are not read here; send text.", param=field)
+    if len(given) > most:
+        raise BadRequest(f"{field}: {len(given)} texts; at most {most}.", param=field)
+    for at, one in enumerate(given):
+        if not isinstance(one, str):
+            raise BadRequest(f"{field}[{at}]: Expected a string.", param=f"{field}[{at}]")
+    return given
+
+
+def max_tokens_of(*limits: int | None) -> int | None:
+    """The first limit that was given. 0 and less mean "no limit", as in Ollama and llama.cpp."""
+    limit = next((limit for limit in limits if limit is not None), 0)
+    return limit if limit > 0 else None
+
+
+def text_wishes(body: TextBody, limits: RequestLimits, idle: tuple[str, ...] = ()) -> Wishes:
+    """What a request for text says to the line. ``idle`` are names of more fields that can have no effect."""
+    options = body.options or Options()
+    session = _scalar(body.prompt_cache_key)
+    return msgspec.structs.replace(
+        line_wishes(body, limits, options.num_ctx),
+        session=session_name(session) if isinstance(session, str) else None,
+        dropped=tuple(
+            name for name in RELOADING if getattr(body, name) is not None or getattr(options, name) is not None
+        )
+        + tuple(name for name in ("logit_bias", *idle) if getattr(body, name)),
+    )
+
+
+def line_wishes(body: LineFields, limits: RequestLimits, in_options: int | None = None) -> Wishes:
+    """The lane and the context size that a body asks for; ``in_options`` is the size in its ``options``."""
+    wanted = from_body(_scalar(body.priority), _scalar(body.service_tier))
+    asked = {"numCtx": body.num_ctx_camel, "num_ctx": body.num_ctx, "options.num_ctx": in_options}
+    given = {name: size for name, size in asked.items() if size is not None}
+    for name, size in given.items():
+        if size > limits.num_ctx_ceiling:
+            raise bad_num_ctx(name, limits.num_ctx_ceiling)
+    if len(set(given.values())) > 1:
+        raise BadRequest(f"{' and '.join(given)} differ; send one of them.", param=next(iter(given)))
+    return msgspec.structs.replace(wanted, num_ctx=next(iter(given.values()), None))
+
+
+def _scalar(raw: Raw) -> Scalar:
+    text = bytes(raw)
+    if not text:
+        return None
+    try:
+        return _SCALAR.decode(text)
+    except msgspec.DecodeError:  # an array, an object, or a number that no machine holds
+        return text.decode()

@@ -1,0 +1,84 @@
+"""Where waiting jobs stand, and how often that is worked out."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import Left, ProbeEnded, Submitted
+from llm_queue.core.forecast import Forecast
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.keys import RunnerKey
+from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.seat import Seat
+from llm_queue.dispatch.places import FEW, FORECAST, KEPT, Places
+from llm_queue.errors import Cancelled
+
+
+class Counted(Scheduler):
+    """A scheduler that counts how often it was asked to look ahead."""
+
+    asked = 0
+
+    def forecast(self, now: float, limit: int) -> list[Forecast]:
+        self.asked += 1
+        return super().forecast(now, limit)
+
+
+class Line:
+    """A scheduler with many jobs of one client, of which the first one runs."""
+
+    def __init__(self, waiting: int) -> None:
+        contexts = ContextSizes(8192, 65536)
+        self.scheduler = Counted(TurnOrder(OrderRules(), contexts), Seat(contexts, 0.0), RetryLimits())
+        self.scheduler.tick(0.0)
+        self.scheduler.handle(ProbeEnded(None, frozenset({RunnerKey("m", 8192)})), 0.0)
+        self.jobs = [Job(f"job {at}", Lane.NORMAL, "cron", "m", 8192, at, 0.0) for at in range(waiting + 1)]
+        for job in self.jobs:
+            self.scheduler.handle(Submitted(job), 0.0)
+        self.places = Places(self.scheduler)
+
+    def first(self, limit: int, now: float) -> list[str]:
+        return [one.job.id for one in self.places.first(limit, now)]
+
+
+@pytest.fixture
+def short() -> Line:
+    return Line(FEW)
+
+
+@pytest.fixture
+def long() -> Line:
+    return Line(FEW + 5)
+
+
+def test_a_short_line_is_shown_as_it_is_now(short: Line) -> None:
+    assert short.first(3, 0.0) == ["job 0", "job 1", "job 2"]
+    short.scheduler.handle(Left(short.jobs[1], Cancelled()), 0.0)
+    assert short.first(3, 0.0) == ["job 0", "job 2", "job 3"]
+
+
+def test_a_long_line_is_looked_at_once_a_second_whoever_asks(long: Line) -> None:
+    assert long.first(2, 0.0) == ["job 0", "job 1"]
+    for job in long.jobs[2:]:
+        long.places.place(job, 0.5)
+    assert long.first(FORECAST, KEPT - 0.01)[:2] == ["job 0", "job 1"]
+    assert long.scheduler.asked == 1
+    long.scheduler.handle(Left(long.jobs[0], Cancelled()), KEPT - 0.01)
+    assert long.first(2, KEPT) == ["job 0", "job 1"]  # it is being given up
+    assert long.scheduler.asked == 2
+
+
+def test_a_job_that_has_ended_since_is_not_shown(long: Line) -> None:
+    long.first(2, 0.0)
+    long.scheduler.handle(Left(long.jobs[1], Cancelled()), 0.0)
+    assert long.first(2, 0.5) == ["job 0", "job 2"]
+    assert long.scheduler.asked == 1
+
+
+def test_who_wants_to_see_more_than_was_looked_at_makes_it_look_again(long: Line) -> None:
+    assert len(long.first(10, 0.0)) == 10
+    assert len(long.first(FORECAST + 50, 0.0)) == FORECAST + 50
+    assert len(long.first(FORECAST + 50, 0.5)) == FORECAST + 50
+    assert long.scheduler.asked == 2

@@ -1,0 +1,84 @@
+"""Garbage collection that holds nobody up: when everything is collected, and what is left out of it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from llm_queue.core.jobs import Lane
+from llm_queue.dispatch.moments import JobAccepted, JobEnded
+from llm_queue.dispatch.status import JobReport
+from llm_queue.garbage import DUE, OVERDUE, Collector
+
+ENDED = JobReport(
+    job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
+    wait_s=0.0, load_s=0.0, run_s=0.0,
+)  # fmt: skip
+
+
+class Knot:
+    """An object that only a garbage collection can free."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    """The collector as it was."""
+    yield
+    gc.unfreeze()
+    assert all("llm_queue" not in str(getattr(one, "__module__", "")) for one in gc.callbacks)
+
+
+def play(collector: Collector, accepted: int, ended: int) -> None:
+    for number in range(accepted):
+        collector(JobAccepted(str(number), "cron", Lane.NORMAL, "m", 1, False))
+    for _ in range(ended):
+        collector(JobEnded(ENDED, None))
+
+
+async def collected(collector: Collector, knot: weakref.ref[Knot]) -> bool:
+    """True if the collector's task frees the knot before everything else has come to rest."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collector.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return knot() is None
+
+
+@pytest.mark.parametrize(
+    ("accepted", "ended", "due"),
+    [
+        (DUE, DUE, True),
+        (DUE + 1, DUE, True),
+        (DUE + 2, DUE, False),
+        (DUE - 1, DUE - 1, False),
+        (OVERDUE + 50, OVERDUE, True),
+    ],
+)
+async def test_old_garbage_is_collected_when_nobody_waits(accepted: int, ended: int, due: bool) -> None:
+    collector = Collector()
+    with collector.calm():
+        held = Knot()
+        knot = weakref.ref(held)
+        gc.collect(1)  # it has grown old
+        del held
+        gc.collect()
+        play(collector, accepted, ended)
+        assert knot() is not None
+        assert await collected(collector, knot) is due
+
+
+async def test_what_has_grown_old_is_left_out_of_full_collections_until_the_end() -> None:
+    with Collector().calm():
+        before = gc.get_freeze_count()
+        kept = [[number] for number in range(10_000)]
+        gc.collect(1)
+        assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.get_freeze_count() == 0
