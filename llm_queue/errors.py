@@ -66,6 +66,11 @@ class ModelNotFound(QueueError):
     code = "model_not_found"
     status = 404
 
+    def __init__(self, message: str | None = None, *, param: str | None = None, model: str | None = None) -> None:
+        """``model`` is the name that was asked for."""
+        super().__init__(message, param=param)
+        self.model = model
+
 
 class NotFound(QueueError):
     """There is nothing at this address. The chat endpoint is POST /v1/chat/completions."""

@@ -22,7 +22,7 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import Model, Native
 from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
     ChatRequest,
@@ -30,6 +30,7 @@ from llm_queue.wire.shapes import (
     Delta,
     EmbedRequest,
     FinishReason,
+    LoadRequest,
     Piece,
     Request,
     Sampling,
@@ -145,6 +146,8 @@ def prompt_of(request: Request) -> str:
             return request.prompt
         case EmbedRequest():
             return request.inputs[-1]
+        case LoadRequest():
+            return ""
 
 
 # --- the upstream -----------------------------------------------------------------------------------------------
@@ -177,6 +180,7 @@ class ScriptedUpstream:
     chooses_context: bool = True
     default_model: str = ""
     more_models: str = "The script names them all."
+    native: Native | None = None
     drops: frozenset[str] = frozenset()
     """Sampling fields that :meth:`check` says are left out."""
     bytes_per_token: float | None = None
@@ -288,6 +292,9 @@ class ScriptedUpstream:
         async with self._call(record):
             if isinstance(script, Busy):
                 raise UpstreamBusy
+            if isinstance(request, LoadRequest) and request.unload:
+                self._resident = [key for key in self._resident if key.model != record.key.model]
+                return Completion("unload", finish_text="unload", unloaded=True)
             load_seconds = await self._load_for(record)
             counted = self._count(record)
             match script:
@@ -309,6 +316,8 @@ class ScriptedUpstream:
                     raise UpstreamBroke("the answer is not JSON")
                 case Say():
                     await self._pass(script.first_after)
+                    if isinstance(request, LoadRequest):
+                        return Completion("load", load_seconds=load_seconds, finish_text="load")
                     if isinstance(request, EmbedRequest):
                         say(Vectors(tuple((float(len(text)), 1.0) for text in request.inputs)))
                         return Completion("stop", counted or script.prompt_tokens, 0, load_seconds)

@@ -113,9 +113,22 @@ class HttpApi:
                     async with self._exchange(self._questions, method, path, body) as response:
                         return await _whole(response)
             except trio.TooSlowError:
-                raise UpstreamUnreachable(
-                    f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
-                ) from None
+                raise self._too_slow() from None
+
+    async def ask_any(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, bytes]:
+        """The same with whatever status it is answered: that, the media type, and the body.
+
+        ``headers`` go over those of every request.
+        """
+        async with self._question:
+            try:
+                with trio.fail_after(QUESTION_TIMEOUT):
+                    sent = self._open(self._questions, method, path, body, headers)
+                    async with sent as response:
+                        media_type = response.headers.get("content-type", "")
+                        return response.status_code, media_type, await _whole(response)
+            except trio.TooSlowError:
+                raise self._too_slow() from None
 
     async def work(self, path: str, body: bytes, *, apart: bool = False) -> bytes:
         """Model work, answered as a whole; ``apart`` as in :meth:`converse`."""
@@ -182,7 +195,17 @@ class HttpApi:
         self, transport: OneConnection, method: str, path: str, body: bytes, *, apart: bool = False
     ) -> AsyncIterator[httpx.Response]:
         """One request and its answer, whose status is 200. On the way out the answer is at its end or seen closed."""
-        headers = self._headers | ({"content-type": "application/json"} if body else {})
+        async with self._open(transport, method, path, body) as response:
+            if response.status_code != 200:
+                raise self._refusal(response.status_code, await _whole(response), apart=apart)
+            yield response
+
+    @asynccontextmanager
+    async def _open(
+        self, transport: OneConnection, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """The same for any status, with ``more`` headers."""
+        headers = self._headers | ({"content-type": "application/json"} if body else {}) | dict(more or {})
         if self._instance is not None:
             headers[HEADER] = self._instance.header()
         request = httpx.Request(method, self.url + path, headers=headers, content=body)
@@ -191,8 +214,6 @@ class HttpApi:
             try:
                 if self._instance is not None:
                     self._look_for_queues(self._instance, response)
-                if response.status_code != 200:
-                    raise self._refusal(response.status_code, await _whole(response), apart=apart)
                 yield response
             finally:
                 await response.aclose()
@@ -202,6 +223,11 @@ class HttpApi:
             ) from error
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.name} broke off its answer: {error}") from error
+
+    def _too_slow(self) -> UpstreamUnreachable:
+        return UpstreamUnreachable(
+            f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
+        )
 
     def _look_for_queues(self, instance: Instance, response: httpx.Response) -> None:
         """Tell by the head of an answer whether another llm-queue gave it, or ours."""

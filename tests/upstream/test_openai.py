@@ -321,6 +321,17 @@ def test_it_is_an_upstream() -> None:
     assert (upstream.url, upstream.chooses_context) == ("http://localhost:1234", False)
 
 
+async def test_a_text_that_relies_on_the_models_template_is_asked_as_a_chat(
+    upstream: OpenAIServer, server: Server
+) -> None:
+    request = TextRequest("an alias", "once", system="be brief", templated=True)
+    assert upstream.check(request) == ()
+    completion = await upstream.run(MODEL, 0, request, lambda _: None)
+    assert completion.finish_reason == "stop"
+    assert server.heads[0].startswith("POST /v1/chat/completions")
+    assert [message["content"] for message in server.chats[0]["messages"]] == ["be brief", "once"]
+
+
 async def test_who_asks_is_named_to_the_upstream_in_each_request(url: str, server: Server) -> None:
     us = Instance()
     upstream = OpenAIServer(url, instance=us)

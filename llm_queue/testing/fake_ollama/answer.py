@@ -33,6 +33,11 @@ def vectors_of(inputs: list[str], dimensions: int | None = None) -> list[list[fl
     return [[number / math.hypot(*vector) for number in vector] for vector in vectors]
 
 
+def plain_vector(text: str) -> list[float]:
+    """What the older embeddings have: not scaled to length 1."""
+    return [float(len(text)), 1.0]
+
+
 class ChatAnswer:
     """The answer to one chat, or to one generate: lines as they come, or all of them in one object."""
 
@@ -40,6 +45,7 @@ class ChatAnswer:
         self._exchange = exchange
         self._line = partial(line_of, model, generate=generate)
         self._streamed = streamed
+        self._generate = generate
         self._begun = False
         self._said: JsonObject = {"content": ""}
 
@@ -52,7 +58,9 @@ class ChatAnswer:
 
     async def done(self, message: JsonObject, reason: str, counts: JsonObject) -> None:
         """The true end, with the last of the message."""
-        end = {"done": True, "done_reason": reason} | counts
+        end: JsonObject = {"done": True, "done_reason": reason} | counts
+        if self._generate:
+            end["context"] = [1, 2, 3]
         if self._streamed:
             await self._send(self._line(message) | end)
             await self._exchange.end()
