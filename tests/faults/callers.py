@@ -10,7 +10,7 @@ from typing import Any, Final
 import h11
 import trio
 
-from llm_queue.errors import QueueError
+from llm_queue.errors import ModelNotFound, QueueError
 
 JsonObject = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Heard:
 @dataclass(frozen=True)
 class Dialect:
     """``whole`` and ``stream`` read a reply with status 200, and ``refused`` one with another. ``error_name`` is what
-    the dialect calls one of our errors, outside of a stream.
+    the dialect has for an error: by our class, the status that it has outside of a stream, and our message.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Dialect:
     whole: Callable[[JsonObject], str]
     stream: Callable[[Reply], Heard]
     refused: Callable[[JsonObject], str]
-    error_name: Callable[[type[QueueError], int], str]
+    error_name: Callable[[type[QueueError], int, str], str]
 
     def heard(self, reply: Reply, *, streamed: bool) -> Heard:
         if reply.status != 200:
@@ -133,11 +133,22 @@ def _responses_stream(reply: Reply) -> Heard:
     return Heard(text, ended, error)
 
 
-def _code(error: type[QueueError], _status: int) -> str:
+def _lines(reply: Reply) -> Heard:
+    text, ended, error = "", False, None
+    for line in reply.body.splitlines():
+        said = json.loads(line)
+        assert error is None, "after the error comes nothing"
+        error = said.get("error")
+        text += said.get("message", {}).get("content", "")
+        ended = ended or said.get("done", False)
+    return Heard(text, ended, error)
+
+
+def _code(error: type[QueueError], _status: int, _message: str) -> str:
     return error.code
 
 
-def _anthropic(error: type[QueueError], status: int) -> str:
+def _anthropic(_error: type[QueueError], status: int, _message: str) -> str:
     names = {404: "not_found_error", 429: "rate_limit_error", 504: "timeout_error"}
     return names.get(status, "api_error")
 
@@ -170,4 +181,14 @@ RESPONSES: Final = Dialect(
     _code,
 )
 
-DIALECTS: Final = (CHAT, MESSAGES, RESPONSES)
+OLLAMA: Final = Dialect(
+    "Ollama",
+    "/api/chat",
+    _messages,
+    lambda said: said["message"]["content"],
+    _lines,
+    lambda said: said["error"],
+    lambda error, _, message: "model 'alpha' not found" if error is ModelNotFound else message,
+)
+
+DIALECTS: Final = (CHAT, MESSAGES, RESPONSES, OLLAMA)

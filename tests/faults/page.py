@@ -22,8 +22,8 @@ The settings are the defaults.
 In each of them these hold as well: the caller is not cut off without a word, and what was not answered in full does not
 look so; when the caller has its answer, the slot is free and the upstream works on nothing; the next request is
 answered, once the upstream can; the job has ended once; and there was never more than one request in flight. The
-dialects (OpenAI's chat and Responses, Anthropic's Messages) take turns in the cells; each has the error in its own
-[shape](http.md#errors).
+dialects (OpenAI's chat and Responses, Anthropic's Messages, Ollama's chat) take turns in the cells; each has the error
+in its own [shape](http.md#errors).
 
 How to read them:
 

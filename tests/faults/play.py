@@ -148,7 +148,9 @@ def _outcome(dialect: Dialect, reply: Reply, dispatcher: Dispatcher, *, streamed
     if not isinstance(job.code, str):
         return Outcome(reply.status, None, heard.text, job.attempts)
     kind = _KINDS[job.code]
-    assert heard.error == dialect.error_name(kind, kind.status if reply.status == 200 else reply.status)
+    assert heard.error == dialect.error_name(
+        kind, kind.status if reply.status == 200 else reply.status, job.error or ""
+    )
     return Outcome(reply.status, job.code, heard.text, job.attempts)
 
 
