@@ -65,6 +65,7 @@ class FaultyEngine(Embedded):
         self._load_faults = load_faults
 
     async def models(self) -> list[Model]:
+        self._make_files()
         with self._hold():
             return await super().models()
 
@@ -76,23 +77,40 @@ class FaultyEngine(Embedded):
         self._server.stop()
         self._server.port = 0  # another process listens at another port
         await self._server.start()
-        for file in self._folder.glob("*.gguf"):
-            if file.stem not in self._server.models:
-                file.unlink()
+        self._make_files()
         does = self._load_faults.pop(0) if self._load_faults else "serve"
         plan = {"does": does, "url": f"http://127.0.0.1:{self._server.port}"}
         (self._folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         with self._hold():
             await super().load(model, num_ctx)
 
+    def _make_files(self) -> None:
+        """A model is a file: there are those that the server has."""
+        there = {file.stem for file in self._folder.glob("*.gguf")}
+        for name in there.symmetric_difference(self._server.models):
+            file = self._folder / f"{name}.gguf"
+            if name in there:
+                file.unlink()
+            else:
+                file.write_bytes(b"")
 
-async def kill_process(hold: Hold) -> None:
-    """Kill it, and wait until it is dead: only then its sockets are closed."""
-    for child in children():
-        child.kill()
-    with hold():
-        while children():
-            await trio.lowlevel.checkpoint()
+
+class EmbeddedProcess:
+    """The one child that there is at most. Dead, it need not be waited for by anybody yet."""
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+
+    @property
+    def alive(self) -> bool:
+        return bool(children())
+
+    async def kill(self) -> None:
+        for child in children():
+            child.kill()
+        with self._hold():
+            while self.alive:
+                await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
@@ -108,9 +126,7 @@ async def upstream_of(
         case Engine.OPENAI:
             upstream = OpenAIServer(url, connect=server.connect)
         case Engine.EMBEDDED:
-            for name in server.models:
-                (folder / f"{name}.gguf").write_bytes(b"")
-            server.kill_process = lambda: kill_process(clock.held)
+            server.process = EmbeddedProcess(clock.held)
             upstream = FaultyEngine(folder, server, clock.held, load_faults)
     try:
         yield upstream

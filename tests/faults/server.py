@@ -9,7 +9,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -21,6 +21,10 @@ MOMENT: Final = 0.1
 AWAY: Final = 0.5
 """Seconds from its death to its next start."""
 
+LETS_GO: Final = 0.3
+"""Seconds for which it works on when it was left. Only then it closes its side, if it is no process of ours: the engine
+of ours closes at once, and has to be asked."""
+
 SHORT_OUTAGE: Final = 5.0
 FROZEN: Final = 100.0
 """Seconds: longer than an attempt may be silent, shorter than two."""
@@ -29,6 +33,15 @@ FAILED: Final = "compute error"
 DISK: Final = "no space left on device"
 
 Strike = Callable[["Exchange"], Awaitable[None]]
+
+
+class Process(Protocol):
+    @property
+    def alive(self) -> bool:
+        """False once it is dead."""
+
+    async def kill(self) -> None:
+        """Kill it, and wait until it is dead."""
 
 
 class Server:
@@ -46,12 +59,17 @@ class Server:
         self.most_in_flight = 0
         self.port = 0
         self.hangs = False
-        self.kill_process: Callable[[], Awaitable[None]] | None = None
-        """Where it is the front of a process: ends that. The process comes back when it is started again."""
+        self.process: Process | None = None
+        """The process that it stands for, if that is one of ours: it comes back when it is started again."""
         self._nursery = nursery
         self._frozen = trio.Event()
         self._frozen.set()
         self._life = trio.CancelScope()
+
+    @property
+    def working(self) -> bool:
+        """True if it works on anything."""
+        return self.in_flight > 0 and (self.process is None or self.process.alive)
 
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
@@ -165,13 +183,20 @@ class Exchange:
             self.server.in_flight -= 1
 
     async def silence(self) -> None:
-        """Nothing more, until the caller leaves."""
+        """Nothing more, until the caller leaves, and a moment more of work."""
         while await self.stream.receive_some():
             pass
+        if self.server.process is not None:
+            await self.stream.aclose()
+        await trio.sleep(LETS_GO)
 
     async def hang_up(self) -> None:
-        self._end()
+        """The end of the connection. An engine of ours works on: what it does with its sockets says nothing of that."""
+        if self.server.process is None:
+            self._end()
         await self.stream.aclose()
+        if self.server.process is not None:
+            await trio.sleep_forever()
 
 
 def strike_of(name: str, *, begun: bool) -> Strike:
@@ -228,8 +253,8 @@ async def _frozen(at: Exchange) -> None:
 
 async def _killed(at: Exchange) -> None:
     server = at.server
-    if server.kill_process is not None:
-        await server.kill_process()
+    if server.process is not None:
+        await server.process.kill()
         server.stop()
     else:
         server.stop_for(AWAY)
