@@ -216,7 +216,7 @@ class UpstreamRefused(UpstreamError):
     code = "upstream_refused"
 
     def __init__(self, message: str | None = None, *, status: int = 400, param: str | None = None) -> None:
-        """``status`` is the upstream's own, from 400 to 499, and is passed on as it is."""
+        """``status`` is the upstream's own, and is passed on as it is: mostly one of 400 to 499."""
         super().__init__(message, param=param)
         self.upstream_status = status
 

@@ -32,13 +32,21 @@ each have about 45 MB.
 """
 
 
-CallerAtFault = Callable[[int, str], bool]
-"""Tells by the status and the text of an error whether the request was at fault."""
+CallerAtFault = Callable[[int, str], int]
+"""Tells by the status and the text of an error with which status the caller is refused; 0 if it is not at fault."""
+
+NO_SUCH_INPUT: Final = "input is not supported"
+"""llama.cpp's server says so, with status 500, of an image or a sound that its model cannot take."""
 
 
-def status_4xx(status: int, _text: str) -> bool:
+def status_4xx(status: int, _text: str) -> int:
     """The request was at fault if HTTP says so."""
-    return 400 <= status < 500
+    return status if 400 <= status < 500 else 0
+
+
+def status_or_text(status: int, text: str) -> int:
+    """The request was at fault if HTTP says so, or if the text does; the status is the server's own either way."""
+    return status if status == 500 and NO_SUCH_INPUT in text else status_4xx(status, text)
 
 
 class AnswerDecoder(Protocol):
@@ -80,8 +88,9 @@ class HttpApi:
         """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do when there is
         no connection, and ``elsewhere`` when the address is wrong.
 
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
-        named in each request; without one, the upstream is a process of ours, which asks nobody.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
+        passed on. ``instance`` is named in each request; without one, the upstream is a process of ours, which asks
+        nobody.
         """
         self.name = name
         self.url = url.rstrip("/")
@@ -233,8 +242,8 @@ class HttpApi:
         if status == 401 and not apart:  # a setting of ours is wrong: no caller could mend it with a key of its own
             return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
         # 501: the model, or the whole server, has no such thing, as Ollama says to embeds of a chat model.
-        if status == 501 or self._caller_at_fault(status, text):
-            return UpstreamRefused(text, status=status if 400 <= status < 500 else 400)
+        if refused := 400 if status == 501 else self._caller_at_fault(status, text):
+            return UpstreamRefused(text, status=refused)
         return UpstreamBusy(text) if status == 503 else UpstreamBroke(text)
 
 

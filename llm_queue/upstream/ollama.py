@@ -202,9 +202,9 @@ class Ollama:
         await self._api.aclose()
 
 
-def _at_fault(status: int, text: str) -> bool:
+def _at_fault(status: int, text: str) -> int:
     """A model that only chats is asked to embed: the older way says 500 to that, the newer 501."""
-    return status_4xx(status, text) or NO_EMBEDDINGS in text
+    return status_4xx(status, text) or (400 if NO_EMBEDDINGS in text else 0)
 
 
 def _was_cut(num_ctx: int, prompt_tokens: int) -> bool:

@@ -11,7 +11,7 @@ import trio
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
 from llm_queue.instance import Instance
-from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
+from llm_queue.upstream.http import CallerAtFault, HttpApi, status_or_text
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire.shapes import (
@@ -56,7 +56,7 @@ class OpenAIServer:
         authorization: str | None = None,
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
-        caller_at_fault: CallerAtFault = status_4xx,
+        caller_at_fault: CallerAtFault = status_or_text,
         instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
@@ -64,8 +64,8 @@ class OpenAIServer:
         ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
-        who asks.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
+        passed on. ``instance`` is who asks.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")

@@ -23,7 +23,7 @@ from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.wire.callers import ollama_lists as lists
 from llm_queue.wire.callers.ollama import JSON, LINES, error_line, tagged
-from llm_queue.wire.callers.ollama_request import asked_to_show, wants_stream
+from llm_queue.wire.callers.ollama_request import Change, asked_to_change, asked_to_show
 
 RUNNING: Final = "Ollama is running"
 """What Ollama says at its root; programs look for it to see whether it is there."""
@@ -55,9 +55,9 @@ def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service) -> None
     ):
         app.add_url_rule(path, endpoint=path, view_func=answer, methods=methods)
     for path, (method, command) in CHANGES.items():
-        refuse = _refusing(settings, line, command, pulls=path == "/api/pull")
-        app.add_url_rule(path, endpoint=path, view_func=refuse, methods=[method])
-    app.add_url_rule("/api/blobs/<digest>", "/api/blobs", _refusing(settings, line, "create NAME"), methods=["HEAD"])
+        refuse = _refusing(settings, line, command, pulls=path == "/api/pull", blobs="blobs" in path)
+        methods = [method, "HEAD"] if "blobs" in path else [method]
+        app.add_url_rule(path, endpoint=path, view_func=refuse, methods=methods)
 
 
 class _Questions:
@@ -130,11 +130,12 @@ class _Questions:
 
 
 def _refusing(
-    settings: Settings, line: Service, command: str, *, pulls: bool = False
+    settings: Settings, line: Service, command: str, *, pulls: bool = False, blobs: bool = False
 ) -> Callable[..., Awaitable[Response]]:
     async def refuse(**_: str) -> Response:
-        error = _closed(line, command)
-        if not (pulls and wants_stream(await _body(settings))):
+        asked = Change() if blobs else asked_to_change(await _body(settings))
+        error = _closed(line, command.replace("NAME", asked.name) if asked.name else command)
+        if not (pulls and asked.stream):
             raise error
         # A program that pulls a model it misses reads a status other than 200 and not what it says.
         scope = cast(Scope, request.scope)

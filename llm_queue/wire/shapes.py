@@ -68,10 +68,11 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
-    model that cannot think answers without, and nobody is told off for having asked. ``truncate`` True lets a prompt be
-    cut that is too long; False and None make it an error where the upstream can. ``keep_alive`` is for how many seconds
-    the model is to stay loaded after this (infinity: for ever); whoever asks for less than another gets the other's.
+    JSON, or a JSON schema; ``grammar`` is one of llama.cpp's. ``tools`` are in OpenAI's form. ``think`` is a switch or
+    an effort; with ``think_if_able`` a model that cannot think answers without, and nobody is told off for having
+    asked. ``truncate`` True lets a prompt be cut that is too long; False and None make it an error where the upstream
+    can. ``keep_alive`` is for how many seconds the model is to stay loaded after this (infinity: for ever); whoever
+    asks for less than another gets the other's.
     """
 
     model: str
@@ -87,6 +88,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     logprobs: bool = False
     top_logprobs: int | None = None
     truncate: bool | None = None
+    grammar: str | None = None
     keep_alive: float | None = None
 
 

@@ -236,6 +236,16 @@ async def test_a_refusal_keeps_its_status(upstream: OpenAIServer, server: Server
     assert raised.value.http_status == 422
 
 
+async def test_a_picture_that_the_model_cannot_take_is_a_refusal_whatever_the_status(
+    upstream: OpenAIServer, server: Server
+) -> None:
+    """llama.cpp's server has 500 for it, and the same request would fail the same way."""
+    server.says = answer(b'{"error":{"code":500,"message":"image input is not supported - hint: ..."}}', 500)
+    with pytest.raises(UpstreamRefused, match="image input is not supported") as raised:
+        await say(upstream)
+    assert raised.value.http_status == 500
+
+
 async def test_a_server_that_loads_is_not_there_yet(upstream: OpenAIServer, server: Server) -> None:
     server.models = answer(b'{"error":{"message":"Loading model"}}', 503)
     with pytest.raises(UpstreamError, match="Loading model"):

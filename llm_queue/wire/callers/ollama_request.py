@@ -6,7 +6,8 @@ What their answers must know of them is how many other tokens are listed beside 
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Literal
+import re
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -136,15 +137,32 @@ def asked_to_show(body: bytes, max_depth: int) -> str:
     return show.model or show.name or ""
 
 
-def wants_stream(body: bytes) -> bool:
-    """True unless the body of a request that is not read any further says that it wants no stream."""
+class Change(NamedTuple):
+    """What a request that is not served says: of which model it is, if that is a plain name, and whether it would
+    stream.
+    """
+
+    name: str = ""
+    stream: bool = True
+
+
+def asked_to_change(body: bytes) -> Change:
+    """What can be read of the body of a request that would change Ollama. Raises nothing."""
     try:
-        return msgspec.json.decode(body, type=_Stream).stream is not False
+        said = msgspec.json.decode(body, type=_Change)
     except msgspec.DecodeError:
-        return True
+        return Change()
+    names = (name for name in (said.model, said.name, said.source) if isinstance(name, str) and _PLAIN.fullmatch(name))
+    return Change(next(names, ""), said.stream is not False)
 
 
-class _Stream(msgspec.Struct):
+_PLAIN: Final = re.compile(r"\w[\w.:/@-]{0,199}", re.ASCII)  # it stands in a command that people copy
+
+
+class _Change(msgspec.Struct):
+    model: Any = None
+    name: Any = None
+    source: Any = None
     stream: Any = None
 
 

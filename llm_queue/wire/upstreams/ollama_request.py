@@ -49,6 +49,8 @@ def check(request: Request) -> tuple[str, ...]:
             raise BadRequest(_NO_FORCE, param="tool_choice")
         if request.parallel_tool_calls is False and request.tools:
             dropped.append("parallel_tool_calls")
+        if request.grammar is not None:
+            dropped.append("grammar")
     return tuple(dropped)
 
 

@@ -99,6 +99,8 @@ def chat_body(request: ChatRequest, known: frozenset[str] = COMMON, *, counts: b
         body["logprobs"] = True
     if request.top_logprobs is not None:
         body["top_logprobs"] = request.top_logprobs
+    if request.grammar is not None:
+        body["grammar"] = request.grammar
     return msgspec.json.encode(body)
 
 

@@ -13,12 +13,13 @@ from llm_queue.errors import BadRequest, ModelNotFound, QueueError
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
 from llm_queue.wire.callers.ollama_request import (
     NO_TOKENS,
+    Change,
+    asked_to_change,
     asked_to_show,
     parse_chat,
     parse_embed,
     parse_embeddings,
     parse_generate,
-    wants_stream,
 )
 from llm_queue.wire.shapes import ChatRequest, EmbedRequest, LoadRequest, Message, Sampling, TextRequest, ToolCall
 
@@ -449,8 +450,18 @@ def test_a_model_to_show_must_be_named(body: bytes, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "wants"),
-    [(b"{}", True), (b'{"stream":false}', False), (b'{"stream":true}', True), (b"x", True), (b"", True), (b"[]", True)],
+    ("body", "said"),
+    [
+        (b"{}", Change("", True)),
+        (b'{"model":"hf.co/a/b:Q4_K_M","stream":false}', Change("hf.co/a/b:Q4_K_M", False)),
+        (b'{"name":"x","stream":true}', Change("x", True)),
+        (b'{"source":"x","destination":"y"}', Change("x", True)),
+        (b'{"model":"x; rm -rf /"}', Change("", True)),
+        (b'{"model":7,"name":"y"}', Change("y", True)),
+        (b"x", Change()),
+        (b"", Change()),
+        (b"[]", Change()),
+    ],
 )
-def test_whether_a_stream_is_wanted(body: bytes, wants: bool) -> None:
-    assert wants_stream(body) is wants
+def test_what_a_closed_route_reads(body: bytes, said: Change) -> None:
+    assert asked_to_change(body) == said

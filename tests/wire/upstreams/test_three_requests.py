@@ -139,6 +139,7 @@ def test_ollama_gets_the_tools_that_may_be_chosen(choice: ToolChoice | None, too
         (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("none")), ()),
         (ChatRequest("m", HI, tools=(TOOL,), parallel_tool_calls=False), ("parallel_tool_calls",)),
         (ChatRequest("m", HI, parallel_tool_calls=False), ()),
+        (ChatRequest("m", HI, grammar='root ::= "a"'), ("grammar",)),
     ],
 )
 def test_what_ollama_answers_without_is_named(request_: Request, dropped: tuple[str, ...]) -> None:
