@@ -25,6 +25,7 @@ from llm_queue.errors import (
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
+    ALIVE,
     ChatRequest,
     Completion,
     Delta,
@@ -34,7 +35,9 @@ from llm_queue.wire.shapes import (
     Request,
     Sampling,
     TextRequest,
+    ToolCall,
     Vectors,
+    must_call,
 )
 
 # --- what a run (or a load) can do ------------------------------------------------------------------------------
@@ -45,7 +48,8 @@ class Say:
     """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
 
     ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion. A request
-    for vectors is answered with ``(length of the text, 1.0)`` for each input.
+    for vectors is answered with ``(length of the text, 1.0)`` for each input; one for a tool call that must be made
+    with a call of the first tool that there is to choose from, which has the text as its arguments.
     """
 
     text: str = "hello"
@@ -315,11 +319,15 @@ class ScriptedUpstream:
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
                     pieces = script.pieces()
+                    calls = must_call(request) if isinstance(request, ChatRequest) else ()
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
-                        say(Delta(content=piece))
+                        say(ALIVE if calls else Delta(content=piece))
+                    if calls:
+                        say(Delta(tool_calls=(ToolCall(calls[0]["function"]["name"], script.text),)))
                     tokens = counted or script.prompt_tokens
-                    return Completion(script.finish_reason, tokens, len(pieces), load_seconds)
+                    reason = "tool_calls" if calls and script.finish_reason == "stop" else script.finish_reason
+                    return Completion(reason, tokens, len(pieces), load_seconds)
         raise AssertionError("a hang does not end")
 
     async def aclose(self) -> None:

@@ -12,6 +12,7 @@ import trio
 
 from llm_queue.testing.fake_ollama.behaviour import BROKEN, Behaviour, Play, Refusal
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
+from llm_queue.testing.fake_ollama.fitting import fitting_tokens
 from llm_queue.testing.fake_ollama.runners import Work
 
 CREATED: Final = "2026-01-01T00:00:00Z"
@@ -183,8 +184,8 @@ _KEPT: Final = 4
 def _tokens_of(ask: JsonObject, play: Play, text: str) -> list[str]:
     if play.tool is not None and ask.get("tools"):
         return []
-    if ask.get("format") is not None:
-        return ['{"', "answer", '": ', "42", "}"]
+    if ask.get("format") and play.text is None:
+        return ['{"', "answer", '": ', "42", "}"] if ask["format"] == "json" else fitting_tokens(ask["format"])
     if play.tokens is not None:
         return [f"token{number} " for number in range(play.tokens)]
     return re.findall(r"\s*\S+\s*$|\s*\S+|\s+$", text if play.text is None else play.text)
