@@ -285,9 +285,11 @@ class ScriptedUpstream:
         else:
             script = self.script.popleft() if self.script else self.default
 
+        calls = must_call(request) if isinstance(request, ChatRequest) else ()
+
         def say(piece: Piece) -> None:
             record.emitted += 1
-            emit(piece)
+            emit(ALIVE if calls and isinstance(piece, Delta) and piece.content else piece)
 
         async with self._call(record):
             if isinstance(script, Busy):
@@ -319,10 +321,9 @@ class ScriptedUpstream:
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
                     pieces = script.pieces()
-                    calls = must_call(request) if isinstance(request, ChatRequest) else ()
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
-                        say(ALIVE if calls else Delta(content=piece))
+                        say(Delta(content=piece))
                     if calls:
                         say(Delta(tool_calls=(ToolCall(calls[0]["function"]["name"], script.text),)))
                     tokens = counted or script.prompt_tokens
