@@ -171,12 +171,14 @@ async def test_tools_thinking_and_formats_are_answered(client: Client) -> None:
     ("schema", "value"),
     [
         ({"type": "object", "properties": {"a": {"type": "integer"}}}, {}),
-        ({"properties": {"a": {"type": "integer"}, "b": {}}, "required": ["b", "a"]}, {"a": 0, "b": {}}),
+        ({"properties": {"a": {"type": "integer"}, "b": {}}, "required": ["b", "a"]}, {"a": 42, "b": {}}),
         ({"type": ["string", "null"], "minLength": 2}, "xx"),
         ({"type": "string", "format": "date"}, "2026-01-01"),
         ({"type": "array", "items": {"type": "boolean"}, "minItems": 2}, [False, False]),
         ({"type": "array"}, []),
-        ({"type": "number", "minimum": 3}, 3),
+        ({"type": "number", "minimum": 50}, 50),
+        ({"type": "integer", "minimum": 3, "maximum": 5}, 5),
+        ({"type": "integer", "maximum": 7}, 7),
         ({"type": "null"}, None),
         ({"const": {"a": 1}}, {"a": 1}),
         ({"enum": ["first", "second"]}, "first"),
@@ -185,7 +187,7 @@ async def test_tools_thinking_and_formats_are_answered(client: Client) -> None:
           "allOf": [{"properties": {"b": {"const": 1}}, "required": ["b"]}]}, {"a": 1, "b": 1}),
     ],
 )  # fmt: skip
-async def test_a_schema_is_answered_with_the_least_that_fits(schema: Any, value: Any, client: Client) -> None:
+async def test_a_schema_is_answered_with_little_that_fits(schema: Any, value: Any, client: Client) -> None:
     lines = await client.chat(format=schema)
     assert json.loads(content(lines)) == value
     assert json.loads((await client.chat(format=schema, stream=False))[0]["message"]["content"]) == value

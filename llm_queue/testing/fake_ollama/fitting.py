@@ -1,4 +1,4 @@
-"""The smallest answers that fit a JSON schema: what the fake Ollama says where a format is asked for."""
+"""Small answers that fit a JSON schema: what the fake Ollama says where a format is asked for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _FORMATS: Final = {
     "date-time": "2026-01-01T00:00:00Z",
     "uuid": "00000000-0000-0000-0000-000000000000",
 }
+_NUMBER: Final = 42
 _DEEPEST: Final = 64
 _TOKEN: Final = re.compile(r'[{}\[\]:,"] ?|[^{}\[\]:,"]+')
 
@@ -29,7 +30,7 @@ def fitting_tokens(schema: JsonObject) -> list[str]:
 
 
 def fitting(schema: Any, root: JsonObject, depth: int = 0) -> Any:
-    """The least value that fits a schema: what must be there, and the first of what there is to choose from.
+    """A small value that fits a schema: what must be there, and the first of what there is to choose from.
 
     Raises ``LookupError`` for a reference that leads nowhere, or to no end.
     """
@@ -67,7 +68,8 @@ def _of_kind(kind: str, schema: JsonObject, root: JsonObject, depth: int) -> Any
         case "string":
             return _FORMATS.get(schema.get("format", ""), "x" * schema.get("minLength", 0))
         case "integer" | "number":
-            return schema.get("minimum", 0)
+            number = min(schema.get("maximum", _NUMBER), _NUMBER)
+            return max(schema.get("minimum", number), number)
         case "boolean":
             return False
         case "null":
