@@ -111,7 +111,7 @@ def test_a_call_that_is_cut_has_what_there_is_of_its_arguments(service: Service)
 
 
 def test_a_schema_that_ollama_cannot_read_counts_as_none(ollama: RealOllama, service: Service) -> None:
-    """It says nothing of it, and the fake does the same. What comes then may be a call all the same: the model is told."""
+    """It says nothing of it, as the fake. What comes then may be a call even so, because the model is told."""
     lost = {"type": "object", "properties": {"a": {"$ref": "#/$defs/nobody"}}}
     direct = ollama.chat("hi", format=lost, options=EXACT | {"num_predict": 5})
     assert direct.status_code == 200
