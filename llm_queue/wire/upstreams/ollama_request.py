@@ -53,7 +53,7 @@ def chat_body(request: ChatRequest, num_ctx: int, *, unload: bool = False) -> by
     """A chat, always streamed. It has no ``keep_alive``, which would set it anew for everybody.
 
     With ``unload`` it has one of zero: the model goes right after the answer. A ``num_ctx`` of 0 is not sent. What asks
-    for a call that must be made is answered in another form, see :func:`~ollama_forced.decoder_of`.
+    for a call that must be made is answered in another form, see :mod:`~llm_queue.wire.upstreams.ollama_forced`.
     """
     request = forced.without_tools(request)
     body: JsonObject = {
