@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import msgspec
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
@@ -14,6 +15,7 @@ from llm_queue.settings import Settings
 from llm_queue.web.anthropic import AnthropicRoutes
 from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.models import facts_of, known_models
+from llm_queue.web.openapi import openapi_document
 from llm_queue.web.responses import add_responses_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
@@ -47,6 +49,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     @app.get("/v1/models")
     @app.get("/models")
     async def models() -> Response:
+        """The models that the upstream has."""
         if anthropic.asked(request.headers):
             return await anthropic.models()
         return _json(models_body(facts_of(line, model, described=known) for model, known in await known_models(line)))
@@ -54,16 +57,19 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     @app.get("/v1/models/<path:name>")
     @app.get("/models/<path:name>")
     async def model(name: str) -> Response:
+        """One of them. Its name may have slashes and a tag."""
         if anthropic.asked(request.headers):
             return await anthropic.model(name)
         return _json(model_body(facts_of(line, await line.catalog.resolve(name))))
 
     @app.get("/health")
     async def health() -> Response:
+        """That the process lives."""
         return Response("ok", content_type="text/plain; charset=utf-8")
 
     @app.get("/ready")
     async def ready() -> Response:
+        """Whether it can serve now."""
         reason = line.readiness()
         if reason is None:
             return _json(msgspec.json.encode({"ready": True}))
@@ -71,15 +77,26 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
     @app.get("/queue")
     async def queue() -> Response:
+        """The line as a whole."""
         asked = request.args.get("limit")
         return _json(msgspec.json.encode(line.status() if asked is None else line.status(_limit(asked))))
 
     @app.get("/queue/jobs/<job_id>")
     async def job(job_id: str) -> Response:
+        """One job, while it lives and for some time after."""
         report = line.find(job_id)
         if report is None:
             raise NotFound("There is no such job: it never was, or it ended too long ago (--remembered-jobs).")
         return _json(msgspec.json.encode(report))
+
+    document: list[bytes] = []
+
+    @app.get("/openapi.json")
+    async def openapi() -> Response:
+        """This document."""
+        if not document:
+            document.append(await trio.to_thread.run_sync(openapi_document, app))  # some 30 ms
+        return _json(document[0])
 
 
 def _limit(asked: str) -> int:
