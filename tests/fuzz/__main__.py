@@ -138,7 +138,10 @@ def end(service: FuzzedService) -> list[str]:
     service.signal(signal.SIGTERM)
     code = service.wait()
     service.listen()
-    return [*service.faults, *([f"exit code {code} after SIGTERM"] if code else [])]
+    contained = [
+        f"a connection ended by an error, {count} times: {error}" for error, count in service.contained.items()
+    ]
+    return [*service.faults, *contained, *([f"exit code {code} after SIGTERM"] if code else [])]
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -196,8 +199,6 @@ def report(session: Session, honest: Honest, service: FuzzedService, lasted: flo
     print(f"the honest client: {honest.answered}, at most {honest.longest:.2f} s")
     for fault, count in session.summary.most_common(20):
         print(f"fault, {count} times: {fault}")
-    for error, count in service.contained.most_common(20):
-        print(f"contained, {count} times: {error}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ _BODY: Final = b'{"input":"x"}'
 _SECOND: Final = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\n\r\n"
 
 REFUSED: Final = frozenset((400,))
+ENDLESS: Final[frozenset[int]] = frozenset()
+"""It says that more follows than ever comes, so that nobody waits for its answer."""
+
 ONCE: Final = frozenset((200, 400))
 """It may be read in the one way that there is, or be refused."""
 
@@ -100,7 +103,7 @@ SMUGGLED: Final = (
     Form((_CHUNKED,), _chunks(b"0xd")),
     Form((_CHUNKED,), _chunks(b" d")),
     Form((_CHUNKED,), _chunks(b"d_0")),
-    Form((_CHUNKED,), _chunks(b"f" * 17)),
+    Form((_CHUNKED,), _chunks(b"f" * 17), ENDLESS),
     Form((_CHUNKED,), _chunks(b"f" * 21)),
     Form((_CHUNKED,), _chunks(b"c")),
     Form((_CHUNKED, _CLOSE), _chunks(b"d;a=b"), ONCE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 import struct
@@ -148,7 +149,10 @@ def judge(given: Input, outcome: Outcome, *, left: bool) -> None:
         outcome.faults.append("an answer of 500")
     if data and not data.startswith((b"HTTP/1.1 ", b"HTTP/1.1 "[: len(data)])):
         outcome.faults.append("what came back is no HTTP")
-    foreign = {found for found in _ID.findall(data) if found != given.request_id}
+    if expected.most is not None and len(outcome.statuses) > expected.most:
+        outcome.faults.append(f"{len(outcome.statuses)} answers, and not {expected.most}")
+    sent = b"".join(step.data for step in given.steps if isinstance(step, Send))
+    foreign = {found for found in _ID.findall(data) if found != given.request_id and found not in sent}
     if foreign:
         outcome.faults.append(f"an answer to somebody else: {foreign}")
     if not expected.methods or left or outcome.faults:
@@ -163,5 +167,28 @@ def judge(given: Input, outcome: Outcome, *, left: bool) -> None:
     if len(answers) < len(expected.methods) and not closing:
         outcome.faults.append(f"{len(answers)} answers to {len(expected.methods)} requests")
     for answer in answers:
+        if not _is_what_it_says(answer):
+            outcome.faults.append(f"not {answer.headers.get(b'content-type', b'')!r}: {answer.body[:200]!r}")
         if expected.statuses and answer.status not in expected.statuses:
             outcome.faults.append(f"status {answer.status}, and not one of {sorted(expected.statuses)}")
+
+
+def _is_what_it_says(answer: RawAnswer) -> bool:
+    """Whether a body is of its media type: JSON, of which errors are objects with an error; events; or text."""
+    kind = answer.headers.get(b"content-type", b"").partition(b";")[0]
+    try:
+        text = answer.body.decode()
+        if kind == b"application/json" and text:
+            value = json.loads(text)
+            return isinstance(value, dict) and (answer.status < 400 or "error" in value or "ready" in value)
+        if kind == b"text/event-stream":
+            events = [line.partition(": ") for line in text.split("\n") if line]
+            data = [rest for name, _, rest in events if name == "data"]
+            return all(name in ("data", "event", "") for name, _, _ in events) and all(
+                one == "[DONE]" or isinstance(json.loads(one), dict) for one in data
+            )
+        if kind == b"application/x-ndjson":
+            return all(isinstance(json.loads(line), dict) for line in text.splitlines())
+    except ValueError:
+        return False
+    return True

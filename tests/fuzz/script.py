@@ -38,13 +38,14 @@ class Expected:
     """What must come of an input, besides what holds for all.
 
     ``methods`` are those of its requests, each of which must have one whole answer, and none two; empty where nobody
-    can say. ``statuses`` are the allowed ones; empty for any. Unless it ``reads``, nobody takes the answer until the
-    steps are done.
+    can say: ``most`` is then how many answers there may be. ``statuses`` are the allowed ones; empty for any. Unless it
+    ``reads``, nobody takes the answer until the steps are done.
     """
 
     methods: tuple[bytes, ...] = ()
     statuses: frozenset[int] = frozenset()
     reads: bool = True
+    most: int | None = None
 
 
 @dataclass(frozen=True)

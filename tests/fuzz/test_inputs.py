@@ -13,7 +13,7 @@ from tests.fuzz.honest import WAYS
 from tests.fuzz.inputs import CYCLE, every_cut, make, turn_of
 from tests.fuzz.play import Outcome, judge
 from tests.fuzz.requests import NoAnswer, answers_in, chunked
-from tests.fuzz.script import Expected, Input
+from tests.fuzz.script import Expected, Input, Send
 from tests.fuzz.targets import asked, targets
 from tests.fuzz.values import ODD, fields_of, mutate, mutate_bytes, value_of, write
 
@@ -124,8 +124,11 @@ def test_half_an_answer_is_none_yet_and_an_error_at_the_end(size: int) -> None:
             answers_in(OK[:size], [b"GET"], ended=True)
 
 
-def faults_of(data: bytes, *, methods: tuple[bytes, ...] = (b"GET",), statuses: tuple[int, ...] = ()) -> list[str]:
-    given = Input(1, "valid", (), Expected(methods, frozenset(statuses)), b"fuzz-1-1")
+def faults_of(
+    data: bytes, *, methods: tuple[bytes, ...] = (b"GET",), statuses: tuple[int, ...] = (), most: int | None = None
+) -> list[str]:
+    expected = Expected(methods, frozenset(statuses), most=most)
+    given = Input(1, "valid", (Send(b"id: fuzz-1"), Send(b"-3")), expected, b"fuzz-1-1")
     outcome = Outcome(bytearray(data))
     judge(given, outcome, left=False)
     return outcome.faults
@@ -152,7 +155,34 @@ def test_what_is_wrong_with_an_answer_is_found(data: bytes, named: str) -> None:
 def test_what_is_right_has_no_fault() -> None:
     assert faults_of(OK, statuses=(200,)) == []
     assert faults_of(OK, statuses=(400,)) == ["status 200, and not one of [400]"]
-    assert faults_of(OK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: fuzz-1-1\r\n\r\n")) == []
+    for own in (b"fuzz-1-1", b"fuzz-1-3"):
+        assert faults_of(OK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: " + own + b"\r\n\r\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "right"),
+    [
+        ("application/json", '{"a": 1}', 200, True),
+        ("application/json", "{", 200, False),
+        ("application/json", '{"a": 1}', 400, False),
+        ("application/json", '{"error": "x"}', 400, True),
+        ("text/event-stream; charset=utf-8", ': hm\n\nevent: a\ndata: {"a": 1}\n\ndata: [DONE]\n\n', 200, True),
+        ("text/event-stream", "data: {\n\n", 200, False),
+        ("text/event-stream", "data:\n\n", 200, False),
+        ("text/event-stream", "{}\n\n", 200, False),
+        ("application/x-ndjson", "{}\n{}\n", 200, True),
+        ("application/x-ndjson", "{}\n\n", 200, False),
+        ("text/plain", "anything", 404, True),
+    ],
+)
+def test_a_body_must_be_what_its_media_type_says(kind: str, body: str, status: int, right: bool) -> None:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    assert bool(faults_of((head + body).encode())) is not right
+
+
+def test_where_nobody_knows_how_many_answers_come_there_may_be_a_limit() -> None:
+    assert faults_of(OK + OK, methods=()) == []
+    assert faults_of(OK + OK, methods=(), most=1) == ["2 answers, and not 1"]
 
 
 def test_behind_an_answer_that_closes_the_connection_none_is_missed() -> None:

@@ -15,6 +15,7 @@ from llm_queue.serve import serve
 from llm_queue.settings import Settings
 from llm_queue.settings.values import server_url
 from llm_queue.testing import fake_ollama
+from llm_queue.web.endpoint import LARGE
 from tests.fuzz import honest
 from tests.fuzz.honest import Honest
 from tests.fuzz.inputs import CYCLE, make
@@ -47,7 +48,13 @@ async def service() -> AsyncIterator[str]:
     async with trio.open_nursery() as nursery:
         url = await nursery.start(fake_ollama.serve, fake_ollama.FakeOllama(BEHAVIOUR))
         settings = Settings(
-            engine="ollama", ollama_url=server_url()(url), model=MODEL, port=(0,), host="127.0.0.1", stall_limit=1
+            engine="ollama",
+            ollama_url=server_url()(url),
+            model=MODEL,
+            port=(0,),
+            host="127.0.0.1",
+            stall_limit=1,
+            max_body=LARGE // 2,  # larger ones are checked in a thread, which a clock that jumps does not wait for
         )
         urls = await nursery.start(partial(serve, settings, environ={}, signals=never()))
         yield urls[0]

@@ -29,6 +29,11 @@ SETTINGS: Final = {
 }
 """Short limits, where there are any: nothing of an attack should last longer than it must."""
 
+GREETING: Final = re.compile(
+    r"llm-queue is listening|  (and on|programs use|in front of|model|context size|try it|note) "
+)
+"""How the lines begin that are meant for people."""
+
 
 class FuzzedOllama(Ollama):
     """A fake Ollama that answers at once, and can do whatever a body asks for."""
@@ -76,11 +81,10 @@ class FuzzedService(Process):
                 else:
                     self._told.append(told)
             elif not line.startswith("{"):
-                self.faults.append(f"it wrote: {line[:500]}")
-            elif (said := json.loads(line)).get("level") in ("error", "critical"):
+                if GREETING.match(line) is None:
+                    self.faults.append(f"it wrote: {line[:500]}")
+            elif json.loads(line).get("level") in ("error", "critical"):
                 self.faults.append(f"it logged: {line[:2000]}")
-            else:
-                del said
 
     def held(self) -> Held:
         """What it holds now."""
