@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         before = trio.run(attack, session, service, honest)
         lasted = time.monotonic() - began
-        faults += session.faults + [f"the honest client: {fault}" for fault in honest.faults]
+        faults += [f"the honest client: {fault}" for fault in honest.faults[:MOST_SHOWN]]
         if service.child.poll() is None:
             after, left = settle(service, before)
             faults += [f"left behind: {one}" for one in left]
@@ -185,14 +185,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         service.end()
         ollama.end()
-    report(session, honest, service, lasted)
-    for fault in faults[:MOST_SHOWN]:
+    report(session, honest, lasted)
+    faults += session.faults
+    for fault in faults[: MOST_SHOWN * 2]:
         print(f"\nFAULT {fault}")
     print(f"\n{len(faults)} faults" if faults else "\nno fault")
     return 1 if faults else 0
 
 
-def report(session: Session, honest: Honest, service: FuzzedService, lasted: float) -> None:
+def report(session: Session, honest: Honest, lasted: float) -> None:
     """Say what was done."""
     print(f"{session.played} inputs in {lasted:.0f} s: {dict(sorted(session.kinds.items()))}")
     print(f"statuses: {dict(sorted(session.statuses.items()))}")

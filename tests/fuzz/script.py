@@ -61,7 +61,7 @@ class Input:
     def shown(self, most: int = 3000) -> str:
         """What it is, for people."""
         lines = [f"input {self.number} ({self.kind}), {self.expected}"]
-        for step in self.steps:
+        for step in self.steps if len(self.steps) < 12 or most > 3000 else self.steps[:6]:
             text = repr(step)
             lines.append("  " + (text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"))
         return "\n".join(lines)
