@@ -19,7 +19,7 @@ nox.options.reuse_existing_virtualenvs = True
 LOCK = ".ci/lock.txt"
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = nox.project.python_versions(PROJECT)
-FAST = ("--ignore", "tests/e2e", "--ignore", "tests/real")
+FAST = ("--ignore", "tests/e2e", "--ignore", "tests/real", "--ignore", "tests/clients")
 REAL_CLOCK = ("--timeout", "300")  # seconds for a test: a process that loads a model on a busy machine takes its time
 CANCELLATION = "ASYNC101,ASYNC102,ASYNC119,ASYNC120"  # flake8-async's rules that ruff does not have
 NEEDS_SOURCES = "tests/test_docs.py::test_every_relative_link_leads_somewhere"  # some lead into llm_queue/
@@ -89,6 +89,19 @@ def real(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """Real clients against a started service: SDKs, frameworks, agents, a browser; each at a pinned version.
+
+    Installing them takes the package registries, 3 GB in the cache and some minutes, once; so this is not among the
+    usual sessions. Where a network namespace may be made they run in one, and reach nobody but the service.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.clients.install")
+    alone = ("python", "-m", "tests.clients.alone")
+    session.run(*alone, "python", "-m", "pytest", "tests/clients", *REAL_CLOCK, *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """Strict types, of the tests too."""
     install(session, "types")
@@ -143,6 +156,17 @@ def copy_without_sources(folder: Path) -> None:
         shutil.copytree(part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "_build"))
     for file in (Path("pyproject.toml"), *Path().glob("*.md")):
         shutil.copy(file, folder)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """What Ollama and llama.cpp test their own servers with, directly and through the line: ``nox -s peers -- ollama``.
+
+    Their tests come out of the package registries, once, and stay in the cache; nothing that runs leaves this machine.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.real.install_ollama")  # the version that the tests belong to, and no other
+    session.run("python", "-m", "tests.peers", *session.posargs)
 
 
 @nox.session

@@ -36,7 +36,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Answer, Completion, Piece, fold
+from llm_queue.wire.shapes import Answer, Completion, LoadRequest, Piece, fold
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
@@ -71,6 +71,12 @@ class Entry:
     completion: Completion | None = None
     failed_ago: float | None = None
 
+    @property
+    def unloads(self) -> bool:
+        """True if its model is to go."""
+        request = self.submission.request
+        return isinstance(request, LoadRequest) and request.unload
+
     def abort(self, error: QueueError) -> None:
         """End its attempt, and blame the error. The attempt is over when its event comes."""
         self.abort_error = error
@@ -92,8 +98,15 @@ class Attempts:
         self._fit = fit
         self._upstream = catalog.upstream
 
-    async def attempt(self, entry: Entry, key: RunnerKey) -> AttemptEnded:
-        """Run a job once. Returns when the upstream's side of the connection is closed."""
+    async def attempt(self, entry: Entry, key: RunnerKey, *, spared: bool = False) -> AttemptEnded:
+        """Run a job once. Returns when the upstream's side of the connection is closed.
+
+        A model that is ``spared`` is not unloaded: others want it, and only the answer to this job says that it goes.
+        """
+        if spared:
+            entry.completion = Completion("unload", finish_text="unload")
+            entry.answer = fold((), entry.completion)
+            return AttemptEnded(entry.job, Outcome.SUCCEEDED)
         model, limit, stream = entry.model, self._settings.attempt_timeout, entry.submission.stream
         assert model is not None
         total = self._settings.stream_total if stream else math.inf
@@ -145,7 +158,12 @@ class Attempts:
         return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
-        """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it."""
+        """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it.
+
+        For a job that unloads it, nothing is loaded.
+        """
+        if entry.unloads:
+            return LoadEnded(entry.job, Outcome.SUCCEEDED, None, await self._reported())
         outcome, error = Outcome.TIMED_OUT, None
         assert entry.model is not None
         with trio.move_on_after(self._settings.load_timeout):

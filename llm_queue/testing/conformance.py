@@ -21,7 +21,17 @@ import trio
 
 from llm_queue.errors import LoadFailed, UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece, TextRequest, Vectors
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    Completion,
+    Delta,
+    EmbedRequest,
+    LoadRequest,
+    Message,
+    Piece,
+    TextRequest,
+    Vectors,
+)
 
 PATIENCE: Final = 10.0
 """Seconds after which a call that should have returned counts as stuck."""
@@ -235,6 +245,29 @@ async def texts_to_embed_are_answered_with_a_vector_each(subject: Subject) -> No
     assert len({len(vector) for vector in piece.vectors}) == 1
 
 
+async def a_load_that_is_asked_for_has_no_pieces(subject: Subject) -> None:
+    """A request to load ends as such, emits nothing, and leaves the model resident."""
+    model, pieces = await _loaded(subject), list[Piece]()
+    request = LoadRequest(model.name, 600.0)
+    subject.upstream.check(request)
+    with trio.fail_after(PATIENCE):
+        completion = await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+    assert (completion.finish_reason, completion.unloaded, pieces) == ("load", False, [])
+    assert model.identity in {key.model for key in await subject.upstream.resident()}
+    await _ask(subject, model, subject.answers)
+
+
+async def an_unload_says_whether_the_model_went(subject: Subject) -> None:
+    """A request to unload ends as such, and says so if the model is not resident any more; then it can be loaded."""
+    model, pieces = await _loaded(subject), list[Piece]()
+    request = LoadRequest(model.name, unload=True)
+    with trio.fail_after(PATIENCE):
+        completion = await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+    assert (completion.finish_reason, pieces) == ("unload", [])
+    assert completion.unloaded == (model.identity not in {key.model for key in await subject.upstream.resident()})
+    await _ask(subject, await _loaded(subject), subject.answers)
+
+
 async def an_answer_that_breaks_off_is_never_whole(subject: Subject) -> None:
     """An answer without its end is :class:`~llm_queue.errors.UpstreamBroke`, or another of our errors."""
     if subject.broken is None:
@@ -276,6 +309,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     a_busy_upstream_says_so,
     a_text_is_answered_as_a_chat_is,
     texts_to_embed_are_answered_with_a_vector_each,
+    a_load_that_is_asked_for_has_no_pieces,
+    an_unload_says_whether_the_model_went,
     an_answer_that_breaks_off_is_never_whole,
     an_upstream_that_is_away_is_unreachable,
 )

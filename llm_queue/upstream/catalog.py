@@ -162,7 +162,7 @@ class Catalog:
             default = self._find(self.upstream.default_model)
             sentences.append(advice(name, default.name if default else names[0]))
         text = ". ".join(filter(None, sentences))
-        return ModelNotFound(f"{text}. {self.upstream.more_models}", param="model")
+        return ModelNotFound(f"{text}. {self.upstream.more_models}", param="model", model=name)
 
     def _whose_fault(self, name: str) -> str:
         alias = self._aliases.find(name)

@@ -28,6 +28,7 @@ from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.prompts import PromptSize, prompt_size
+from llm_queue.wire.shapes import Answer, Completion, Delta, LoadRequest
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 R = TypeVar("R")
@@ -40,6 +41,10 @@ _ARRIVING: Final = "More request bodies are arriving than --max-waiting-bytes al
 
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
+
+
+UNLOADED: Final = Answer(Delta(), Completion("unload"))
+"""The answer to who wants a model unloaded."""
 
 
 class Endpoint:
@@ -65,6 +70,9 @@ class Endpoint:
             parsed, prompt, size = await self._read(operation.parse, request, arrive)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
             submission = await self._submission(request, scope, parsed, wanted, size, prompt)
+            if self._stays(submission):
+                encoder = operation.encoder(parsed.reply, Served(submission.request.model, int(time.time())))
+                return Response(encoder.whole(UNLOADED), content_type=operation.whole_type)
             ticket = in_turn(self._line.submit, submission, parsed.more)  # from here on the line counts its bytes
         visit = visit_of(scope)
         visit.ticket = ticket
@@ -82,6 +90,12 @@ class Endpoint:
         if wanted.dropped:
             response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(wanted.dropped))
         return response
+
+    def _stays(self, submission: Submission) -> bool:
+        """True if the caller wants a model unloaded which is not there, or which others want: then nothing is done."""
+        request, model = submission.request, submission.model
+        unloads = isinstance(request, LoadRequest) and request.unload
+        return unloads and (model is None or not self._line.may_unload(model))
 
     async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
         """The checked request in a body that is to become no job. Raises what :meth:`answer` raises for it."""

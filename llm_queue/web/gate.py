@@ -34,7 +34,7 @@ _KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 
 _INSTANCE: Final = HEADER.lower().encode()
 
-_METHODS: Final = b"GET, POST, OPTIONS"
+_METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
     b"x-llm-queue-num-ctx, x-llm-queue-session, x-claude-code-session-id, session-id, x-openwebui-chat-id, "

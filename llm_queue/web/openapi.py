@@ -20,6 +20,9 @@ from llm_queue import errors
 from llm_queue.dispatch.status import JobReport, Status
 from llm_queue.wire.callers.anthropic_shapes import MessagesBody
 from llm_queue.wire.callers.dialect import JSON, Dialect, Operation
+from llm_queue.wire.callers.ollama import LINES
+from llm_queue.wire.callers.ollama_shapes import ShowBody
+from llm_queue.wire.callers.openai_shapes import ChatBody
 from llm_queue.wire.callers.responses_shapes import ResponsesBody
 from llm_queue.wire.callers.routes import ROUTES, dialect_of
 from llm_queue.wire.shapes import JsonObject
@@ -38,11 +41,16 @@ class Ready(msgspec.Struct):
 BODIES: Final[dict[str, type]] = {
     "/v1/messages/count_tokens": MessagesBody,
     "/v1/responses/input_tokens": ResponsesBody,
+    "/v1/chat/completions/input_tokens": ChatBody,
+    "/chat/completions/input_tokens": ChatBody,
+    "/api/show": ShowBody,
 }
 """What those routes read that take a body and have no place in the line."""
 
 ANSWERS: Final[dict[str, tuple[str, type]]] = {
+    "/": (TEXT, str),
     "/health": (TEXT, str),
+    "/api/pull": (LINES, str),
     "/ready": (JSON, Ready),
     "/queue": (JSON, Status),
     "/queue/jobs/{job_id}": (JSON, JobReport),
@@ -126,7 +134,7 @@ def methods_of(rule: Rule) -> list[str]:
 def error_schema(dialect: Dialect) -> JsonObject:
     """The shape of this dialect's errors, as they come with all that can go wrong here."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.QueueError)]
-    if dialect.error_type != JSON:
+    if dialect.error_type.partition(";")[0] != JSON:
         return {"type": "string"}
     given = [(param, request_id) for param in (None, "field") for request_id in ("", "id")]
     bodies = [dialect.error_body(kind(param=param), request_id) for kind in kinds for param, request_id in given]

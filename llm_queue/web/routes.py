@@ -13,14 +13,18 @@ from quart_trio import QuartTrio
 from llm_queue.errors import BadRequest, NotFound
 from llm_queue.settings import Settings
 from llm_queue.web.anthropic import AnthropicRoutes
+from llm_queue.web.counting import count_tokens
 from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.models import facts_of, known_models
+from llm_queue.web.ollama_routes import add_ollama_routes
 from llm_queue.web.openapi import openapi_document
 from llm_queue.web.responses import add_responses_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
 from llm_queue.wire.callers.dialect import Operation
+from llm_queue.wire.callers.openai_chat import count_body
 from llm_queue.wire.callers.openai_models import model_body, models_body
+from llm_queue.wire.callers.openai_request import parse_chat
 from llm_queue.wire.callers.routes import ROUTES
 
 MOST_LISTED: Final = 1000
@@ -39,12 +43,19 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
         return answer
 
+    add_ollama_routes(app, settings, line)
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 
     anthropic = AnthropicRoutes(endpoint, line)
     app.add_url_rule("/v1/messages/count_tokens", view_func=anthropic.count_tokens, methods=["POST"])
     add_responses_routes(app, endpoint, line)
+
+    @app.post("/v1/chat/completions/input_tokens")
+    @app.post("/chat/completions/input_tokens")
+    async def chat_tokens() -> Response:
+        """How many tokens the prompt of a chat has."""
+        return await count_tokens(endpoint, line, parse_chat, count_body)
 
     @app.get("/v1/models")
     @app.get("/models")

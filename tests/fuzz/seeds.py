@@ -154,6 +154,7 @@ SEEDS: Final[dict[str, tuple[Json, ...]]] = {
     "/chat/completions": _CHATS,
     "/completions": _COMPLETIONS,
     "/embeddings": _EMBEDDINGS,
+    "/chat/completions/input_tokens": _CHATS,
     "/responses": _RESPONSES,
     "/responses/input_tokens": _RESPONSES,
     "/messages": _MESSAGES,
@@ -193,3 +194,12 @@ SEEDS: Final[dict[str, tuple[Json, ...]]] = {
     "/api/show": ({"model": MODEL}, {"name": MODEL, "verbose": True}),
 }
 """Bodies that are answered with 200, by path without /v1."""
+
+CLOSED: Final[dict[str, tuple[Json, ...]]] = {
+    "/api/pull": ({"model": MODEL}, {"name": MODEL, "stream": False}),
+    "/api/push": ({"model": MODEL},),
+    "/api/create": ({"model": "new", "from": MODEL, "stream": False},),
+    "/api/copy": ({"source": MODEL, "destination": "new"},),
+    "/api/blobs/{digest}": ({},),
+}
+"""Bodies for what is closed."""

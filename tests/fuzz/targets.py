@@ -11,7 +11,7 @@ from llm_queue.settings import Settings
 from llm_queue.web.app import create_quart
 from llm_queue.web.openapi import BODIES, address_of, methods_of
 from llm_queue.wire.callers.routes import ROUTES
-from tests.fuzz.seeds import MODEL, SEEDS, Json
+from tests.fuzz.seeds import CLOSED, MODEL, SEEDS, Json
 from tests.fuzz.values import fields_of, value_of
 from tests.web.conftest import FakeLine
 
@@ -24,6 +24,11 @@ class Target:
     path: str
     seeds: tuple[Json, ...] = ()
     body: type | None = None
+
+    @property
+    def closed(self) -> bool:
+        """True if nothing can be done there, whatever is sent."""
+        return self.path.startswith("/api/") and self.method in ("POST", "DELETE") and self.body is None
 
     def value(self, draw: random.Random) -> Json:
         """A body that is nearly always valid: one of the seeds, and other fields of the type with values of theirs."""
@@ -43,7 +48,7 @@ def targets() -> tuple[Target, ...]:
     for rule in create_quart(Settings(model=MODEL), FakeLine()).url_map.iter_rules():
         address = address_of(rule)
         path = re.sub(r"{[a-z_]+}", MODEL, address)
-        seeds = SEEDS.get(address.removeprefix("/v1"), ())
+        seeds = (SEEDS | CLOSED).get(address.removeprefix("/v1"), ())
         found += [
             Target(method, path, seeds if method == "POST" else (), bodies.get(address)) for method in methods_of(rule)
         ]

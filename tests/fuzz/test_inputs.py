@@ -68,7 +68,9 @@ def test_the_honest_client_asks_for_every_operation() -> None:
 def test_every_field_of_every_body_comes_up() -> None:
     draw = random.Random(1)
     for target in asked(body=True):
-        assert target.body is not None
+        if target.body is None:
+            assert target.closed
+            continue
         seen = {name for _ in range(400) for name in target.value(draw)}
         assert set(fields_of(target.body)) <= seen
 

@@ -201,6 +201,17 @@ async def test_a_body_that_is_no_request_is_a_400(body: bytes, fake: FakeOllama,
         assert (await client.post(url + "/api/chat", content=body)).status_code == 400
 
 
+async def test_a_tool_is_called_with_the_arguments_that_are_wanted_until_its_result_is_there(client: Client) -> None:
+    question = {"role": "user", "content": '!tool weather {"place": "Paris"}'}
+    tools = [{"type": "function"}]
+    call = (await client.chat(messages=[question], tools=tools))[-1]["message"]["tool_calls"][0]
+    assert call["function"]["arguments"] == {"place": "Paris"}
+    messages = [question, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "sunny, 20 C"}]
+    lines = await client.chat(messages=messages, tools=tools)
+    assert content(lines) == "The tool said: sunny, 20 C"
+    assert "tool_calls" not in lines[-1]["message"]
+
+
 async def test_a_directive_with_once_goes_wrong_only_the_first_time(client: Client, fake: FakeOllama) -> None:
     first, second = await client.chat("!break 2 please #once"), await client.chat("!break 2 please #once")
     assert "error" in first[-1]
@@ -212,6 +223,12 @@ def test_directives_may_follow_each_other() -> None:
     play = read_directives("!slow 0.5 !tokens 3 !stall 2 and more")
     assert (play.token_seconds, play.tokens, play.ending, play.tokens_before) == (0.5, 3, "stall", 2)
     assert read_directives("wow! no !directive").ending is None
+
+
+def test_a_directive_may_begin_a_later_line_and_the_last_one_counts() -> None:
+    assert read_directives("<reminder>\n!hang\n</reminder>\n!tokens 3 go\nand more").tokens == 3
+    assert read_directives("one\n!important\ntwo").tokens is None
+    assert read_directives("!say one\n!tokens 3").text == "one\n!tokens 3"
 
 
 @pytest.mark.parametrize(

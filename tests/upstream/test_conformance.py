@@ -14,7 +14,7 @@ import trio
 from llm_queue.testing import Break, Busy, Refuse, Say, ScriptedUpstream, Stall, prompt_of
 from llm_queue.testing.conformance import CHECKS, Check, Subject, a_refusal_has_the_status_of_the_upstream
 from llm_queue.testing.fake_ollama import Behaviour, FakeOllama, serve
-from llm_queue.testing.scripted import Script
+from llm_queue.testing.scripts import Script
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer

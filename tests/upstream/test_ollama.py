@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
@@ -26,7 +27,18 @@ from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    Completion,
+    Delta,
+    EmbedRequest,
+    LoadRequest,
+    Message,
+    Piece,
+    Request,
+    TextRequest,
+    Vectors,
+)
 
 MODEL = Model(name="fake:latest", identity=digest_of("fake"))
 
@@ -95,7 +107,7 @@ async def test_ollama_counts_no_tokens(ollama: Ollama, fake: FakeOllama) -> None
 async def test_a_load_has_the_keep_alive_and_work_has_none(ollama: Ollama, fake: FakeOllama) -> None:
     await ollama.load(MODEL, 8192)
     await say(ollama, "hello")
-    assert [(work.num_ctx, work.keep_alive) for work in fake.requests] == [(8192, "20m"), (8192, None)]
+    assert [(work.num_ctx, work.keep_alive) for work in fake.requests] == [(8192, 1200), (8192, None)]
     assert len(fake.loads) == 1
 
 
@@ -387,3 +399,54 @@ async def test_what_a_model_cannot_do_is_a_refusal_and_not_tried_again(ollama: O
     with pytest.raises(UpstreamRefused, match="does not support embeddings") as raised:
         await ollama.run(MODEL, 8192, EmbedRequest("fake", ("hello",)), lambda _: None)
     assert raised.value.http_status == 400
+
+
+async def run(ollama: Ollama, request: Request) -> tuple[list[Piece], Completion]:
+    pieces: list[Piece] = []
+    return pieces, await ollama.run(MODEL, 8192, request, pieces.append)
+
+
+async def test_a_model_stays_for_the_longest_time_that_anybody_asked_for(ollama: Ollama, fake: FakeOllama) -> None:
+    await ollama.load(MODEL, 8192)
+    for seconds in (60.0, 7200.0, 3600.0, 7200.0, math.inf, None):
+        await run(ollama, ChatRequest("fake", (Message("user", "hello"),), keep_alive=seconds))
+    await ollama.load(MODEL, 8192)
+    assert [work.keep_alive for work in fake.requests] == [1200, None, 7200, None, None, -1, None, -1]
+
+
+async def test_a_load_that_is_asked_for_sets_it_as_well_and_an_unload_forgets_it(
+    ollama: Ollama, fake: FakeOllama
+) -> None:
+    assert (await run(ollama, LoadRequest("fake", 7200.0)))[1].finish_reason == "load"
+    _, completion = await run(ollama, LoadRequest("fake", unload=True))
+    assert (completion.finish_reason, completion.unloaded) == ("unload", True)
+    assert await ollama.resident() == frozenset()
+    await ollama.load(MODEL, 8192)
+    assert [work.keep_alive for work in fake.requests] == [7200, 0, 1200]
+
+
+async def test_a_load_that_is_asked_for_and_fails_says_why(ollama: Ollama, fake: FakeOllama) -> None:
+    fake.behaviour.load_error = "no room for it"
+    with pytest.raises(LoadFailed, match="no room for it"):
+        await run(ollama, LoadRequest("fake"))
+
+
+async def test_embeddings_of_both_kinds(ollama: Ollama, fake: FakeOllama) -> None:
+    fake.behaviour.capabilities = ["embedding"]
+    (vectors,), _ = await run(ollama, EmbedRequest("fake", ("abc", "a"), keep_alive=7200.0))
+    assert isinstance(vectors, Vectors)
+    assert [math.hypot(*vector) for vector in vectors.vectors] == pytest.approx([1, 1])
+    assert (await run(ollama, EmbedRequest("fake", ("abc",), normalized=False)))[0] == [Vectors(((3.0, 1.0),))]
+    assert [(work.path, work.keep_alive) for work in fake.requests] == [("/api/embed", 7200), ("/api/embeddings", None)]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+async def test_a_model_that_only_chats_is_never_asked_twice_to_embed(ollama: Ollama, normalized: bool) -> None:
+    with pytest.raises(UpstreamRefused, match="does not support embeddings"):
+        await run(ollama, EmbedRequest("fake", ("a",), normalized=normalized))
+
+
+async def test_a_text_is_answered_with_its_context(ollama: Ollama) -> None:
+    pieces, completion = await run(ollama, TextRequest("fake", "!say so it went on"))
+    assert "".join(piece.content for piece in pieces if isinstance(piece, Delta)) == "so it went on"
+    assert completion.context == (1, 2, 3)

@@ -24,7 +24,7 @@ from llm_queue.upstream.embedded.gguf import Header, read_header
 from llm_queue.upstream.embedded.memory import PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Completion, Piece, Request, has_images
+from llm_queue.wire.shapes import Completion, LoadRequest, Piece, Request, has_images
 from llm_queue.wire.upstreams import openai_request as asking
 
 # -P: a file beside the script must not pass for a module of the standard library.
@@ -54,6 +54,7 @@ class Embedded:
     name = "llama.cpp"
     chooses_context = True
     more_models = "For another, put its GGUF file into a folder, and name that folder with --gguf."
+    native = None
 
     def __init__(
         self,
@@ -149,6 +150,9 @@ class Embedded:
         asked, and the line looks again at what is resident. Raises :class:`~llm_queue.errors.EngineDied` if the request
         ended the process; its subclass :class:`~llm_queue.errors.EngineStuck` also takes the place of a cancellation.
         """
+        if isinstance(request, LoadRequest) and request.unload:
+            await self.aclose()
+            return Completion("unload", unloaded=True)
         if has_images(request):
             raise UpstreamRefused(_NO_EYES.format(model.name))
         process = self._process

@@ -139,11 +139,11 @@ class MessagesEncoder:
         return {"type": "tool_use", "id": call_id, "name": call.name, "input": msgspec.Raw(call.arguments.encode())}
 
     def _start_message(self) -> bytes:
-        """The message without content, once. Nothing is counted yet: the counts that are true come with its end."""
+        """The message without content, once. Nothing is counted yet: the true counts come with its end."""
         if self._begun:
             return b""
         self._begun = True
-        usage = {"input_tokens": 0, "output_tokens": 0, "service_tier": self._tier()}
+        usage = {"input_tokens": self._reply.about_tokens, "output_tokens": 0, "service_tier": self._tier()}
         return _event("message_start", {"message": self._message([], None, None, usage)})
 
     def _message(

@@ -141,6 +141,11 @@ class ChatEncoder:
 CHAT: Final = Operation(OPENAI, parse_chat, ChatEncoder, body=ChatBody)
 
 
+def count_body(tokens: int) -> bytes:
+    """So many tokens has a chat, as llama.cpp's server says it."""
+    return msgspec.json.encode({"input_tokens": tokens}) + b"\n"
+
+
 def _logprobs(items: tuple[JsonObject, ...]) -> JsonObject:
     """OpenAI's item has all of its fields, but some servers leave out those that are empty."""
     content = [item | {"bytes": item.get("bytes"), "top_logprobs": item.get("top_logprobs") or []} for item in items]
