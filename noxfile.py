@@ -194,6 +194,7 @@ def fuzz(session: nox.Session) -> None:
     install(session, "fuzz")
     session.run("python", "-m", "tests.fuzz", *session.posargs)
     if "--only" not in session.posargs:
+        session.run("python", "-m", "tests.fuzz.parsers", *session.posargs)
         session.run("python", "-m", "tests.fuzz.api", *session.posargs)
 
 

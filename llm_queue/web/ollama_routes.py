@@ -135,7 +135,7 @@ def _refusing(
 ) -> Callable[..., Awaitable[Response]]:
     async def refuse(**_: str) -> Response:
         """Closed: it would change Ollama."""
-        asked = Change() if blobs else asked_to_change(await _body(settings))
+        asked = Change() if blobs else asked_to_change(await _body(settings), settings.max_depth)
         error = _closed(line, command.replace("NAME", asked.name) if asked.name else command)
         if not (pulls and asked.stream):
             raise error
