@@ -66,7 +66,7 @@ class FuzzedService(Process):
         self.port = int(self.url.rpartition(":")[2])
         self.faults: list[str] = []
         self.contained: collections.Counter[str] = collections.Counter()
-        self._read_to = 0
+        self._logged: set[str] = set()
         self._told: list[dict[str, Any]] = []
 
     def listen(self) -> None:
@@ -83,8 +83,17 @@ class FuzzedService(Process):
             elif not line.startswith("{"):
                 if GREETING.match(line) is None:
                     self.faults.append(f"it wrote: {line[:500]}")
-            elif json.loads(line).get("level") in ("error", "critical"):
-                self.faults.append(f"it logged: {line[:2000]}")
+            else:
+                self._hear(json.loads(line))
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        """An error in the log is a fault, once for each place that it comes from."""
+        if said["level"] in ("error", "critical"):
+            trace = str(said.get("exception", ""))
+            place = said["event"] + "".join(re.findall(r'File "(.+?", line \d+)', trace)[-2:])
+            if place not in self._logged:
+                self._logged.add(place)
+                self.faults.append(f"it logged: {said['event']}\n{trace[-2000:]}")
 
     def held(self) -> Held:
         """What it holds now."""
