@@ -107,6 +107,7 @@ def test_the_older_embeddings_a_load_an_unload_and_truncate() -> None:
     assert loaded(ollama_request.plain_embed_body("m", "a", 7)) == {
         "model": "m", "prompt": "a", "options": {"num_ctx": 7},
     }  # fmt: skip
+    assert "options" not in loaded(ollama_request.plain_embed_body("m", "a", 0))
     assert loaded(ollama_request.unload_body("m")) == {
         "model": "m", "messages": [], "stream": False, "keep_alive": 0,
     }  # fmt: skip
