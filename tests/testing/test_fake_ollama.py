@@ -370,3 +370,9 @@ async def test_an_embed_has_a_vector_of_length_1_for_each_text(fake: FakeOllama,
     (short,) = (await client.post("/api/embed", input="a", dimensions=2)).json()["embeddings"]
     assert [len(vector) for vector in (one, short)] == [4, 2]
     assert sum(number**2 for number in one) == pytest.approx(1) == sum(number**2 for number in short)
+
+
+async def test_a_model_is_shown_by_the_older_name_of_the_field_too(client: Client) -> None:
+    by_model, by_name = await client.post("/api/show", model="fake"), await client.post("/api/show", name="fake")
+    assert by_name.status_code == 200
+    assert by_name.json() == by_model.json()
