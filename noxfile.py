@@ -194,6 +194,19 @@ def bench_real(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Attack the service with 100,000 raw inputs, and schemathesis on its own document: ``-- --seconds 30`` for less.
+
+    ``-- --seed SEED --only NUMBER`` plays one input again.
+    """
+    install(session, "fuzz")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+    if "--only" not in session.posargs:
+        session.run("python", "-m", "tests.fuzz.parsers", *session.posargs)
+        session.run("python", "-m", "tests.fuzz.api", *session.posargs)
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """A million steps of the core's machine, and the mutants that the tests must kill."""
     install(session, "tests")

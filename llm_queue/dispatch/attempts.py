@@ -36,7 +36,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Answer, Completion, LoadRequest, Piece, fold
+from llm_queue.wire.shapes import ALIVE, Answer, Completion, LoadRequest, Piece, fold
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
@@ -119,13 +119,16 @@ class Attempts:
 
             def emit(piece: Piece) -> None:
                 nonlocal silent
+                if stream:
+                    assert entry.scope is not None
+                    entry.scope.deadline = min(trio.current_time() + limit, last_moment)
+                if piece is ALIVE:
+                    return  # the caller has nothing of it yet, and an attempt that breaks now can be repeated
                 if silent:
                     silent = False
                     entry.heard(trio.current_time() - began)
                 if stream:
                     entry.ticket.put(piece)
-                    assert entry.scope is not None
-                    entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 else:
                     pieces.append(piece)
 

@@ -26,6 +26,7 @@ from llm_queue.testing.scripts import Break, Busy, Garble, Hang, Refuse, Say, Sc
 from llm_queue.upstream.protocol import Model, Native
 from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
+    ALIVE,
     ChatRequest,
     Completion,
     Delta,
@@ -35,7 +36,9 @@ from llm_queue.wire.shapes import (
     Request,
     Sampling,
     TextRequest,
+    ToolCall,
     Vectors,
+    must_call,
 )
 
 # --- what is remembered -----------------------------------------------------------------------------------------
@@ -215,9 +218,11 @@ class ScriptedUpstream:
         else:
             script = self.script.popleft() if self.script else self.default
 
+        calls = must_call(request) if isinstance(request, ChatRequest) else ()
+
         def say(piece: Piece) -> None:
             record.emitted += 1
-            emit(piece)
+            emit(ALIVE if calls and isinstance(piece, Delta) and piece.content else piece)
 
         async with self._call(record):
             if isinstance(script, Busy):
@@ -257,8 +262,11 @@ class ScriptedUpstream:
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
                         say(Delta(content=piece))
+                    if calls:
+                        say(Delta(tool_calls=(ToolCall(calls[0]["function"]["name"], script.text),)))
                     tokens = counted or script.prompt_tokens
-                    return Completion(script.finish_reason, tokens, len(pieces), load_seconds)
+                    reason = "tool_calls" if calls and script.finish_reason == "stop" else script.finish_reason
+                    return Completion(reason, tokens, len(pieces), load_seconds)
         raise AssertionError("a hang does not end")
 
     async def aclose(self) -> None:

@@ -13,7 +13,8 @@ class Say:
     """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
 
     ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion. A request
-    for vectors is answered with ``(length of the text, 1.0)`` for each input.
+    for vectors is answered with ``(length of the text, 1.0)`` for each input; one for a tool call that must be made
+    with a call of the first tool that there is to choose from, which has the text as its arguments.
     """
 
     text: str = "hello"

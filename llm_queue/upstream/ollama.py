@@ -30,6 +30,7 @@ from llm_queue.wire.shapes import (
 from llm_queue.wire.upstreams import ollama_catalog as catalog
 from llm_queue.wire.upstreams import ollama_request as asking
 from llm_queue.wire.upstreams import ollama_response as answers
+from llm_queue.wire.upstreams.ollama_forced import decoder_of
 
 NEARLY_FULL: Final = 0.98
 """Share of the context at which a prompt was probably cut: Ollama leaves out old messages until the rest fits."""
@@ -164,7 +165,7 @@ class Ollama:
                 return msgspec.structs.replace(completion, unloaded=keep_alive == 0)
             case _:
                 assert_never(request)
-        completion = await self._api.converse(path, body, answers.LineDecoder(), emit, apart=apart)
+        completion = await self._api.converse(path, body, decoder_of(request), emit, apart=apart)
         self._lifetimes.sent(model.identity, keep_alive)
         cut = not apart and _was_cut(num_ctx, completion.prompt_tokens or 0)
         return msgspec.structs.replace(completion, truncated=cut, unloaded=keep_alive == 0)

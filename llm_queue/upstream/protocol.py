@@ -103,6 +103,7 @@ class Upstream(Protocol):
         :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`, a load
         or unload with none.
         ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
+        For what is held back until it is whole, as a call is, it is given :data:`~llm_queue.wire.shapes.ALIVE`.
         Raises :class:`~llm_queue.errors.PromptTooLong` (the engine has counted more than fits),
         :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
         the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503),

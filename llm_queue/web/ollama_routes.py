@@ -45,6 +45,7 @@ def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service) -> None
 
     @app.get("/")
     async def root() -> Response:
+        """What Ollama says where it runs."""
         return Response(RUNNING, content_type="text/plain; charset=utf-8")
 
     for path, answer, methods in (
@@ -133,7 +134,8 @@ def _refusing(
     settings: Settings, line: Service, command: str, *, pulls: bool = False, blobs: bool = False
 ) -> Callable[..., Awaitable[Response]]:
     async def refuse(**_: str) -> Response:
-        asked = Change() if blobs else asked_to_change(await _body(settings))
+        """Closed: it would change Ollama."""
+        asked = Change() if blobs else asked_to_change(await _body(settings), settings.max_depth)
         error = _closed(line, command.replace("NAME", asked.name) if asked.name else command)
         if not (pulls and asked.stream):
             raise error

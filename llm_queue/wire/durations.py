@@ -37,7 +37,10 @@ def seconds_in(duration: str) -> float:
 
 def lifetime(said: str | float) -> float:
     """For how many seconds a model is to stay: infinity for what is below zero. Raises :class:`ValueError`."""
-    seconds = seconds_in(said) if isinstance(said, str) else float(said)
+    try:
+        seconds = seconds_in(said) if isinstance(said, str) else float(said)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
     return math.inf if seconds < 0 or seconds > LONGEST else seconds
 
 

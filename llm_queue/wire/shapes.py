@@ -7,7 +7,7 @@ what the caller or the model wrote. In every shape, None means "not said" or "no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -157,6 +157,17 @@ def has_images(request: Request) -> bool:
     return isinstance(request, TextRequest) and bool(request.images)
 
 
+def must_call(request: ChatRequest) -> tuple[JsonObject, ...]:
+    """The tools of which the model must call one; none if it may answer as it likes."""
+    match request.tool_choice:
+        case ToolChoice(mode="required"):
+            return request.tools
+        case ToolChoice(mode="function", name=name):
+            return tuple(tool for tool in request.tools if tool["function"]["name"] == name)
+        case _:
+            return ()
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "load", "unload", "other"]
@@ -190,6 +201,11 @@ class Vectors(msgspec.Struct, frozen=True):
 
 
 Piece = Delta | Vectors
+
+ALIVE: Final = Delta()
+"""What an upstream emits for a piece that it holds back, because it comes whole later: no part of the answer, but a
+sign that the model goes on. It is this very object.
+"""
 
 
 class Completion(msgspec.Struct, frozen=True):

@@ -7,8 +7,6 @@ from tests.clients.features import Client, Features
 BY_TOOL = '!tool final_result {"answer": 42}'
 """pydantic-ai asks for structured output by a tool of this name."""
 
-FORCED = {"structured": "it forces a tool, and Ollama cannot force one: that is refused"}
-
 
 class TestLangChain(Features):
     clients = (
@@ -22,7 +20,7 @@ class TestLiteLLM(Features):
     clients = (
         Client("litellm: openai", "litellm_sdk.py", "litellm", "openai"),
         Client("litellm: ollama_chat", "litellm_sdk.py", "litellm", "ollama_chat", address=""),
-        Client("litellm: anthropic", "litellm_sdk.py", "litellm", "anthropic", address="", without=FORCED),
+        Client("litellm: anthropic", "litellm_sdk.py", "litellm", "anthropic", address=""),
     )
 
 

@@ -183,6 +183,7 @@ def embedding_weights(ollama: RealOllama) -> bytes:
 def administered(ollama: RealOllama, start_service: Callable[..., Service]) -> Iterator[Service]:
     ollama.unload()
     yield start_service("--allow-ollama-admin")
+    ollama.unload()  # a model that is loaded outlives its deletion, and has no name then to unload it by
     ollama.request("DELETE", "/api/delete", json.dumps({"model": EMBEDDER}).encode())
 
 

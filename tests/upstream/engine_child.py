@@ -11,6 +11,7 @@ and what they were asked. A question steers the answer by a word that it holds:
 - ``fail, and crash``, ``fail, and stick``: likewise, and then it dies, or does not say whether it works on
 - ``deaf``: it goes on when the caller has left, and its connection stays open
 - ``busy``: the connection is closed, but the process says that it works on
+- ``call``: it is a call of the tool that must be called, or of the only one
 - ``stuck``: the connection is closed, but the process does not say whether it works on
 """
 
@@ -75,6 +76,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "100000")  # so that an end before it is a lost connection
         self.end_headers()
         self.say({"delta": {"role": "assistant", "content": None}})
+        if "call" in question:
+            self.call(asked["tool_choice"], asked["tools"])
+            return
         self.say({"delta": {"content": f"{NAME} at {NUM_CTX}, {ANSWER_TOKENS} tokens: {question}"}})
         if "die" in question:
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -92,6 +96,13 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(1)  # until the caller leaves
         else:
             self.say({"delta": {}, "finish_reason": "stop"})
+        self.close_connection = True
+
+    def call(self, choice: Any, tools: list[Any]) -> None:
+        name = tools[0]["function"]["name"] if choice == "required" else choice["function"]["name"]
+        for piece in ({"name": name, "arguments": '{"at": "sky",'}, {"arguments": ' "times": 2}'}):
+            self.say({"delta": {"tool_calls": [{"index": 0, "function": piece}]}})
+        self.say({"delta": {}, "finish_reason": "tool_calls"})
         self.close_connection = True
 
     def count(self, asked: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
 from llm_queue.wire.shapes import (
+    ALIVE,
     ChatRequest,
     Completion,
     Delta,
@@ -37,6 +38,8 @@ from llm_queue.wire.shapes import (
     Piece,
     Request,
     TextRequest,
+    ToolCall,
+    ToolChoice,
     Vectors,
 )
 
@@ -97,6 +100,36 @@ async def test_a_model_that_cannot_think_is_not_asked_to_if_that_is_left_open(ol
     able = msgspec.structs.replace(MODEL, capabilities=frozenset({"thinking"}))
     await ollama.run(able, 8192, asked, pieces.append)
     assert [piece for piece in pieces if isinstance(piece, Delta) and piece.thinking]
+
+
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"properties": {}, "required": []}}}
+
+
+async def test_a_model_without_tools_can_be_made_to_call_one_and_may_think_before(
+    ollama: Ollama, fake: FakeOllama
+) -> None:
+    fake.behaviour.capabilities = ["completion", "thinking"]
+    messages = (Message("user", "!slow 0 look"),)
+    asked = ChatRequest("fake", messages, tools=(LOOK,), tool_choice=ToolChoice("required"), think=True)
+    pieces: list[Piece] = []
+    completion = await ollama.run(MODEL, 8192, asked, pieces.append)
+    assert completion.finish_reason == "tool_calls"
+    thought, *signs, called = pieces
+    assert thought == Delta(thinking="Let me think.")
+    assert all(sign is ALIVE for sign in signs)
+    assert signs
+    assert called == Delta(tool_calls=(ToolCall("look", "{}"),))
+
+
+async def test_a_call_that_was_cut_has_the_beginning_of_its_arguments(ollama: Ollama) -> None:
+    words = {"type": "function", "function": {"name": "say", "parameters": {"enum": [{"words": ["a", "b"]}]}}}
+    pieces: list[Piece] = []
+    asked = ChatRequest("fake", (Message("user", "go"),), tools=(words,), tool_choice=ToolChoice("required"))
+    completion = await ollama.run(MODEL, 8192, msgspec.structs.replace(asked, max_tokens=5), pieces.append)
+    assert completion.finish_reason == "length"
+    [call] = [call for piece in pieces if isinstance(piece, Delta) for call in piece.tool_calls]
+    assert '{"words": ["a", "b"]}'.startswith(call.arguments)
+    assert len(call.arguments) > 5
 
 
 async def test_ollama_counts_no_tokens(ollama: Ollama, fake: FakeOllama) -> None:

@@ -56,7 +56,16 @@ def test_anything_else_is_refused_in_gos_words(said: str, complaint: str) -> Non
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [(-1, math.inf), (-0.5, math.inf), ("-1m", math.inf), (0, 0), (1.5, 1.5), ("1h", 3600), (1e300, math.inf)],
+    [
+        (-1, math.inf),
+        (-0.5, math.inf),
+        ("-1m", math.inf),
+        (0, 0),
+        (1.5, 1.5),
+        ("1h", 3600),
+        (1e300, math.inf),
+        (10**400, math.inf),
+    ],
 )
 def test_below_zero_a_model_stays_for_ever(said: str | float, seconds: float) -> None:
     assert lifetime(said) == seconds

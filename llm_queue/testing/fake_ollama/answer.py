@@ -12,6 +12,7 @@ import trio
 
 from llm_queue.testing.fake_ollama.behaviour import BROKEN, Behaviour, Play, Refusal
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
+from llm_queue.testing.fake_ollama.fitting import fitting_tokens
 from llm_queue.testing.fake_ollama.runners import Work
 
 CREATED: Final = "2026-01-01T00:00:00Z"
@@ -205,8 +206,8 @@ def _tokens_of(ask: JsonObject, play: Play, text: str) -> list[str]:
     result = _result_of(ask)
     if play.tool is not None and result is not None:
         return _words(f"The tool said: {result}")
-    if ask.get("format") is not None:
-        return ['{"', "answer", '": ', "42", "}"]
+    if ask.get("format") and play.text is None:
+        return ['{"', "answer", '": ', "42", "}"] if ask["format"] == "json" else fitting_tokens(ask["format"])
     if play.tokens is not None:
         return [f"token{number} " for number in range(play.tokens)]
     return _words(text if play.text is None else play.text)

@@ -111,7 +111,8 @@ class FakeOllama:
             case "GET", "/api/ps":
                 return 200, {"models": self._resident()}
             case "POST", "/api/show":
-                asked = str(object_of(body).get("model") or "")
+                said = object_of(body)
+                asked = str(said.get("model") or said.get("name") or "")
                 if not asked:
                     raise Refusal(400, "model is required")
                 if model_of(self.behaviour, asked) is None:

@@ -16,6 +16,7 @@ import msgspec
 from llm_queue.errors import QueueError
 from llm_queue.wire.callers.anthropic import ANTHROPIC, error_object
 from llm_queue.wire.callers.anthropic_request import MessagesReply, parse_messages
+from llm_queue.wire.callers.anthropic_shapes import MessagesBody
 from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 from llm_queue.wire.wishes import BACKGROUND, INTERACTIVE
@@ -178,7 +179,7 @@ class MessagesEncoder:
         return {INTERACTIVE: "priority", BACKGROUND: "batch"}.get(self._served.lane, "standard")
 
 
-MESSAGES: Final = Operation(ANTHROPIC, parse_messages, MessagesEncoder)
+MESSAGES: Final = Operation(ANTHROPIC, parse_messages, MessagesEncoder, body=MessagesBody)
 
 
 def _usage(completion: Completion) -> JsonObject:

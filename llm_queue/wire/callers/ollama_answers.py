@@ -13,6 +13,7 @@ from llm_queue.errors import QueueError
 from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.callers.ollama import JSON, LINES, OLLAMA, OLLAMA_EMBED, error_line, error_text, time_stamp
 from llm_queue.wire.callers.ollama_request import parse_chat, parse_embed, parse_embeddings, parse_generate
+from llm_queue.wire.callers.ollama_shapes import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 
 _OBJECT: Final = msgspec.json.Decoder(JsonObject)
@@ -135,10 +136,10 @@ class EmbeddingsEncoder(EmbedEncoder):
         return _line({"embedding": answer.vectors[0] if answer.vectors else ()})
 
 
-CHAT: Final = Operation(OLLAMA, parse_chat, ChatEncoder, JSON, LINES)
-GENERATE: Final = Operation(OLLAMA, parse_generate, GenerateEncoder, JSON, LINES)
-EMBED: Final = Operation(OLLAMA_EMBED, parse_embed, EmbedEncoder, JSON, LINES)
-EMBEDDINGS: Final = Operation(OLLAMA_EMBED, parse_embeddings, EmbeddingsEncoder, JSON, LINES)
+CHAT: Final = Operation(OLLAMA, parse_chat, ChatEncoder, JSON, LINES, ChatBody)
+GENERATE: Final = Operation(OLLAMA, parse_generate, GenerateEncoder, JSON, LINES, GenerateBody)
+EMBED: Final = Operation(OLLAMA_EMBED, parse_embed, EmbedEncoder, JSON, LINES, EmbedBody)
+EMBEDDINGS: Final = Operation(OLLAMA_EMBED, parse_embeddings, EmbeddingsEncoder, JSON, LINES, EmbeddingsBody)
 
 
 def counts(completion: Completion) -> JsonObject:

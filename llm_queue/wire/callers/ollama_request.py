@@ -50,7 +50,7 @@ def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[int]:
         messages=messages_of(turns),
         sampling=_sampling(options),
         max_tokens=_max_tokens(options),
-        format=_format(chat.format),
+        format=_format(chat.format, limits.max_depth),
         tools=_tools(chat.tools or []),
         think=_think(chat.think),
         logprobs=bool(chat.logprobs),
@@ -86,7 +86,7 @@ def parse_generate(body: bytes, limits: RequestLimits) -> Parsed[int]:
         context=tuple(text.context or ()),
         sampling=_sampling(options),
         max_tokens=_max_tokens(options),
-        format=_format(text.format),
+        format=_format(text.format, limits.max_depth),
         think=_think(text.think),
         logprobs=bool(text.logprobs),
         top_logprobs=_top_logprobs(text),
@@ -146,11 +146,11 @@ class Change(NamedTuple):
     stream: bool = True
 
 
-def asked_to_change(body: bytes) -> Change:
+def asked_to_change(body: bytes, max_depth: int) -> Change:
     """What can be read of the body of a request that would change Ollama. Raises nothing."""
     try:
-        said = msgspec.json.decode(body, type=_Change)
-    except msgspec.DecodeError:
+        said = strict_json.decode(body, _CHANGE, max_depth)
+    except BadRequest:
         return Change()
     names = (name for name in (said.model, said.name, said.source) if isinstance(name, str) and _PLAIN.fullmatch(name))
     return Change(next(names, ""), said.stream is not False)
@@ -164,6 +164,9 @@ class _Change(msgspec.Struct):
     name: Any = None
     source: Any = None
     stream: Any = None
+
+
+_CHANGE: Final = msgspec.json.Decoder(_Change)
 
 
 def _parsed(
@@ -229,7 +232,7 @@ def _whole(number: float, field: str) -> int:
     return math.trunc(number)
 
 
-def _format(raw: msgspec.Raw) -> Literal["json"] | JsonObject | None:
+def _format(raw: msgspec.Raw, max_depth: int) -> Literal["json"] | JsonObject | None:
     text = bytes(raw).strip()
     if text in (b"", b"null", b'""'):
         return None
@@ -238,7 +241,7 @@ def _format(raw: msgspec.Raw) -> Literal["json"] | JsonObject | None:
     if text[:1] != b"{":
         said = msgspec.json.encode(text.decode()[:200]).decode()
         raise BadRequest(f'invalid format: {said}; expected "json" or a valid JSON Schema object', param="format")
-    return _FORMAT.decode(text)
+    return strict_json.decode(text, _FORMAT, max_depth, within="format")
 
 
 def _think(raw: msgspec.Raw) -> bool | str | None:

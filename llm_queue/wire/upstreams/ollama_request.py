@@ -21,15 +21,13 @@ from llm_queue.wire.shapes import (
     Request,
     TextRequest,
     ToolCall,
+    must_call,
 )
+from llm_queue.wire.upstreams import ollama_forced as forced
 
 UNKNOWN: Final = ("typical_p",)
 """Fields of :class:`~llm_queue.wire.shapes.Sampling` that Ollama has no more: since 0.34 it answers 400 to them."""
 
-_NO_FORCE: Final = (
-    "tool_choice: Ollama cannot make a model call a tool, only offer it some. Leave the choice to the model (`auto`), "
-    "ask for JSON of a schema in place of a call, or use another engine (--engine)."
-)
 _OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -45,9 +43,8 @@ def check(request: Request) -> tuple[str, ...]:
         for at, message in enumerate(request.messages):
             for number, call in enumerate(message.tool_calls):
                 _arguments(call, f"messages[{at}].tool_calls[{number}].function.arguments")
-        if request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "function"):
-            raise BadRequest(_NO_FORCE, param="tool_choice")
-        if request.parallel_tool_calls is False and request.tools:
+        dropped += forced.check(request)
+        if request.parallel_tool_calls is False and request.tools and not must_call(request):
             dropped.append("parallel_tool_calls")
         if request.grammar is not None:
             dropped.append("grammar")
@@ -57,9 +54,10 @@ def check(request: Request) -> tuple[str, ...]:
 def chat_body(request: ChatRequest, num_ctx: int, keep_alive: float | None = None) -> bytes:
     """A chat, always streamed.
 
-    ``keep_alive`` is for how many seconds the model stays after it, whoever else uses it (infinity: for ever; 0: it
-    goes right after the answer). None leaves that as it is. A ``num_ctx`` of 0 is not sent.
+    With ``unload`` it has one of zero: the model goes right after the answer. A ``num_ctx`` of 0 is not sent. What asks
+    for a call that must be made is answered in another form, see :mod:`~llm_queue.wire.upstreams.ollama_forced`.
     """
+    request = forced.without_tools(request)
     body: JsonObject = {
         "model": request.model,
         "messages": [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)],

@@ -222,6 +222,14 @@ def test_a_body_that_is_none_is_refused(parse: Parse, body: bytes, said: str) ->
     assert refusal(parse, body).message.startswith(said)
 
 
+@pytest.mark.parametrize("body", [b'{"a":1e999}', b'{"a":' + b"9" * 5000 + b"}", b'{"a":01}', b'{"a":"\\ud800"}'])
+def test_a_schema_with_a_number_or_a_text_that_nobody_can_hold_is_refused(body: bytes) -> None:
+    for parse, rest in ((parse_chat, b'"messages":[{}]'), (parse_generate, b'"prompt":"x"')):
+        assert refusal(parse, b'{"model":"m",%b,"format":%b}' % (rest, body)).message.startswith(
+            ("format", "The request")
+        )
+
+
 def test_a_model_must_be_named_in_the_words_of_each_address() -> None:
     assert refusal(parse_embeddings, {}).message == "model is required"
     for parse in (parse_generate, parse_embed):
@@ -461,7 +469,10 @@ def test_a_model_to_show_must_be_named(body: bytes, said: str) -> None:
         (b"x", Change()),
         (b"", Change()),
         (b"[]", Change()),
+        (b'{"model":"\xff"}', Change()),
+        (b'{"model":"x","deep":' + b"[" * 100_000, Change()),
+        (b'{"model":"x","stream":' + b"9" * 5000 + b"}", Change()),
     ],
 )
 def test_what_a_closed_route_reads(body: bytes, said: Change) -> None:
-    assert asked_to_change(body) == said
+    assert asked_to_change(body, 12) == said

@@ -107,6 +107,7 @@ def test_the_older_embeddings_a_load_an_unload_and_truncate() -> None:
     assert loaded(ollama_request.plain_embed_body("m", "a", 7)) == {
         "model": "m", "prompt": "a", "options": {"num_ctx": 7},
     }  # fmt: skip
+    assert "options" not in loaded(ollama_request.plain_embed_body("m", "a", 0))
     assert loaded(ollama_request.unload_body("m")) == {
         "model": "m", "messages": [], "stream": False, "keep_alive": 0,
     }  # fmt: skip
@@ -138,19 +139,13 @@ def test_ollama_gets_the_tools_that_may_be_chosen(choice: ToolChoice | None, too
         (ChatRequest("m", HI, tool_choice=ToolChoice("required")), ()),
         (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("none")), ()),
         (ChatRequest("m", HI, tools=(TOOL,), parallel_tool_calls=False), ("parallel_tool_calls",)),
+        (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("required"), parallel_tool_calls=False), ()),
         (ChatRequest("m", HI, parallel_tool_calls=False), ()),
         (ChatRequest("m", HI, grammar='root ::= "a"'), ("grammar",)),
     ],
 )
 def test_what_ollama_answers_without_is_named(request_: Request, dropped: tuple[str, ...]) -> None:
     assert ollama_request.check(request_) == dropped
-
-
-@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("function", "look")])
-def test_a_call_that_ollama_cannot_force_is_refused(choice: ToolChoice) -> None:
-    with pytest.raises(BadRequest, match="Ollama cannot make a model call a tool") as refused:
-        ollama_request.check(ChatRequest("m", HI, tools=(TOOL,), tool_choice=choice))
-    assert refused.value.param == "tool_choice"
 
 
 @pytest.mark.parametrize("arguments", ['{"a": 1', "[1]", "1", "x"])
