@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.sessions = ["lint", "types", "tests", "docs", "package", "e2e"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "package", "faults", "e2e"]
 if shutil.which("go"):
     nox.options.sessions = [*nox.options.sessions, "real"]
 nox.options.reuse_existing_virtualenvs = True
@@ -19,7 +19,8 @@ nox.options.reuse_existing_virtualenvs = True
 LOCK = ".ci/lock.txt"
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = nox.project.python_versions(PROJECT)
-FAST = ("--ignore", "tests/e2e", "--ignore", "tests/real", "--ignore", "tests/clients")
+APART = ("tests/e2e", "tests/real", "tests/clients", "tests/faults")  # they have sessions of their own
+FAST = tuple(part for folder in APART for part in ("--ignore", folder))
 REAL_CLOCK = ("--timeout", "300")  # seconds for a test: a process that loads a model on a busy machine takes its time
 CANCELLATION = "ASYNC101,ASYNC102,ASYNC119,ASYNC120"  # flake8-async's rules that ruff does not have
 NEEDS_SOURCES = "tests/test_docs.py::test_every_relative_link_leads_somewhere"  # some lead into llm_queue/
@@ -62,6 +63,13 @@ def tests(session: nox.Session) -> None:
     if not session.posargs:
         session.run("coverage", "report", "--include", PURE, "--fail-under", "100")
         session.run("coverage", "report", "--omit", f"{PURE},{PROCESSES}", "--fail-under", "95")
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Every fault of an upstream, at every try, in every form of answer; a whole run writes docs/faults.md."""
+    install(session, "tests")
+    session.run("pytest", "tests/faults", "--page", "docs/faults.md", *session.posargs)
 
 
 @nox.session

@@ -180,6 +180,8 @@ class Attempts:
                 outcome, error = Outcome.REFUSED, LoadFailed()
         if outcome is Outcome.TIMED_OUT:
             error = LoadTimedOut()
+        elif outcome is Outcome.REFUSED:
+            error = await self._missing(entry) or error
         reported = None if outcome is Outcome.UNREACHABLE else await self._reported()
         return LoadEnded(entry.job, outcome, error, reported)
 
@@ -217,6 +219,16 @@ class Attempts:
                     break
                 except QueueError:
                     await trio.sleep(DYING / 20)
+
+    async def _missing(self, entry: Entry) -> QueueError | None:
+        """The error if the model that could not be loaded is not there any more; None if it is, or nobody says."""
+        assert entry.model is not None
+        with trio.move_on_after(ASK_TIMEOUT):
+            try:
+                return await self._catalog.missing(entry.model, entry.submission.request.model)
+            except QueueError:
+                pass
+        return None
 
     async def _reported(self) -> frozenset[RunnerKey] | None:
         with trio.move_on_after(ASK_TIMEOUT):

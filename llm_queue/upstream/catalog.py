@@ -89,6 +89,15 @@ class Catalog:
         """Ask the upstream which models it has; together with whoever is asking just now."""
         await self._listing.do(self._list)
 
+    async def missing(self, model: Model, name: str) -> ModelNotFound | None:
+        """Ask whether the upstream still has ``model``. Returns the error for whoever asked for it as ``name`` if not.
+
+        Raises what the upstream raises when it cannot be asked.
+        """
+        await self.refresh()
+        gone = self._find(model.name) is None and self.upstream.unlisted(model.name) is None
+        return self._not_found(name) if gone else None
+
     async def describe_all(self) -> None:
         """Have as many models as possible described, within :data:`DESCRIBE_ALL` seconds; the next call goes on.
 

@@ -8,6 +8,7 @@ and what they were asked. A question steers the answer by a word that it holds:
 - ``die``: it is the process's last
 - ``grow``: it takes memory without an end
 - ``fail``: it has status 500, and the question as its text
+- ``fail, and crash``, ``fail, and stick``: likewise, and then it dies, or does not say whether it works on
 - ``deaf``: it goes on when the caller has left, and its connection stays open
 - ``busy``: the connection is closed, but the process says that it works on
 - ``call``: it is a call of the tool that must be called, or of the only one
@@ -63,7 +64,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(500)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if "and stick" in question or "and crash" in question:
+                stuck.set()
             self.wfile.write(body)
+            if "and crash" in question:
+                os._exit(9)
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")

@@ -17,6 +17,7 @@ from llm_queue.errors import (
     EngineOutOfMemory,
     EngineStuck,
     LoadFailed,
+    UpstreamError,
     UpstreamRefused,
     UpstreamUnreachable,
 )
@@ -174,6 +175,11 @@ class Embedded:
             raise
         except BaseException as error:
             if await process.let_go():  # noqa: ASYNC102 - shielded and bounded inside
+                raise
+            if isinstance(error, UpstreamError):  # it had answered, and has ended or was killed since
+                self._gone = _ENDED
+                if (fault := process.fault()) is not None:
+                    raise fault from error
                 raise
             self._gone = _DID_NOT_LET_GO
             if isinstance(error, Cancelled):
