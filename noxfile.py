@@ -189,7 +189,7 @@ def bench_real(session: nox.Session) -> None:
     """The load it was made for, on a real Ollama, written to docs/performance.md. Give it the machine for itself."""
     install(session, "tests")
     real_ollama(session)
-    measure = ("python", "-m", "tests.bench.real", "--write", "docs/performance.md")
+    measure = ("python", "-m", "tests.bench.real", "--write")
     session.run("python", "-m", "tests.real.ollama", *measure, *session.posargs)
 
 
