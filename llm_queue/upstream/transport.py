@@ -170,7 +170,7 @@ class _Connection:
         """
         if self.whole:
             return None
-        event = await self._receive()
+        event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED] = await self._receive()
         arrived = bytearray()
         with _as_httpx(httpx.ReadError):
             while isinstance(event, h11.Data):
