@@ -14,6 +14,24 @@ PATIENCE: Final = 600.0
 """Seconds after which an answer never comes."""
 
 
+PATHS: Final = {
+    "OpenAI's chat": "/v1/chat/completions",
+    "OpenAI's Responses": "/v1/responses",
+    "Anthropic's": "/v1/messages",
+    "Ollama's": "/api/chat",
+}
+
+
+def request_in(dialect: str, *, stream: bool = False) -> bytes:
+    """One question to the line in one of its dialects."""
+    body: dict[str, object] = {"model": "fake", "stream": stream, "max_tokens": 100_000}
+    if dialect == "OpenAI's Responses":
+        body["input"] = "x"
+    else:
+        body["messages"] = [{"role": "user", "content": "x"}]
+    return _post(PATHS[dialect], body)
+
+
 def request(way: Way, *, stream: bool = False, priority: bool = False, close: bool = False) -> bytes:
     """One question, as bytes for the wire, in the dialect of this way."""
     body: dict[str, object] = {"model": "fake", "messages": [{"role": "user", "content": "x"}], "stream": stream}
@@ -26,6 +44,10 @@ def request(way: Way, *, stream: bool = False, priority: bool = False, close: bo
         path = "/v1/chat/completions"
         if priority:
             body["priority"] = True
+    return _post(path, body, headers)
+
+
+def _post(path: str, body: dict[str, object], headers: str = "") -> bytes:
     data = json.dumps(body)
     return (
         f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{headers}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.bench.load import Caller, one_after_the_other, request
+from tests.bench.load import PATHS, Caller, one_after_the_other, request, request_in
 from tests.bench.ways import Engine, Peers, Way
 
 EVERYBODY: Final = ("llm-queue", "ancestor", "HAProxy")
@@ -99,6 +99,19 @@ async def fast(way: Way, engine: Engine) -> Numbers:
     await one_after_the_other(way, data, 1, anew=False)
     took = await one_after_the_other(way, data, 5, anew=False)
     return {"streamed tokens per second": engine.tokens / statistics.median(took)}
+
+
+async def dialects(way: Way, engine: Engine) -> Numbers:
+    """Streamed tokens per second in each dialect of the line, and the time of a whole answer of no time."""
+    numbers: Numbers = {}
+    for dialect in PATHS:
+        stream, whole_one = request_in(dialect, stream=True), request_in(dialect)
+        await one_after_the_other(way, stream, 1, anew=False)
+        took = await one_after_the_other(way, stream, 5, anew=False)
+        numbers[f"in {dialect} dialect, streamed tokens per second"] = engine.tokens / statistics.median(took)
+        took = await one_after_the_other(way, whole_one, 100, anew=False)
+        numbers[f"in {dialect} dialect, a whole answer"] = statistics.median(took)
+    return numbers
 
 
 async def hang_up(way: Way, engine: Engine) -> Numbers:
@@ -250,6 +263,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         Row(whole, tokens=400),
         Row(fast, tokens=20_000),
     ),
+    "dialects": (Row(dialects, tokens=200, ways=("llm-queue",)),),
     "hang-up": (Row(hang_up, seconds=0.2, tokens=2000, rate=100.0, rounds=1),),
     "crowd": (Row(crowd, first=3600.0, rounds=1),),
 }
