@@ -133,12 +133,14 @@ class Endpoint:
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int, prompt: PromptSize
     ) -> Submission:
         name = parsed.request.model or self._settings.model
+        permit = visit_of(scope).permit
         model = await self.model(name)  # without one the line may outlast the outage: it asks again for its pick
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
-            lane=Lane[(wanted.lane or NORMAL).upper()],
-            client=await self._clients.name(request.headers, visit_of(scope).key_name, scope),
+            lane=max(Lane[(wanted.lane or NORMAL).upper()], permit.lane),
+            client=await self._clients.name(request.headers, permit, scope),
+            share=permit.share,
             stream=parsed.stream,
             num_ctx=wanted.num_ctx,
             max_wait=self._settings.max_wait if wanted.max_wait is None else wanted.max_wait,
