@@ -35,7 +35,7 @@ TRUST: Final = 10.0
 """Seconds for which a list of models says that a name is not in it, so that an alias answers without a question. A
 model that is pulled under an aliased name is found after that."""
 
-PAUSE: Final = 0.25
+PAUSE: Final = 0.1
 """Seconds between two questions for the list of models. Who asks sooner waits: names that nobody has, and programs that
 look at the list all the time, would cost the upstream a question each."""
 
