@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.sessions = ["lint", "types", "tests", "docs", "package", "e2e"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "package", "faults", "e2e"]
 if shutil.which("go"):
     nox.options.sessions = [*nox.options.sessions, "real"]
 nox.options.reuse_existing_virtualenvs = True
@@ -19,7 +19,8 @@ nox.options.reuse_existing_virtualenvs = True
 LOCK = ".ci/lock.txt"
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = nox.project.python_versions(PROJECT)
-FAST = ("--ignore", "tests/e2e", "--ignore", "tests/real")
+APART = ("tests/e2e", "tests/real", "tests/clients", "tests/faults")  # they have sessions of their own
+FAST = tuple(part for folder in APART for part in ("--ignore", folder))
 REAL_CLOCK = ("--timeout", "300")  # seconds for a test: a process that loads a model on a busy machine takes its time
 CANCELLATION = "ASYNC101,ASYNC102,ASYNC119,ASYNC120"  # flake8-async's rules that ruff does not have
 NEEDS_SOURCES = "tests/test_docs.py::test_every_relative_link_leads_somewhere"  # some lead into llm_queue/
@@ -65,6 +66,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Every fault of an upstream, at every try, in every form of answer; a whole run writes docs/faults.md."""
+    install(session, "tests")
+    session.run("pytest", "tests/faults", "--page", "docs/faults.md", *session.posargs)
+
+
+@nox.session
 def e2e(session: nox.Session) -> None:
     """Real processes, sockets, signals and the real SDK, against the fake Ollama and the real embedded engine."""
     install(session, "tests", project=".[embedded]")
@@ -86,6 +94,19 @@ def real(session: nox.Session) -> None:
     install(session, "tests")
     real_ollama(session)
     session.run("pytest", "tests/real", *REAL_CLOCK, *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Real clients against a started service: SDKs, frameworks, agents, a browser; each at a pinned version.
+
+    Installing them takes the package registries, 3 GB in the cache and some minutes, once; so this is not among the
+    usual sessions. Where a network namespace may be made they run in one, and reach nobody but the service.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.clients.install")
+    alone = ("python", "-m", "tests.clients.alone")
+    session.run(*alone, "python", "-m", "pytest", "tests/clients", *REAL_CLOCK, *session.posargs)
 
 
 @nox.session
@@ -146,6 +167,17 @@ def copy_without_sources(folder: Path) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """What Ollama and llama.cpp test their own servers with, directly and through the line: ``nox -s peers -- ollama``.
+
+    Their tests come out of the package registries, once, and stay in the cache; nothing that runs leaves this machine.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.real.install_ollama")  # the version that the tests belong to, and no other
+    session.run("python", "-m", "tests.peers", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What the line costs, as ratios taken side by side in one run. Give it the machine for itself."""
     install(session, "tests")
@@ -157,8 +189,21 @@ def bench_real(session: nox.Session) -> None:
     """The load it was made for, on a real Ollama, written to docs/performance.md. Give it the machine for itself."""
     install(session, "tests")
     real_ollama(session)
-    measure = ("python", "-m", "tests.bench.real", "--write", "docs/performance.md")
+    measure = ("python", "-m", "tests.bench.real", "--write")
     session.run("python", "-m", "tests.real.ollama", *measure, *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Attack the service with 100,000 raw inputs, and schemathesis on its own document: ``-- --seconds 30`` for less.
+
+    ``-- --seed SEED --only NUMBER`` plays one input again.
+    """
+    install(session, "fuzz")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+    if "--only" not in session.posargs:
+        session.run("python", "-m", "tests.fuzz.parsers", *session.posargs)
+        session.run("python", "-m", "tests.fuzz.api", *session.posargs)
 
 
 @nox.session

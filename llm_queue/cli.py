@@ -22,7 +22,7 @@ from llm_queue.demo.run import demo
 from llm_queue.serve import Exit, serve
 from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
-from llm_queue.settings.values import OLLAMA_PORT
+from llm_queue.settings.values import OLLAMA_PORT, switch
 from llm_queue.simulate.picks import picks
 from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
 from llm_queue.upstream.choose import NoUpstream
@@ -87,7 +87,11 @@ def parser() -> Parser:
         unit = f" {knob.unit}" if knob.unit and default != "none" else ""
         text = f"{knob.help} [{knob.env}; default: {default}{unit}]"
         action = _Joined if knob.repeatable else "store"
-        settings.add_argument(knob.flag, dest=knob.name, metavar="VALUE", help=text.replace("%", "%%"), action=action)
+        flag = settings.add_argument(
+            knob.flag, dest=knob.name, metavar="VALUE", help=text.replace("%", "%%"), action=action
+        )
+        if knob.parse is switch:
+            flag.nargs, flag.const = "?", "yes"  # alone it means yes
     play = parser.add_argument_group("for simulate")
     play.add_argument("--story", action="append", choices=list(STORIES), help="what to play; may be repeated [all]")
     play.add_argument(

@@ -66,6 +66,11 @@ class ModelNotFound(QueueError):
     code = "model_not_found"
     status = 404
 
+    def __init__(self, message: str | None = None, *, param: str | None = None, model: str | None = None) -> None:
+        """``model`` is the name that was asked for."""
+        super().__init__(message, param=param)
+        self.model = model
+
 
 class NotFound(QueueError):
     """There is nothing at this address. The chat endpoint is POST /v1/chat/completions."""
@@ -211,7 +216,7 @@ class UpstreamRefused(UpstreamError):
     code = "upstream_refused"
 
     def __init__(self, message: str | None = None, *, status: int = 400, param: str | None = None) -> None:
-        """``status`` is the upstream's own, from 400 to 499, and is passed on as it is."""
+        """``status`` is the upstream's own, and is passed on as it is: mostly one of 400 to 499."""
         super().__init__(message, param=param)
         self.upstream_status = status
 

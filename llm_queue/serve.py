@@ -197,18 +197,18 @@ def _say_hello(settings: Settings, engine: Choice, urls: list[str], warnings: Se
     (port, first), *more = _by_port(urls).items()
     # The name localhost leads to [::1] first, where another program may listen.
     both = settings.on_loopback and len(first) > 1
-    base = f"http://localhost:{port}/v1" if both else f"{urls[0]}/v1"
+    root = f"http://localhost:{port}" if both else urls[0]
     upstream = engine.upstream
     size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
     key = ' -H "Authorization: Bearer $KEY"' if settings.keys else ""
     lines = [
         f"llm-queue is listening on {' and '.join(first)}",
         *(f"  and on            {' and '.join(others)}{_whose(number)}" for number, others in more),
-        f"  programs use      {base} (the OpenAI dialect)",
+        f"  programs use      {root}/v1 as OpenAI's address, {root} as Ollama's or Anthropic's",
         f"  in front of       {upstream.name}: {upstream.url}",
         f"  model             {settings.model or 'the first of the engine'}, unless a request names another",
         f"  context size      {size}",
-        f"  try it            curl {base}/chat/completions{key} -d '{_QUESTION}'",
+        f"  try it            curl {root}/v1/chat/completions{key} -d '{_QUESTION}'",
         *(f"  note              {note}" for note in engine.notes),
     ]
     log.say("\n".join(lines))

@@ -13,7 +13,7 @@ import trio
 
 from llm_queue import cli, log
 from llm_queue.serve import Exit
-from llm_queue.settings import Settings, knobs
+from llm_queue.settings import Settings, knobs, load
 from tests.core.driver import Driver
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
@@ -43,7 +43,14 @@ def test_help_names_every_setting_with_its_variable_and_its_default(
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for knob in knobs():
-        assert f"{knob.flag} VALUE {knob.help} [{knob.env}; default: " in text
+        value = "[VALUE]" if isinstance(knob.default, bool) else "VALUE"
+        assert f"{knob.flag} {value} {knob.help} [{knob.env}; default: " in text
+
+
+def test_a_switch_alone_is_on() -> None:
+    for said, on in ((["--allow-ollama-admin"], True), (["--allow-ollama-admin", "no"], False), ([], False)):
+        wanted = vars(cli.parser().parse_args(["serve", *said]))
+        assert load({"allow_ollama_admin": wanted["allow_ollama_admin"]}, {}).allow_ollama_admin is on
 
 
 def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,9 +26,13 @@ from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.settings import Settings, knobs
 from llm_queue.testing.fake_ollama.behaviour import read_directives
+from llm_queue.upstream.native import IDLE
 from llm_queue.web.app import create_quart
+from llm_queue.web.stream import QUIET
+from llm_queue.wire.callers import ollama_shapes
 from llm_queue.wire.callers import openai_shapes as shapes
 from llm_queue.wire.callers.dialect import Progress, RequestLimits, Served
+from llm_queue.wire.callers.ollama_request import NO_TOKENS
 from llm_queue.wire.callers.openai_completions import CompletionBody
 from llm_queue.wire.callers.openai_embeddings import EmbeddingBody
 from llm_queue.wire.callers.openai_models import ModelFacts, model_body
@@ -120,7 +124,7 @@ def test_every_setting_is_named_with_its_flag_and_its_variable() -> None:
 
 
 def test_every_route_is_named_with_its_method() -> None:
-    text = text_of("docs/http.md")
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     routes = list(create_quart(Settings(), FakeLine()).url_map.iter_rules())
     assert len(routes) > 5
     for route in routes:
@@ -335,3 +339,37 @@ async def test_the_example_for_testing_a_program_works(clock: trio.testing.MockC
     exec(compile(example, "docs/testing.md", "exec"), names)
     [test] = [value for name, value in names.items() if name.startswith("test_")]
     await test(nursery)
+
+
+# --- Ollama's dialect ---
+
+
+def test_every_field_and_option_of_ollamas_dialect_is_named() -> None:
+    named = set(first_cells(text_of("docs/ollama.md")))
+    for body in (
+        ollama_shapes.ChatBody,
+        ollama_shapes.GenerateBody,
+        ollama_shapes.EmbedBody,
+        ollama_shapes.EmbeddingsBody,
+    ):
+        for field in msgspec.structs.fields(body):
+            assert field.encode_name in named, f"{field.encode_name} of {body.__name__}"
+    for field in msgspec.structs.fields(ollama_shapes.Options):
+        assert field.encode_name in named, f"the option {field.encode_name}"
+
+
+def test_the_fields_named_for_ollamas_dialect_are_read() -> None:
+    text = text_of("docs/ollama.md")
+    table = text[text.index("## Requests") : text.index("## Answers")]
+    shapes = (ollama_shapes.ChatBody, ollama_shapes.GenerateBody, ollama_shapes.EmbedBody, ollama_shapes.Options)
+    read = {field.encode_name for shape in shapes for field in msgspec.structs.fields(shape)}
+    assert set(first_cells(table)) - read == set()
+
+
+def test_the_numbers_of_ollamas_dialect_are_the_codes() -> None:
+    text = text_of("docs/ollama.md")
+    assert f"0 is read as {NO_TOKENS}:" in text
+    assert f"{IDLE / 60:g} minutes of silence" in text
+    assert f"After {QUIET:g} s without a word" in text
+    for name in ("OLLAMA_NUM_CTX", "--keep-alive", "--allow-ollama-admin", "LLM_QUEUE_ALLOW_OLLAMA_ADMIN"):
+        assert name in text

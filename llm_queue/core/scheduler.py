@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.counts import Counts
@@ -35,16 +34,11 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
 from llm_queue.core.seat import Occupant, Outage, Seat
 from llm_queue.core.turn import Hold
+from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, verdict
 from llm_queue.errors import (
-    AttemptTimedOut,
-    Cancelled,
     LoadFailed,
     LoopDetected,
-    PromptTooLong,
     QueueError,
-    UpstreamBroke,
-    UpstreamRefused,
-    UpstreamUnreachable,
     WaitExpired,
 )
 
@@ -224,7 +218,7 @@ class Scheduler:
             return
         if event.needed_ctx is not None:
             job.wanted_ctx = job.fitted_ctx = event.needed_ctx
-        if event.needed_ctx is not None or outcome in _NOT_THE_JOBS_FAULT:
+        if event.needed_ctx is not None or outcome in NOT_THE_JOBS_FAULT:
             job.attempts -= 1
         else:
             self.counts.retries += 1
@@ -383,27 +377,3 @@ class Scheduler:
         if job.model is not None:
             self._order.leaves(job, now, answered=state is State.SUCCEEDED)
         self._actions.append(Settle(job, error))
-
-
-_NOT_THE_JOBS_FAULT: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
-
-
-def verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:
-    """What an attempt's end makes of its job: the state that it goes to, queued if it is repeated, and the error."""
-    outcome, error = event.outcome, event.error
-    if outcome is Outcome.SUCCEEDED:
-        return State.SUCCEEDED, None
-    if job.cancel_requested or outcome is Outcome.CANCELLED:
-        return State.CANCELLED, error or Cancelled()
-    timed_out = outcome is Outcome.TIMED_OUT
-    if event.needed_ctx is not None:
-        return State.QUEUED, error or PromptTooLong()
-    if outcome is Outcome.REFUSED or job.committed:
-        return State.TIMED_OUT if timed_out else State.FAILED, error or UpstreamRefused()
-    if outcome in _NOT_THE_JOBS_FAULT:
-        return State.QUEUED, error or UpstreamUnreachable()
-    if job.attempts < max_attempts:
-        return State.QUEUED, error or UpstreamBroke()
-    if timed_out:
-        return State.TIMED_OUT, error or AttemptTimedOut()
-    return State.FAILED, error or UpstreamBroke()

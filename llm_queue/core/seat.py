@@ -13,7 +13,7 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.turn import Hold, Turn
-from llm_queue.errors import LoadFailed, LoopDetected, QueueError, UpstreamUnreachable
+from llm_queue.errors import LoadFailed, LoopDetected, ModelNotFound, QueueError, UpstreamUnreachable
 
 PROBE_DELAYS: Final = (0.1, 1.0)
 """Seconds between probes of an upstream that is away: the first, doubling up to the last. They cost nothing."""
@@ -131,9 +131,9 @@ class Seat:
 
         Returns the error for those who wanted it, and, if the load was a raise, the context size that worked before:
         it is the model's limit from now on. If it was not a raise, the key is refused for a while. A loop says nothing
-        of the model.
+        of the model, and one that is not there evicts nothing and may come at any time.
         """
-        if error.code == LoopDetected.code:
+        if error.code in (LoopDetected.code, ModelNotFound.code):
             return error, None
         last_good = self.contexts.failed(key)
         if last_good is not None:

@@ -36,7 +36,7 @@ from llm_queue.errors import (
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Answer, Completion, Piece, fold
+from llm_queue.wire.shapes import ALIVE, Answer, Completion, LoadRequest, Piece, fold
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds for a question that needs no model, such as what is loaded: it is answered from memory or not at all."""
@@ -71,6 +71,12 @@ class Entry:
     completion: Completion | None = None
     failed_ago: float | None = None
 
+    @property
+    def unloads(self) -> bool:
+        """True if its model is to go."""
+        request = self.submission.request
+        return isinstance(request, LoadRequest) and request.unload
+
     def abort(self, error: QueueError) -> None:
         """End its attempt, and blame the error. The attempt is over when its event comes."""
         self.abort_error = error
@@ -92,8 +98,15 @@ class Attempts:
         self._fit = fit
         self._upstream = catalog.upstream
 
-    async def attempt(self, entry: Entry, key: RunnerKey) -> AttemptEnded:
-        """Run a job once. Returns when the upstream's side of the connection is closed."""
+    async def attempt(self, entry: Entry, key: RunnerKey, *, spared: bool = False) -> AttemptEnded:
+        """Run a job once. Returns when the upstream's side of the connection is closed.
+
+        A model that is ``spared`` is not unloaded: others want it, and only the answer to this job says that it goes.
+        """
+        if spared:
+            entry.completion = Completion("unload", finish_text="unload")
+            entry.answer = fold((), entry.completion)
+            return AttemptEnded(entry.job, Outcome.SUCCEEDED)
         model, limit, stream = entry.model, self._settings.attempt_timeout, entry.submission.stream
         assert model is not None
         total = self._settings.stream_total if stream else math.inf
@@ -106,13 +119,16 @@ class Attempts:
 
             def emit(piece: Piece) -> None:
                 nonlocal silent
+                if stream:
+                    assert entry.scope is not None
+                    entry.scope.deadline = min(trio.current_time() + limit, last_moment)
+                if piece is ALIVE:
+                    return  # the caller has nothing of it yet, and an attempt that breaks now can be repeated
                 if silent:
                     silent = False
                     entry.heard(trio.current_time() - began)
                 if stream:
                     entry.ticket.put(piece)
-                    assert entry.scope is not None
-                    entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 else:
                     pieces.append(piece)
 
@@ -145,7 +161,12 @@ class Attempts:
         return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
-        """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it."""
+        """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it.
+
+        For a job that unloads it, nothing is loaded.
+        """
+        if entry.unloads:
+            return LoadEnded(entry.job, Outcome.SUCCEEDED, None, await self._reported())
         outcome, error = Outcome.TIMED_OUT, None
         assert entry.model is not None
         with trio.move_on_after(self._settings.load_timeout):
@@ -159,6 +180,8 @@ class Attempts:
                 outcome, error = Outcome.REFUSED, LoadFailed()
         if outcome is Outcome.TIMED_OUT:
             error = LoadTimedOut()
+        elif outcome is Outcome.REFUSED:
+            error = await self._missing(entry) or error
         reported = None if outcome is Outcome.UNREACHABLE else await self._reported()
         return LoadEnded(entry.job, outcome, error, reported)
 
@@ -196,6 +219,16 @@ class Attempts:
                     break
                 except QueueError:
                     await trio.sleep(DYING / 20)
+
+    async def _missing(self, entry: Entry) -> QueueError | None:
+        """The error if the model that could not be loaded is not there any more; None if it is, or nobody says."""
+        assert entry.model is not None
+        with trio.move_on_after(ASK_TIMEOUT):
+            try:
+                return await self._catalog.missing(entry.model, entry.submission.request.model)
+            except QueueError:
+                pass
+        return None
 
     async def _reported(self) -> frozenset[RunnerKey] | None:
         with trio.move_on_after(ASK_TIMEOUT):

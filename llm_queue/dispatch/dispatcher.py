@@ -48,7 +48,7 @@ from llm_queue.dispatch.watch import Watch
 from llm_queue.errors import Draining, LineFull, LoopDetected, QueueError, Unfinished, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.upstream.protocol import Model, Native, Upstream
 from llm_queue.wire.shapes import Request
 
 JOBS_SHOWN: Final = 50
@@ -181,6 +181,20 @@ class Dispatcher:
         """
         wanted = self._contexts.wanted_ctx(None, model.trained)
         return self._contexts.key(model.identity, wanted).num_ctx or model.served or 0
+
+    @property
+    def native(self) -> Native | None:
+        """Ollama's own API if the upstream is one."""
+        return self.upstream.native
+
+    def loaded(self) -> list[tuple[Model, int]]:
+        """The models of the catalogue that are resident, as far as is known, and at which context size in tokens."""
+        sizes = {key.model: key.num_ctx for key in self._seat.resident}
+        return [(model, sizes[model.identity]) for model in self.catalog.models() if model.identity in sizes]
+
+    def may_unload(self, model: Model) -> bool:
+        """True if ``model`` is resident and nobody else waits for it or is served by it."""
+        return any(key.model == model.identity for key in self._seat.resident) and not self._wanted(model.identity)
 
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
@@ -344,7 +358,9 @@ class Dispatcher:
                 self.observers.tell(
                     AttemptStarted(job.id, job.client, self._model_name(job), key.num_ctx, job.attempts)
                 )
-                self._start(nursery, partial(self._attempts.attempt, self._entries[job.id], key))
+                entry = self._entries[job.id]
+                spared = entry.unloads and self._wanted(job.model, but=job)
+                self._start(nursery, partial(self._attempts.attempt, entry, key, spared=spared))
             case Abort(job, error):
                 self._entries[job.id].abort(error)
             case Requeued(job, reason):
@@ -426,6 +442,10 @@ class Dispatcher:
 
     def _place(self, job: Job) -> Place:
         return self._places.place(job, _now())
+
+    def _wanted(self, model: str | None, but: Job | None = None) -> bool:
+        """True if a job that has not ended, other than ``but``, is for the model of that identity."""
+        return any(entry.job.model == model and entry.job is not but for entry in self._entries.values())
 
     def _model_name(self, job: Job) -> str:
         return model_name(self._entries[job.id].submission) if job.id in self._entries else ""

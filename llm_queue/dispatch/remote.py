@@ -16,7 +16,7 @@ import trio
 from llm_queue.core.events import AttemptEnded, Outcome
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.scheduler import verdict
+from llm_queue.core.verdict import verdict
 from llm_queue.dispatch.attempts import Attempts, Entry
 from llm_queue.dispatch.moments import AttemptFinished, AttemptStarted, Failure, JobRequeued
 from llm_queue.dispatch.observe import Observers

@@ -103,6 +103,9 @@ class Settings:
         None, size(64 * 2**20, 2**50),
         "memory that the embedded engine may take, such as 4GiB; unset: what its model needs and 2 GiB", unit="bytes",
     )  # fmt: skip
+    allow_ollama_admin: bool = _setting(
+        False, switch, "let callers change Ollama: pull, push, create, copy and delete models"
+    )
     upstream_url: ServerUrl | None = _setting(  # noqa: RUF009 - a field
         None, server_url(), "the OpenAI-compatible server of --engine openai"
     )

@@ -6,21 +6,8 @@ speaks Ollama's protocol over real sockets.
 
 from __future__ import annotations
 
-from llm_queue.testing.scripted import (
-    Break,
-    Busy,
-    Garble,
-    Hang,
-    LoadRecord,
-    Refuse,
-    RunRecord,
-    Say,
-    Script,
-    ScriptedUpstream,
-    Stall,
-    prompt_of,
-    scripted_model,
-)
+from llm_queue.testing.scripted import LoadRecord, RunRecord, ScriptedUpstream, prompt_of, scripted_model
+from llm_queue.testing.scripts import Break, Busy, Garble, Hang, Refuse, Say, Script, Stall
 
 __all__ = [
     "Break",

@@ -13,6 +13,7 @@ Use a fresh subject for each check.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,20 @@ import trio
 
 from llm_queue.errors import LoadFailed, UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece, TextRequest, Vectors
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    Completion,
+    Delta,
+    EmbedRequest,
+    JsonObject,
+    LoadRequest,
+    Message,
+    Piece,
+    TextRequest,
+    ToolChoice,
+    Vectors,
+    fold,
+)
 
 PATIENCE: Final = 10.0
 """Seconds after which a call that should have returned counts as stuck."""
@@ -34,9 +48,10 @@ class Subject:
     ``answers`` is answered in one piece or more, and ends. ``hangs`` is answered with at least one piece and has no
     end. ``refused`` is said 4xx to, ``busy`` 503. ``broken`` is answered with an answer that breaks off before its end.
     ``unloadable`` returns a model whose load fails. ``stop`` makes the upstream unreachable. ``texts`` and ``embeds``
-    say which other requests it serves. What is None or False cannot be had, and is not checked. ``num_ctx`` is a
-    context size in tokens that its models take (0: it has none to choose). ``in_flight`` says how many requests it
-    works on at this moment, as seen from its own side.
+    say which other requests it serves. ``calls`` is a question that is answered with a call if one must be made: of
+    :data:`LOOK`, with arguments that fit its schema. What is None or False cannot be had, and is not checked.
+    ``num_ctx`` is a context size in tokens that its models take (0: it has none to choose). ``in_flight`` says how many
+    requests it works on at this moment, as seen from its own side.
     """
 
     upstream: Upstream
@@ -51,7 +66,27 @@ class Subject:
     unloadable: Callable[[], Awaitable[Model]] | None = None
     texts: bool = False
     embeds: bool = False
+    calls: str | None = None
 
+
+LOOK: Final[JsonObject] = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks at something.",
+        "parameters": {
+            "type": "object",
+            "properties": {"at": {"$ref": "#/$defs/Thing"}, "times": {"type": "integer"}},
+            "required": ["at", "times"],
+            "$defs": {"Thing": {"type": "string", "enum": ["sky", "sea"]}},
+            "additionalProperties": False,
+        },
+    },
+}
+"""The tool of which a call can be forced."""
+
+WAIT: Final[JsonObject] = {"type": "function", "function": {"name": "wait", "parameters": {"type": "object"}}}
+"""Another."""
 
 Check = Callable[[Subject], Awaitable[None]]
 
@@ -221,6 +256,26 @@ async def a_text_is_answered_as_a_chat_is(subject: Subject) -> None:
     assert completion.finish_reason == "stop"
 
 
+async def a_call_that_must_be_made_is_made(subject: Subject) -> None:
+    """One that is chosen by its name among several is called, and so is the only one where any will do."""
+    if subject.calls is None:
+        return
+    model = await _loaded(subject)
+    for tools, choice in (((WAIT, LOOK), ToolChoice("function", "look")), ((LOOK,), ToolChoice("required"))):
+        pieces = list[Piece]()
+        request = ChatRequest(model.name, (Message("user", subject.calls),), tools=tools, tool_choice=choice)
+        assert subject.upstream.check(request) == (), "a call that can be had loses nothing"
+        with trio.fail_after(PATIENCE):
+            completion = await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+        said = fold(pieces, completion).message
+        assert [call.name for call in said.tool_calls] == ["look"], f"it did not call, but said {said!r}"
+        arguments = json.loads(said.tool_calls[0].arguments)
+        assert arguments.keys() == {"at", "times"}, f"{arguments!r} does not fit the schema"
+        assert arguments["at"] in ("sky", "sea")
+        assert type(arguments["times"]) is int
+        assert completion.finish_reason == "tool_calls"
+
+
 async def texts_to_embed_are_answered_with_a_vector_each(subject: Subject) -> None:
     """One :class:`~llm_queue.wire.shapes.Vectors` has as many vectors as there were texts, all of one length."""
     if not subject.embeds:
@@ -233,6 +288,29 @@ async def texts_to_embed_are_answered_with_a_vector_each(subject: Subject) -> No
     assert isinstance(piece, Vectors), "that is no vector"
     assert len(piece.vectors) == len(request.inputs)
     assert len({len(vector) for vector in piece.vectors}) == 1
+
+
+async def a_load_that_is_asked_for_has_no_pieces(subject: Subject) -> None:
+    """A request to load ends as such, emits nothing, and leaves the model resident."""
+    model, pieces = await _loaded(subject), list[Piece]()
+    request = LoadRequest(model.name, 600.0)
+    subject.upstream.check(request)
+    with trio.fail_after(PATIENCE):
+        completion = await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+    assert (completion.finish_reason, completion.unloaded, pieces) == ("load", False, [])
+    assert model.identity in {key.model for key in await subject.upstream.resident()}
+    await _ask(subject, model, subject.answers)
+
+
+async def an_unload_says_whether_the_model_went(subject: Subject) -> None:
+    """A request to unload ends as such, and says so if the model is not resident any more; then it can be loaded."""
+    model, pieces = await _loaded(subject), list[Piece]()
+    request = LoadRequest(model.name, unload=True)
+    with trio.fail_after(PATIENCE):
+        completion = await subject.upstream.run(model, subject.num_ctx, request, pieces.append)
+    assert (completion.finish_reason, pieces) == ("unload", [])
+    assert completion.unloaded == (model.identity not in {key.model for key in await subject.upstream.resident()})
+    await _ask(subject, await _loaded(subject), subject.answers)
 
 
 async def an_answer_that_breaks_off_is_never_whole(subject: Subject) -> None:
@@ -275,7 +353,10 @@ CHECKS: Final[tuple[Check, ...]] = (
     a_refusal_has_the_status_of_the_upstream,
     a_busy_upstream_says_so,
     a_text_is_answered_as_a_chat_is,
+    a_call_that_must_be_made_is_made,
     texts_to_embed_are_answered_with_a_vector_each,
+    a_load_that_is_asked_for_has_no_pieces,
+    an_unload_says_whether_the_model_went,
     an_answer_that_breaks_off_is_never_whole,
     an_upstream_that_is_away_is_unreachable,
 )

@@ -22,90 +22,24 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from llm_queue.upstream.protocol import Model
+from llm_queue.testing.scripts import Break, Busy, Garble, Hang, Refuse, Say, Script, Stall
+from llm_queue.upstream.protocol import Model, Native
 from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
+    ALIVE,
     ChatRequest,
     Completion,
     Delta,
     EmbedRequest,
-    FinishReason,
+    LoadRequest,
     Piece,
     Request,
     Sampling,
     TextRequest,
+    ToolCall,
     Vectors,
+    must_call,
 )
-
-# --- what a run (or a load) can do ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Say:
-    """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
-
-    ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion. A request
-    for vectors is answered with ``(length of the text, 1.0)`` for each input.
-    """
-
-    text: str = "hello"
-    tokens: int | None = None
-    seconds_per_token: float = 0.0
-    first_after: float = 0.0
-    thinking: str = ""
-    finish_reason: FinishReason = "stop"
-    prompt_tokens: int = 1
-
-    def pieces(self) -> list[str]:
-        """The text in that many pieces; joined they are the text again."""
-        wanted = len(self.text.split()) if self.tokens is None else self.tokens
-        size = max(1, math.ceil(len(self.text) / max(1, wanted)))
-        pieces = [self.text[start : start + size] for start in range(0, len(self.text), size)]
-        return pieces + [""] * ((self.tokens or 0) - len(pieces))
-
-
-@dataclass(frozen=True)
-class Hang:
-    """Never answer: no token, no error, until the caller gives up."""
-
-
-@dataclass(frozen=True)
-class Stall:
-    """Say ``after_tokens`` tokens, then hang."""
-
-    after_tokens: int = 1
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """Say 4xx, after ``after`` seconds."""
-
-    status: int = 400
-    text: str = "refused by the script"
-    after: float = 0.0
-
-
-@dataclass(frozen=True)
-class Break:
-    """Say ``after_tokens`` tokens, then break with ``text``, as Ollama does when its engine dies."""
-
-    after_tokens: int = 0
-    text: str = "an error was encountered while running the model: unexpected EOF"
-    after: float = 0.0
-
-
-@dataclass(frozen=True)
-class Garble:
-    """Answer with what is no answer."""
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Say 503, as when another program calls the engine past the line."""
-
-
-Script = Say | Hang | Stall | Refuse | Break | Garble | Busy
-
 
 # --- what is remembered -----------------------------------------------------------------------------------------
 
@@ -145,6 +79,8 @@ def prompt_of(request: Request) -> str:
             return request.prompt
         case EmbedRequest():
             return request.inputs[-1]
+        case LoadRequest():
+            return ""
 
 
 # --- the upstream -----------------------------------------------------------------------------------------------
@@ -177,6 +113,7 @@ class ScriptedUpstream:
     chooses_context: bool = True
     default_model: str = ""
     more_models: str = "The script names them all."
+    native: Native | None = None
     drops: frozenset[str] = frozenset()
     """Sampling fields that :meth:`check` says are left out."""
     bytes_per_token: float | None = None
@@ -281,13 +218,18 @@ class ScriptedUpstream:
         else:
             script = self.script.popleft() if self.script else self.default
 
+        calls = must_call(request) if isinstance(request, ChatRequest) else ()
+
         def say(piece: Piece) -> None:
             record.emitted += 1
-            emit(piece)
+            emit(ALIVE if calls and isinstance(piece, Delta) and piece.content else piece)
 
         async with self._call(record):
             if isinstance(script, Busy):
                 raise UpstreamBusy
+            if isinstance(request, LoadRequest) and request.unload:
+                self._resident = [key for key in self._resident if key.model != record.key.model]
+                return Completion("unload", finish_text="unload", unloaded=True)
             load_seconds = await self._load_for(record)
             counted = self._count(record)
             match script:
@@ -309,6 +251,8 @@ class ScriptedUpstream:
                     raise UpstreamBroke("the answer is not JSON")
                 case Say():
                     await self._pass(script.first_after)
+                    if isinstance(request, LoadRequest):
+                        return Completion("load", load_seconds=load_seconds, finish_text="load")
                     if isinstance(request, EmbedRequest):
                         say(Vectors(tuple((float(len(text)), 1.0) for text in request.inputs)))
                         return Completion("stop", counted or script.prompt_tokens, 0, load_seconds)
@@ -318,8 +262,11 @@ class ScriptedUpstream:
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
                         say(Delta(content=piece))
+                    if calls:
+                        say(Delta(tool_calls=(ToolCall(calls[0]["function"]["name"], script.text),)))
                     tokens = counted or script.prompt_tokens
-                    return Completion(script.finish_reason, tokens, len(pieces), load_seconds)
+                    reason = "tool_calls" if calls and script.finish_reason == "stop" else script.finish_reason
+                    return Completion(reason, tokens, len(pieces), load_seconds)
         raise AssertionError("a hang does not end")
 
     async def aclose(self) -> None:

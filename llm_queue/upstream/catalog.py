@@ -95,6 +95,15 @@ class Catalog:
         """
         await self._listing.do(self._list_later)
 
+    async def missing(self, model: Model, name: str) -> ModelNotFound | None:
+        """Ask whether the upstream still has ``model``. Returns the error for whoever asked for it as ``name`` if not.
+
+        Raises what the upstream raises when it cannot be asked.
+        """
+        await self.refresh()
+        gone = self._find(model.name) is None and self.upstream.unlisted(model.name) is None
+        return self._not_found(name) if gone else None
+
     async def describe_all(self) -> None:
         """Have as many models as possible described, within :data:`DESCRIBE_ALL` seconds; the next call goes on.
 
@@ -175,7 +184,7 @@ class Catalog:
             default = self._find(self.upstream.default_model)
             sentences.append(advice(name, default.name if default else names[0]))
         text = ". ".join(filter(None, sentences))
-        return ModelNotFound(f"{text}. {self.upstream.more_models}", param="model")
+        return ModelNotFound(f"{text}. {self.upstream.more_models}", param="model", model=name)
 
     def _whose_fault(self, name: str) -> str:
         alias = self._aliases.find(name)

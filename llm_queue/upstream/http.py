@@ -32,13 +32,21 @@ each have about 45 MB.
 """
 
 
-CallerAtFault = Callable[[int, str], bool]
-"""Tells by the status and the text of an error whether the request was at fault."""
+CallerAtFault = Callable[[int, str], int]
+"""Tells by the status and the text of an error with which status the caller is refused; 0 if it is not at fault."""
+
+NO_SUCH_INPUT: Final = "input is not supported"
+"""llama.cpp's server says so, with status 500, of an image or a sound that its model cannot take."""
 
 
-def status_4xx(status: int, _text: str) -> bool:
+def status_4xx(status: int, _text: str) -> int:
     """The request was at fault if HTTP says so."""
-    return 400 <= status < 500
+    return status if 400 <= status < 500 else 0
+
+
+def status_or_text(status: int, text: str) -> int:
+    """The request was at fault if HTTP says so, or if the text does; the status is the server's own either way."""
+    return status if status == 500 and NO_SUCH_INPUT in text else status_4xx(status, text)
 
 
 class AnswerDecoder(Protocol):
@@ -80,8 +88,9 @@ class HttpApi:
         """``error_text`` finds in an error's body what it says; ``unreachable`` is what a person can do when there is
         no connection, and ``elsewhere`` when the address is wrong.
 
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
-        named in each request; without one, the upstream is a process of ours, which asks nobody.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
+        passed on. ``instance`` is named in each request; without one, the upstream is a process of ours, which asks
+        nobody.
         """
         self.name = name
         self.url = url.rstrip("/")
@@ -104,9 +113,22 @@ class HttpApi:
                     async with self._exchange(self._questions, method, path, body) as response:
                         return await _whole(response)
             except trio.TooSlowError:
-                raise UpstreamUnreachable(
-                    f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
-                ) from None
+                raise self._too_slow() from None
+
+    async def ask_any(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, bytes]:
+        """The same with whatever status it is answered: that, the media type, and the body.
+
+        ``headers`` go over those of every request.
+        """
+        async with self._question:
+            try:
+                with trio.fail_after(QUESTION_TIMEOUT):
+                    sent = self._open(self._questions, method, path, body, headers)
+                    async with sent as response:
+                        media_type = response.headers.get("content-type", "")
+                        return response.status_code, media_type, await _whole(response)
+            except trio.TooSlowError:
+                raise self._too_slow() from None
 
     async def work(self, path: str, body: bytes, *, apart: bool = False) -> bytes:
         """Model work, answered as a whole; ``apart`` as in :meth:`converse`."""
@@ -173,7 +195,17 @@ class HttpApi:
         self, transport: OneConnection, method: str, path: str, body: bytes, *, apart: bool = False
     ) -> AsyncIterator[httpx.Response]:
         """One request and its answer, whose status is 200. On the way out the answer is at its end or seen closed."""
-        headers = self._headers | ({"content-type": "application/json"} if body else {})
+        async with self._open(transport, method, path, body) as response:
+            if response.status_code != 200:
+                raise self._refusal(response.status_code, await _whole(response), apart=apart)
+            yield response
+
+    @asynccontextmanager
+    async def _open(
+        self, transport: OneConnection, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """The same for any status, with ``more`` headers."""
+        headers = self._headers | ({"content-type": "application/json"} if body else {}) | dict(more or {})
         if self._instance is not None:
             headers[HEADER] = self._instance.header()
         request = httpx.Request(method, self.url + path, headers=headers, content=body)
@@ -182,8 +214,6 @@ class HttpApi:
             try:
                 if self._instance is not None:
                     self._look_for_queues(self._instance, response)
-                if response.status_code != 200:
-                    raise self._refusal(response.status_code, await _whole(response), apart=apart)
                 yield response
             finally:
                 await response.aclose()
@@ -193,6 +223,11 @@ class HttpApi:
             ) from error
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.name} broke off its answer: {error}") from error
+
+    def _too_slow(self) -> UpstreamUnreachable:
+        return UpstreamUnreachable(
+            f"{self.name} at {self.url} does not answer within {QUESTION_TIMEOUT:g} s. Restart it."
+        )
 
     def _look_for_queues(self, instance: Instance, response: httpx.Response) -> None:
         """Tell by the head of an answer whether another llm-queue gave it, or ours."""
@@ -207,8 +242,8 @@ class HttpApi:
         if status == 401 and not apart:  # a setting of ours is wrong: no caller could mend it with a key of its own
             return UpstreamUnreachable(f"{self.name} at {self.url} lets nobody in: {text} {self._unreachable}")
         # 501: the model, or the whole server, has no such thing, as Ollama says to embeds of a chat model.
-        if status == 501 or self._caller_at_fault(status, text):
-            return UpstreamRefused(text, status=status if 400 <= status < 500 else 400)
+        if refused := 400 if status == 501 else self._caller_at_fault(status, text):
+            return UpstreamRefused(text, status=refused)
         return UpstreamBusy(text) if status == 503 else UpstreamBroke(text)
 
 

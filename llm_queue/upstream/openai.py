@@ -11,10 +11,19 @@ import trio
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
 from llm_queue.instance import Instance
-from llm_queue.upstream.http import CallerAtFault, HttpApi, status_4xx
+from llm_queue.upstream.http import CallerAtFault, HttpApi, status_or_text
 from llm_queue.upstream.protocol import Model
 from llm_queue.upstream.transport import Connect, open_stream
-from llm_queue.wire.shapes import ChatRequest, Completion, EmbedRequest, Piece, Request, TextRequest, has_images
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    Completion,
+    EmbedRequest,
+    LoadRequest,
+    Piece,
+    Request,
+    TextRequest,
+    has_images,
+)
 from llm_queue.wire.upstreams import openai_catalog as catalog
 from llm_queue.wire.upstreams import openai_request as asking
 from llm_queue.wire.upstreams import openai_response as answers
@@ -36,6 +45,7 @@ class OpenAIServer:
     chooses_context = False
     default_model = ""
     more_models = "Which models there are is the server's own affair."
+    native = None
 
     def __init__(
         self,
@@ -46,7 +56,7 @@ class OpenAIServer:
         authorization: str | None = None,
         unreachable: str = "Start it, or correct --upstream-url or --upstream-key.",
         sampling: frozenset[str] = asking.COMMON,
-        caller_at_fault: CallerAtFault = status_4xx,
+        caller_at_fault: CallerAtFault = status_or_text,
         instance: Instance | None = None,
         connect: Connect = open_stream,
     ) -> None:
@@ -54,8 +64,8 @@ class OpenAIServer:
         ``unreachable`` tells people what to do when it cannot be used.
 
         ``sampling`` names the fields of :class:`~llm_queue.wire.shapes.Sampling` that the server has.
-        ``caller_at_fault`` tells by an error's status and text that the same request would fail again. ``instance`` is
-        who asks.
+        ``caller_at_fault`` tells by an error's status and text that the same request would fail again, and how that is
+        passed on. ``instance`` is who asks.
         """
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
@@ -135,7 +145,12 @@ class OpenAIServer:
 
         A server that refuses to be asked for its counts is asked again without, and never for counts again.
         """
+        if isinstance(request, LoadRequest):
+            await trio.lowlevel.checkpoint()  # it loads what it likes when it likes
+            return Completion("unload" if request.unload else "load")
         request = msgspec.structs.replace(request, model=model.name)
+        if isinstance(request, TextRequest) and request.templated:
+            request = asking.as_chat(request)
         if isinstance(request, EmbedRequest):
             answer = await self._api.work("/v1/embeddings", asking.embed_body(request))
             vectors, completion = answers.parse_embedded(answer)

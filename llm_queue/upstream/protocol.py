@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -53,6 +53,10 @@ class Upstream(Protocol):
     more_models: str
     """How to get another model, as one sentence for messages."""
 
+    @property
+    def native(self) -> Native | None:
+        """Ollama's own API where the engine is one, else None."""
+
     def check(self, request: Request) -> tuple[str, ...]:
         """The names of fields of ``request`` that this upstream leaves out, because it has no such thing.
 
@@ -96,8 +100,10 @@ class Upstream(Protocol):
         A ``remote`` model has no context (``num_ctx`` is 0), and is asked on a connection of its own, while other runs
         and loads go on.
         Which kind of request it is decides what is asked: a chat and a text are answered with
-        :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`.
+        :class:`~llm_queue.wire.shapes.Delta` pieces, an embed with one :class:`~llm_queue.wire.shapes.Vectors`, a load
+        or unload with none.
         ``emit`` is called without a checkpoint in between; an exception it raises ends the run as a cancellation would.
+        For what is held back until it is whole, as a call is, it is given :data:`~llm_queue.wire.shapes.ALIVE`.
         Raises :class:`~llm_queue.errors.PromptTooLong` (the engine has counted more than fits),
         :class:`~llm_queue.errors.UpstreamRefused` (the engine said 4xx, as it does for a kind of request that
         the model cannot serve), :class:`~llm_queue.errors.UpstreamBusy` (it said 503),
@@ -108,3 +114,36 @@ class Upstream(Protocol):
 
     async def aclose(self) -> None:
         """Close every connection."""
+
+
+class NativeAnswer(msgspec.Struct, frozen=True):
+    """What an Ollama said, whatever its status."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+class Native(Protocol):
+    """Ollama's own API, for what has nothing to do with the line: what it knows of its models, and changing them.
+
+    Both raise :class:`~llm_queue.errors.UpstreamUnreachable` and :class:`~llm_queue.errors.ConnectionLost`.
+    """
+
+    async def ask(self, method: str, path: str, body: bytes = b"", *, program: str = "") -> NativeAnswer:
+        """A question that loads nothing. ``program`` is the caller's ``User-Agent``, by which Ollama knows some."""
+
+    async def relay(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes],
+        begin: Callable[[int, str], Awaitable[None]],
+        write: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """A request whose ``body`` is sent as it comes, and its answer likewise, on a connection of their own.
+
+        ``begin`` gets the status and the media type of the answer, then ``write`` each piece of its body. Cancelled, it
+        closes the connection, which ends the request at Ollama too.
+        """

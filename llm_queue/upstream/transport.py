@@ -164,12 +164,20 @@ class _Connection:
                 return event  # what came before it were interim responses, which nobody asked for
 
     async def receive_body(self) -> bytes | None:
-        """The next piece, or None at the end of the answer."""
-        event = await self._receive()
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
-        self.whole = True
-        return None
+        """All that has arrived of the body and was not returned yet, in one piece; None at the end of the answer.
+
+        Waits for some if there is none. A model's tokens come in a chunk each: joined, they are decoded in one go.
+        """
+        if self.whole:
+            return None
+        event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED] = await self._receive()
+        arrived = bytearray()
+        with _as_httpx(httpx.ReadError):
+            while isinstance(event, h11.Data):
+                arrived += event.data
+                event = self._http.next_event()
+        self.whole = isinstance(event, h11.EndOfMessage)
+        return bytes(arrived) if arrived or not self.whole else None
 
     async def _receive(self) -> h11.Event:
         with _as_httpx(httpx.ReadError):

@@ -15,7 +15,8 @@ def not_found(routes: Map, path: str) -> NotFound:
     where = printable(path)
     meant = next(_existing(routes, path), None)
     if meant is None:
-        return NotFound(f"There is nothing at {where}. The chat endpoint is POST /v1/chat/completions.")
+        chat = "/api/chat" if path.startswith("/api/") else "/v1/chat/completions"
+        return NotFound(f"There is nothing at {where}. The chat endpoint is POST {chat}.")
     twice = " A program's base URL ends in /v1, once." if "/v1/v1" in path else ""
     return NotFound(f"There is nothing at {where}: did you mean {printable(meant)}?{twice}")
 

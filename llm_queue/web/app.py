@@ -18,6 +18,7 @@ from llm_queue.web.clients import UNKNOWN, client_of
 from llm_queue.web.connection import HttpConnection
 from llm_queue.web.gate import AccessRules, Gate
 from llm_queue.web.headers import error_headers, job_headers
+from llm_queue.web.passage import Passage
 from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
@@ -37,11 +38,14 @@ class WebApp(QuartTrio):
 def create_app(settings: Settings, line: Service, instance: Instance | None = None) -> App:
     """The ASGI application: everything a caller can reach, behind the gate. ``instance`` is who we are upstream."""
     rules = AccessRules.of(settings, socket.gethostname())
+    app: App = create_quart(settings, line)
+    if settings.allow_ollama_admin:
+        app = Passage(app, line)
 
     def refused(error: QueueError, scope: Scope) -> None:
         tell_refusal(line, error, UNKNOWN, scope)
 
-    return Gate(create_quart(settings, line), rules, refused, instance)
+    return Gate(app, rules, refused, instance)
 
 
 def create_quart(settings: Settings, line: Service) -> QuartTrio:

@@ -25,7 +25,7 @@ class HttpConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(receive, _finishing(send, visit_of(self.scope)))
+            await super().__call__(receive, finishing(send, visit_of(self.scope)))
         finally:
             ticket = visit_of(self.scope).ticket
             if ticket is not None:
@@ -56,7 +56,7 @@ def _too_slow(limit: float) -> ReaderTooSlow:
     )
 
 
-def _finishing(send: Send, visit: Visit) -> Send:
+def finishing(send: Send, visit: Visit) -> Send:
     """Let the last message through undisturbed; or keep it back, if the response is to be broken off: a body without
     its end is what tells the client, and the server closes the connection behind it.
 

@@ -28,6 +28,7 @@ from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.prompts import PromptSize, prompt_size
+from llm_queue.wire.shapes import Answer, Completion, Delta, LoadRequest
 from llm_queue.wire.wishes import NORMAL, Wishes
 
 R = TypeVar("R")
@@ -43,6 +44,10 @@ COUNTED_AT_ONCE: Final = 4
 
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
+
+
+UNLOADED: Final = Answer(Delta(), Completion("unload"))
+"""The answer to who wants a model unloaded."""
 
 
 class Endpoint:
@@ -66,10 +71,13 @@ class Endpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        with self._arrival() as arrive:
+        with self.arrival() as arrive:
             parsed, prompt, size = await self._read(operation.parse, request, arrive)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
             submission = await self._submission(request, scope, parsed, wanted, size, prompt)
+            if self._stays(submission):
+                encoder = operation.encoder(parsed.reply, Served(submission.request.model, int(time.time())))
+                return Response(encoder.whole(UNLOADED), content_type=operation.whole_type)
             ticket = in_turn(self._line.submit, submission, parsed.more)  # from here on the line counts its bytes
         visit = visit_of(scope)
         visit.ticket = ticket
@@ -88,6 +96,12 @@ class Endpoint:
             response.headers["X-LLM-Queue-Dropped"] = dropped_names(wanted.dropped)
         return response
 
+    def _stays(self, submission: Submission) -> bool:
+        """True if the caller wants a model unloaded which is not there, or which others want: then nothing is done."""
+        request, model = submission.request, submission.model
+        unloads = isinstance(request, LoadRequest) and request.unload
+        return unloads and (model is None or not self._line.may_unload(model))
+
     @asynccontextmanager
     async def reading(
         self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request
@@ -96,12 +110,12 @@ class Endpoint:
 
         Its bytes are counted until the block ends. Raises what :meth:`answer` raises for it.
         """
-        with self._arrival() as arrive:
+        with self.arrival() as arrive:
             parsed, prompt, _ = await self._read(parse, request, arrive)
             yield parsed, prompt
 
     @contextmanager
-    def _arrival(self) -> Iterator[Callable[[int], None]]:
+    def arrival(self) -> Iterator[Callable[[int], None]]:
         """Counts the bytes of a body that arrives, for as long as the block lasts. Raises ``LineFull``."""
         counted = 0
 

@@ -39,7 +39,7 @@ _INSTANCE: Final = HEADER.lower().encode()
 OPEN: Final = frozenset(("/health",))
 """Paths that want no key: all that there are."""
 
-_METHODS: Final = b"GET, POST, OPTIONS"
+_METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
     b"x-llm-queue-num-ctx, x-llm-queue-session, x-claude-code-session-id, session-id, x-openwebui-chat-id, "

@@ -87,6 +87,11 @@ class Connection:
     async def run(self) -> None:
         """Serve requests until either side has had enough. Lets nothing out but a cancellation from outside."""
         try:
+            peer, own = self._socket.getpeername(), self._socket.getsockname()
+        except OSError:  # a reset was faster
+            self._socket.close()
+            return
+        try:
             with self._scope:
                 async with TaskGroup() as tasks:
                     self._protocol = Http1(
@@ -96,8 +101,8 @@ class Connection:
                         tasks,
                         self._state,
                         False,
-                        parse_socket_addr(self._socket.family, self._socket.getpeername()),
-                        parse_socket_addr(self._socket.family, self._socket.getsockname()),
+                        parse_socket_addr(self._socket.family, peer),
+                        parse_socket_addr(self._socket.family, own),
                         self._handle,
                     )
                     tasks.spawn(self._read)

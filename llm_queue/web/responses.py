@@ -21,6 +21,7 @@ def add_responses_routes(app: QuartTrio, endpoint: Endpoint, line: Service) -> N
 
     @app.post("/v1/responses/input_tokens")
     async def input_tokens() -> Response:
+        """How many tokens the prompt of a response has."""
         return await count_tokens(endpoint, line, parse_response, input_tokens_body)
 
     @app.get("/v1/responses/<response_id>")
@@ -28,6 +29,7 @@ def add_responses_routes(app: QuartTrio, endpoint: Endpoint, line: Service) -> N
     @app.get("/v1/responses/<response_id>/input_items")
     @app.post("/v1/responses/<response_id>/cancel")
     async def stored_response(response_id: str) -> Response:
+        """Always 404: no response is stored."""
         raise NotFound(
             f"There is no response {printable(response_id)}: none is stored here, and each says `store: false`. "
             "Send the whole conversation in `input`; to cancel an answer, close its connection."

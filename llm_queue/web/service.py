@@ -8,7 +8,7 @@ from typing import Protocol
 from llm_queue.dispatch.status import JobReport, Status
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import Model, Native
 from llm_queue.wire.shapes import Request
 
 
@@ -40,6 +40,16 @@ class Service(Protocol):
     @property
     def catalog(self) -> Models:
         """The upstream's models."""
+
+    @property
+    def native(self) -> Native | None:
+        """Ollama's own API if that is the upstream, else None."""
+
+    def loaded(self) -> list[tuple[Model, int]]:
+        """The models that are resident, and at which context size in tokens."""
+
+    def may_unload(self, model: Model) -> bool:
+        """True if ``model`` is resident and nobody else waits for it or is served by it."""
 
     def submit(self, submission: Submission) -> Ticket:
         """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""

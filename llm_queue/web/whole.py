@@ -40,7 +40,7 @@ async def whole_answer(
     Raises the :class:`~llm_queue.errors.QueueError` that ended the job before the headers had left.
     """
     # Without chunks, as in HTTP/1.0, nobody could tell a body that is broken off from one that has ended.
-    may_begin = operation.whole_type == JSON and http_version == "1.1"
+    may_begin = operation.whole_type.startswith(JSON) and http_version == "1.1"
     with trio.move_on_after(PATIENCE if may_begin else float("inf")):
         answer = await ticket.whole()
         response = Response(encoder.whole(answer), content_type=operation.whole_type)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Request, TextRequest
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, LoadRequest, Request, TextRequest
 
 
 class PromptSize(NamedTuple):
@@ -35,6 +35,8 @@ def prompt_size(request: Request) -> PromptSize:
             return PromptSize(text_bytes, 1, len(request.images), len(request.context))
         case EmbedRequest():
             return PromptSize(max(map(_bytes, request.inputs), default=0))
+        case LoadRequest():
+            return PromptSize(0)
         case _:
             assert_never(request)
 

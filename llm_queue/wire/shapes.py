@@ -7,7 +7,7 @@ what the caller or the model wrote. In every shape, None means "not said" or "no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -68,9 +68,11 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A conversation to go on with. The context size is not in it: the line chooses that.
 
     ``max_tokens`` is the most tokens the answer may have, 1 or more; None is no limit. ``format`` is ``"json"`` for any
-    JSON, or a JSON schema. ``tools`` are in OpenAI's form. ``think`` is a switch or an effort; with ``think_if_able`` a
-    model that cannot think answers without, and nobody is told off for having asked. ``truncate`` True lets a prompt be
-    cut that is too long; False and None make it an error where the upstream can.
+    JSON, or a JSON schema; ``grammar`` is one of llama.cpp's. ``tools`` are in OpenAI's form. ``think`` is a switch or
+    an effort; with ``think_if_able`` a model that cannot think answers without, and nobody is told off for having
+    asked. ``truncate`` True lets a prompt be cut that is too long; False and None make it an error where the upstream
+    can. ``keep_alive`` is for how many seconds the model is to stay loaded after this (infinity: for ever); whoever
+    asks for less than another gets the other's.
     """
 
     model: str
@@ -86,14 +88,17 @@ class ChatRequest(msgspec.Struct, frozen=True):
     logprobs: bool = False
     top_logprobs: int | None = None
     truncate: bool | None = None
+    grammar: str | None = None
+    keep_alive: float | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True):
     """A text to go on with.
 
     ``suffix`` is what must follow the answer. Ollama's own fields: ``raw`` leaves the model's template out; ``system``
-    and ``template`` stand in for the model's; ``context`` is what an earlier answer returned. The others are as in
-    :class:`ChatRequest`.
+    and ``template`` stand in for the model's; ``context`` is what an earlier answer returned. ``templated``: the caller
+    relies on the model's template around the text, so an upstream whose texts have none is asked for a chat. The others
+    are as in :class:`ChatRequest`.
     """
 
     model: str
@@ -102,6 +107,7 @@ class TextRequest(msgspec.Struct, frozen=True):
     system: str | None = None
     template: str | None = None
     raw: bool = False
+    templated: bool = False
     images: tuple[str, ...] = ()
     context: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
@@ -111,21 +117,37 @@ class TextRequest(msgspec.Struct, frozen=True):
     logprobs: bool = False
     top_logprobs: int | None = None
     truncate: bool | None = None
+    keep_alive: float | None = None
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
     """Texts to turn into one vector each, of ``dimensions`` numbers (None: as many as the model has).
 
-    ``truncate`` False makes a text that is too long an error.
+    ``truncate`` False makes a text that is too long an error. ``normalized`` False asks for vectors as the model makes
+    them, not scaled to length 1, where the upstream has those. ``keep_alive`` is as in :class:`ChatRequest`.
     """
 
     model: str
     inputs: tuple[str, ...]
     dimensions: int | None = None
     truncate: bool | None = None
+    normalized: bool = True
+    keep_alive: float | None = None
 
 
-Request = ChatRequest | TextRequest | EmbedRequest
+class LoadRequest(msgspec.Struct, frozen=True):
+    """Nothing to compute: the model is to be loaded, and to stay for ``keep_alive`` seconds as in :class:`ChatRequest`.
+
+    With ``unload`` it is to go instead; the line asks that of an upstream only while nobody else wants the model. The
+    answer has no pieces, and ends as ``load`` or ``unload``.
+    """
+
+    model: str
+    keep_alive: float | None = None
+    unload: bool = False
+
+
+Request = ChatRequest | TextRequest | EmbedRequest | LoadRequest
 
 
 def has_images(request: Request) -> bool:
@@ -133,6 +155,17 @@ def has_images(request: Request) -> bool:
     if isinstance(request, ChatRequest):
         return any(message.images for message in request.messages)
     return isinstance(request, TextRequest) and bool(request.images)
+
+
+def must_call(request: ChatRequest) -> tuple[JsonObject, ...]:
+    """The tools of which the model must call one; none if it may answer as it likes."""
+    match request.tool_choice:
+        case ToolChoice(mode="required"):
+            return request.tools
+        case ToolChoice(mode="function", name=name):
+            return tuple(tool for tool in request.tools if tool["function"]["name"] == name)
+        case _:
+            return ()
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -169,6 +202,11 @@ class Vectors(msgspec.Struct, frozen=True):
 
 Piece = Delta | Vectors
 
+ALIVE: Final = Delta()
+"""What an upstream emits for a piece that it holds back, because it comes whole later: no part of the answer, but a
+sign that the model goes on. It is this very object.
+"""
+
 
 class Completion(msgspec.Struct, frozen=True):
     """The true end of an answer: the upstream said that it is done, why, and what it counted and timed.
@@ -178,7 +216,8 @@ class Completion(msgspec.Struct, frozen=True):
     when it was), ``prompt_seconds`` into reading the prompt, ``answer_seconds`` into writing the answer. ``truncated``:
     the upstream has probably cut the prompt to fit its context. ``unloaded``: it has unloaded the model after this
     answer. ``context`` is Ollama's, for the next :class:`TextRequest`. ``reasoning_tokens`` are those of the
-    ``completion_tokens`` that were thoughts, where the upstream counts them apart.
+    ``completion_tokens`` that were thoughts, where the upstream counts them apart. ``total_seconds`` is what all of it
+    took by the upstream's own account.
     """
 
     finish_reason: FinishReason
@@ -193,6 +232,7 @@ class Completion(msgspec.Struct, frozen=True):
     unloaded: bool = False
     context: tuple[int, ...] = ()
     reasoning_tokens: int | None = None
+    total_seconds: float | None = None
 
 
 class PartEnd(Delta, frozen=True, kw_only=True):

@@ -1,20 +1,21 @@
-"""What the line costs: the core at many waiting jobs, and a request through the service against one past it.
+"""What the line costs: the core at many waiting jobs, and the service beside what people would use in its place.
 
-Ratios are taken side by side in one run, rounds interleaved. Run it with ``nox -s bench`` on a quiet machine.
+All ways take turns in one run, so what counts is their ratio. Run it with ``nox -s bench`` on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
+import platform
 import random
 import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
-
-import httpx
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 
 from llm_queue.core.actions import StartAttempt, StartLoad
 from llm_queue.core.contexts import ContextSizes
@@ -25,7 +26,9 @@ from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.errors import Cancelled
-from tests.e2e.conftest import Ollama, Service
+from tests.bench.page import write_section
+from tests.bench.rows import EVERYBODY, ROWS, measured
+from tests.bench.ways import Peers
 
 CLIENTS = 100
 ROUNDS = 9
@@ -120,47 +123,57 @@ def core() -> None:
         print(f"  {waiting:>8}  {costs[0]:>7.1f}  {costs[1]:>7.1f}  {costs[2]:>7.1f}  {size:>13.0f}   {growth}")
 
 
-def through() -> None:
-    """One program in a closed loop: straight to the engine, and through the service, in turns."""
-    ollama = Ollama("--token-seconds", "0", "--first-token-seconds", "0.005", "--load-seconds", "0.01")
-    service = Service(ollama.url)
-    direct = httpx.Client(base_url=ollama.url, trust_env=False)
-    native = {"model": "fake", "messages": [{"role": "user", "content": "!say x"}], "options": {"num_ctx": 8192}}
-    asks: dict[str, Callable[[], httpx.Response]] = {
-        "direct": lambda: direct.post("/api/chat", json=native | {"stream": False}),
-        "through the line": lambda: service.chat("!say x"),
-    }
-    times: dict[str, list[float]] = {name: [] for name in asks}
+def beside(parts: Sequence[str], write: bool) -> None:
+    """The line beside what people would use in its place, in turns."""
+    peers = Peers()
     try:
-        service.chat("!say warm")
-        for _ in range(10):
-            for name, ask in asks.items():
-                for _ in range(30):
-                    started = time.perf_counter()
-                    assert ask().status_code == 200
-                    times[name].append(time.perf_counter() - started)
+        seen = measured(peers, parts)
     finally:
-        direct.close()
-        service.end()
-        ollama.end()
-    print("one program in a closed loop, the engine taking 5 ms: milliseconds per answer")
-    medians = {name: statistics.median(values) * 1e3 for name, values in times.items()}
-    for name, value in medians.items():
-        print(f"  {name:<17} {value:6.2f}")
-    print(f"  the line adds     {medians['through the line'] - medians['direct']:6.2f}")
+        peers.close()
+    text = table(seen, peers.skipped)
+    print(text)
+    if write:
+        write_section("bench", text)
 
 
-PARTS = {"core": core, "through": through}
+def table(seen: Mapping[str, Mapping[str, Sequence[float]]], skipped: Mapping[str, str]) -> str:
+    """The medians, as a table for the documentation; ``skipped`` are peers that are not here, with the reason."""
+    lines = [
+        f"- {time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, llm-queue {version('llm-queue')}",
+        *(f"- without {name}: {reason}" for name, reason in skipped.items()),
+        "",
+        "| what | " + " | ".join(EVERYBODY) + " |",
+        "|---" * (1 + len(EVERYBODY)) + "|",
+    ]
+    for measure, ways in seen.items():
+        values = [shown(measure, statistics.median(ways[name])) if name in ways else "-" for name in EVERYBODY]
+        lines.append(f"| {measure} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def shown(measure: str, value: float) -> str:
+    """A number in its unit: bytes for memory, tokens per second, else seconds."""
+    if measure.startswith("memory"):
+        return f"{value / 1000:.1f} kB"
+    if measure.endswith("per second"):
+        return f"{value:,.0f}"
+    if value < 1e-3:
+        return f"{value * 1e6:.0f} us"
+    return f"{value * 1e3:.2f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def main() -> None:
     """Run the named parts, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="all if none is named")
-    for name in parser.parse_args().part or PARTS:
-        print(f"Python {sys.version.split()[0]}")
-        PARTS[name]()
-        print()
+    parser.add_argument("part", nargs="*", choices=[[], "core", *ROWS], help="all if none is named")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    given = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}")
+    if not given.part or "core" in given.part:
+        core()
+    if parts := [part for part in given.part or ROWS if part != "core"]:
+        beside(parts, given.write)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,12 @@ _QUESTIONS: Final[dict[str, dict[str, object]]] = {
 
 class Engine:
     """What all connections share. ``seconds`` pass before an answer, and ``rate`` tokens come in a second (0: all at
-    once); an answer has ``tokens`` of them.
+    once); an answer has ``tokens`` of them. The first request of all takes ``first`` seconds more.
     """
 
-    def __init__(self, seconds: float, tokens: int, rate: float) -> None:
+    def __init__(self, seconds: float, tokens: int, rate: float, first: float) -> None:
         self.seconds = seconds
+        self.first = first
         self.tokens = tokens
         self.rate = rate
         self.num_ctx = 8192
@@ -74,8 +75,9 @@ class Engine:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            if self.seconds:
-                await asyncio.sleep(self.seconds)
+            wait = self.seconds + (self.first if len(self.arrivals) == 1 else 0)
+            if wait:
+                await asyncio.sleep(wait)
             if _WHOLE.search(body):
                 self._whole(writer, self._last("x" * self.tokens))
                 return
@@ -137,8 +139,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=20)
     parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--first", type=float, default=0.0)
     given = parser.parse_args()
-    asyncio.run(run(Engine(given.seconds, given.tokens, given.rate)))
+    asyncio.run(run(Engine(given.seconds, given.tokens, given.rate, given.first)))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx
 
+from tests.bench.page import write_section
 from tests.e2e.conftest import Service, until
 
 ANCESTOR = "llm-queue@0.2.2"
@@ -163,12 +164,6 @@ def report(seen: dict[str, dict[str, Seen]], ollama_version: str, seconds: float
     """The page for the documentation."""
     alone = seen["one program alone"]["direct"].rate
     lines = [
-        "# Performance",
-        "",
-        "Written by `nox -s bench-real`: programs that ask in closed loops, each a process of its own, straight to a",
-        "real Ollama, through the Node ancestor, and through llm-queue, in turns. What counts is the ratio to one",
-        "program alone that asks Ollama directly.",
-        "",
         f"- {time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, no GPU",
         f"- Python {platform.python_version()}, llm-queue {version('llm-queue')}, Ollama {ollama_version}, {ANCESTOR}",
         f"- a 135 M parameter model under two names, one loaded at a time; contexts of {SIZES[0]} and {SIZES[1]}",
@@ -207,7 +202,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--load", action="append", choices=list(LOADS), help="[all]")
-    parser.add_argument("--write", type=Path, help="where to write the page")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
     given = parser.parse_args()
     ways = Ways(given.ollama, given.model or ["smollm2:135m", "second:135m"])
     names = ["one program alone", *[name for name in given.load or LOADS if name != "one program alone"]]
@@ -217,7 +212,7 @@ def main() -> None:
     page = report(seen, ollama_version, given.seconds, given.rounds)
     print(page)
     if given.write:
-        given.write.write_text(page, encoding="utf-8")
+        write_section("bench-real", page)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Row:
     seconds: float = 0.0
     tokens: int = 20
     rate: float = 0.0
+    first: float = 0.0
     ways: tuple[str, ...] = EVERYBODY
     rounds: int = ROUNDS
 
@@ -133,9 +134,10 @@ async def until_count(engine: Engine, count: int) -> None:
 
 
 async def crowd(way: Way, engine: Engine) -> Numbers:
-    """Ten thousand callers come at once and wait: how long it takes, what it costs, and whom it holds up.
+    """Ten thousand callers come and wait: how long it takes, what it costs, and whom it holds up.
 
-    Other callers ask for the health all the while: the longest that one of them waits is a stop of the loop.
+    Another caller asks for the health all the while: the longest that it waits is a stop of the loop. Then callers in a
+    hurry come, one after the other, while all wait and the engine takes no time: what counts is when each is served.
     """
     data = request(way)
     blocker = await Caller.connect(way)
@@ -143,14 +145,14 @@ async def crowd(way: Way, engine: Engine) -> Numbers:
     await until_count(engine, 1)
     memory = way.memory()
     size = CROWD_BEHIND_HAPROXY if way.name == "HAProxy" else CROWD
-    callers = [await Caller.connect(way) for _ in range(size)]
     stops: list[float] = []
     watching = asyncio.create_task(watch(way, stops))
+    await asyncio.sleep(0.2)
     begun = time.monotonic()
-    for number, caller in enumerate(callers):
-        caller.writer.write(data)
-        if number % 50 == 0:
-            await asyncio.sleep(0)
+    callers = []
+    for _ in range(size):
+        callers.append(await Caller.connect(way))
+        callers[-1].writer.write(data)
     await until_all_wait(way, size)
     accepted = time.monotonic() - begun
     await asyncio.sleep(12)  # the first word to those who wait, if there is any
@@ -167,9 +169,41 @@ async def crowd(way: Way, engine: Engine) -> Numbers:
             await get(way, "/queue")
             asked.append(time.monotonic() - began)
         numbers["GET /queue at 10,000"] = statistics.median(asked)
-    for caller in [*callers, blocker]:
+    blocker.close()
+    numbers |= await drained(way, engine, callers)
+    for caller in callers:
         caller.close()
     return numbers
+
+
+async def drained(way: Way, engine: Engine, callers: list[Caller]) -> Numbers:
+    """How long it takes to answer them all, and how long a caller in a hurry waits meanwhile."""
+    hurried: list[float] = []
+    urgent = request(way, priority=True)
+
+    async def hurry() -> None:
+        caller = await Caller.connect(way)
+        while True:
+            hurried.extend([await timed(caller, urgent)])
+            await asyncio.sleep(0.01)
+
+    begun = time.monotonic()
+    hurrying = asyncio.create_task(hurry())
+    await asyncio.gather(*(caller.answer() for caller in callers))
+    took = time.monotonic() - begun
+    hurrying.cancel()
+    hurried.sort()
+    return {
+        "10,000 wait: until all are answered": took,
+        "priority request with 10,000 waiting, p99": hurried[int(len(hurried) * 0.99)],
+    }
+
+
+async def timed(caller: Caller, data: bytes) -> float:
+    """Seconds that an answer takes."""
+    begun = time.monotonic()
+    await caller.ask(data)
+    return time.monotonic() - begun
 
 
 async def watch(way: Way, stops: list[float]) -> None:
@@ -217,7 +251,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         Row(fast, tokens=20_000),
     ),
     "hang-up": (Row(hang_up, seconds=0.2, tokens=2000, rate=100.0, rounds=1),),
-    "crowd": (Row(crowd, seconds=3600.0, rounds=1),),
+    "crowd": (Row(crowd, first=3600.0, rounds=1),),
 }
 
 
@@ -235,7 +269,7 @@ def measured(peers: Peers, parts: Iterable[str]) -> dict[str, dict[str, list[flo
 
 def one_round(peers: Peers, row: Row, name: str, seen: dict[str, dict[str, list[float]]]) -> None:
     """Measure once, in one way, and add the numbers to ``seen``."""
-    engine = Engine(seconds=row.seconds, tokens=row.tokens, rate=row.rate)
+    engine = Engine(seconds=row.seconds, tokens=row.tokens, rate=row.rate, first=row.first)
     try:
         with peers.opened(name, engine.url, *FLAGS) as way:
             numbers: Numbers = asyncio.run(row.measure(way, engine))

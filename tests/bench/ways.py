@@ -62,12 +62,12 @@ class Way:
 class Engine(Process):
     """The engine, as a process."""
 
-    def __init__(self, *, seconds: float = 0.0, tokens: int = 20, rate: float = 0.0) -> None:
+    def __init__(self, *, seconds: float = 0.0, tokens: int = 20, rate: float = 0.0, first: float = 0.0) -> None:
         self.seconds = seconds
         self.tokens = tokens
-        super().__init__(
-            "-m", "tests.bench.engine", "--seconds", str(seconds), "--tokens", str(tokens), "--rate", str(rate)
-        )
+        settings = {"seconds": seconds, "tokens": tokens, "rate": rate, "first": first}
+        flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        super().__init__("-m", "tests.bench.engine", *flags)
         self.url = self.wait_for_line(r"listening on (\S+)").group(1)
 
     def log(self) -> dict[str, list[float]]:

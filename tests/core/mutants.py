@@ -262,13 +262,13 @@ MUTANTS = [
     ),
     Mutant(
         "repeated after the caller saw a part",
-        "core/scheduler.py",
+        "core/verdict.py",
         "outcome is Outcome.REFUSED or job.committed",
         "outcome is Outcome.REFUSED",
     ),
     Mutant(
         "repeated though the upstream refused",
-        "core/scheduler.py",
+        "core/verdict.py",
         "outcome is Outcome.REFUSED or job.committed",
         "job.committed",
     ),
@@ -287,13 +287,11 @@ MUTANTS = [
     ),
     Mutant(
         "repeated after it was cancelled",
-        "core/scheduler.py",
+        "core/verdict.py",
         "job.cancel_requested or outcome is Outcome.CANCELLED",
         "outcome is Outcome.CANCELLED",
     ),
-    Mutant(
-        "repeated once too often", "core/scheduler.py", "job.attempts < max_attempts", "job.attempts <= max_attempts"
-    ),
+    Mutant("repeated once too often", "core/verdict.py", "job.attempts < max_attempts", "job.attempts <= max_attempts"),
     Mutant(
         "a failed load is tried again at once",
         "core/seat.py",

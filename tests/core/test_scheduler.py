@@ -247,6 +247,28 @@ def test_a_failed_load_fails_all_who_wait_for_it_and_refuses_the_key_for_a_while
     assert driver.scheduler.counts.loads_failed == 1
 
 
+def test_a_model_that_is_not_there_any_more_fails_who_waits_for_it_and_refuses_nobody_later() -> None:
+    driver = Driver()
+    waiting = [driver.submit(), driver.submit()]
+    driver.load(0.1, Outcome.REFUSED, error=ModelNotFound("it is gone"))
+    assert all(isinstance(driver.error(job), ModelNotFound) for job in waiting)
+    late = driver.submit()  # it was pulled again
+    driver.work()
+    assert late.state is State.SUCCEEDED
+
+
+def test_a_model_that_was_gone_at_a_raise_has_no_lower_limit_for_that() -> None:
+    driver = ready()
+    driver.submit()
+    raised = driver.submit(wanted_ctx=32768)
+    driver.run()
+    driver.load(0.1, Outcome.REFUSED, error=ModelNotFound("it is gone"))
+    assert isinstance(driver.error(raised), ModelNotFound)
+    again = driver.submit(wanted_ctx=32768)
+    driver.work()
+    assert (again.state, again.key) == (State.SUCCEEDED, key("a", 32768))
+
+
 def test_an_upstream_that_goes_away_during_a_load_is_an_outage_and_fails_nobody() -> None:
     driver = Driver()
     jobs = [driver.submit() for _ in range(20)]

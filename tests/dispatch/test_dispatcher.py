@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from llm_queue.core.jobs import Lane, State
 from llm_queue.dispatch.dispatcher import JOBS_SHOWN, Dispatcher, DispatcherDied
 from llm_queue.dispatch.moments import AttemptStarted, JobEnded, Moment
-from llm_queue.dispatch.tickets import MAX_UNREAD
+from llm_queue.dispatch.tickets import MAX_UNREAD, Submission
 from llm_queue.errors import (
     AttemptTimedOut,
     Draining,
@@ -26,7 +26,7 @@ from llm_queue.settings import Settings
 from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall, prompt_of
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import ChatRequest, Completion, Message, Request
+from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Request, ToolCall, ToolChoice
 from tests.harness import MODEL, OTHER, answer, line
 
 
@@ -268,6 +268,42 @@ async def test_a_stream_may_take_longer_as_long_as_it_goes_on(autojump_clock: Mo
     async with line(attempt_timeout=10.0) as held:
         held.upstream.default = Say("slow but steady", tokens=5, seconds_per_token=9.0)
         assert (await held.ask(stream=True)).message.content == "slow but steady"
+
+
+LOOK = {"type": "function", "function": {"name": "look"}}
+FORCED = ChatRequest("scripted", (Message("user", "hello"),), tools=(LOOK,), tool_choice=ToolChoice("required"))
+"""Its answer is held back by the upstream until it is whole."""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_call_comes_whole_however_long_the_upstream_holds_it_back(
+    stream: bool, autojump_clock: MockClock
+) -> None:
+    """Of a stream the limit is between two pieces, also if none of them can leave."""
+    async with line(attempt_timeout=10.0 if stream else 90.0) as held:
+        held.upstream.then(Say('{"at": "sea"}', tokens=13, seconds_per_token=5.0))
+        ticket = held.dispatcher.submit(Submission(request=FORCED, model=MODEL, stream=stream))
+        called = Delta(tool_calls=(ToolCall("look", '{"at": "sea"}'),))
+        if stream:
+            first, *_ = await ticket.receive()
+            assert first == called
+        else:
+            assert (await answer(ticket)).message == called
+        await wait_all_tasks_blocked()
+        assert ticket.job.attempts == 1
+
+
+async def test_a_call_of_which_nothing_has_left_is_tried_again_when_it_breaks(autojump_clock: MockClock) -> None:
+    async with line(attempt_timeout=10.0) as held:
+        held.upstream.then(Break(after_tokens=3), Stall(3), Say("{}"))
+        first, second = (Submission(request=FORCED, model=MODEL, stream=True) for _ in range(2))
+        ticket = held.dispatcher.submit(first)
+        with pytest.raises(AttemptTimedOut):
+            await ticket.receive()
+        assert ticket.job.attempts == 2
+        first_piece, *_ = await held.dispatcher.submit(second).receive()
+        assert first_piece == Delta(tool_calls=(ToolCall("look", "{}"),))
+        await wait_all_tasks_blocked()
 
 
 async def test_a_stream_that_stalls_is_ended_and_not_repeated(autojump_clock: MockClock) -> None:

@@ -9,10 +9,12 @@ import trio
 from trio.testing import MockClock
 
 from llm_queue.core.jobs import State
+from llm_queue.dispatch.attempts import ASK_TIMEOUT
 from llm_queue.errors import (
     EngineDied,
     EngineOutOfMemory,
     EngineStuck,
+    LoadFailed,
     LoopDetected,
     ModelNotFound,
     QueueError,
@@ -381,6 +383,41 @@ async def test_a_model_that_the_upstream_cannot_describe_fails_its_own_job_only(
         with pytest.raises(UpstreamBroke, match="damaged"):
             await answer(damaged)
         assert (await answer(whole)).completion.finish_reason == "stop"
+
+
+async def test_a_model_that_went_with_an_outage_is_not_found_and_served_as_soon_as_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with line() as held:
+        await held.ask(model=OTHER)
+        held.upstream.down = True
+        waiting = held.submit("one")
+        await trio.sleep(5)
+        held.upstream.known = [OTHER]
+        held.upstream.resident_keys = []
+        held.upstream.then_load(Break(text="no such model"))
+        held.upstream.down = False
+        with pytest.raises(ModelNotFound, match=r"'scripted' not found\. There are: other"):
+            await answer(waiting)
+        held.upstream.known = [MODEL, OTHER]
+        await held.ask("two")
+
+
+async def test_a_load_that_fails_while_nobody_says_which_models_there_are_is_no_more_than_that(
+    autojump_clock: MockClock,
+) -> None:
+    class Mute(ScriptedUpstream):
+        async def models(self) -> list[Model]:
+            if self.loads:
+                await trio.sleep_forever()
+            return await super().models()
+
+    async with line(Mute(known=[MODEL])) as held:
+        held.upstream.then_load(Break(text="no room"))
+        started = trio.current_time()
+        with pytest.raises(LoadFailed, match="no room"):
+            await held.ask()
+        assert trio.current_time() - started <= ASK_TIMEOUT
 
 
 async def test_what_is_loaded_after_an_outage_is_adopted(autojump_clock: MockClock) -> None:

@@ -14,7 +14,7 @@ from llm_queue.core.jobs import Lane, State
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.testing import Break, Busy, Garble, Hang, Refuse, Say, Stall
-from llm_queue.testing.scripted import Script
+from llm_queue.testing.scripts import Script
 from llm_queue.wire.shapes import Completion
 from tests.harness import MODEL, OTHER, Harness, line
 

@@ -70,6 +70,23 @@ def test_a_tool_call_goes_out_and_its_result_goes_back(client: anthropic.Anthrop
     assert ask(client, "", messages=messages, tools=[WEATHER]).content[0].text == "Sunny."
 
 
+FORCED = {
+    "name": "measure",
+    "input_schema": {"type": "object", "properties": {"unit": {"enum": ["K", "C"]}}, "required": ["unit"]},
+}
+
+
+@pytest.mark.parametrize("ask", [create, streamed])
+@pytest.mark.parametrize("choice", [{"type": "tool", "name": "measure"}, {"type": "any"}])
+def test_a_tool_that_must_be_used_is_used(client: anthropic.Anthropic, choice: Any, ask: Any) -> None:
+    message = ask(client, "How warm?", tools=[FORCED, WEATHER], tool_choice=choice)
+    (call,) = message.content
+    assert (message.stop_reason, call.type, call.name, call.input) == ("tool_use", "tool_use", "measure", {"unit": "K"})
+    assert call.id.startswith("toolu_")
+    thoughtful = ask(client, "How warm?", tools=[FORCED], tool_choice=choice, thinking={"type": "enabled"})
+    assert [block.type for block in thoughtful.content] == ["thinking", "tool_use"]
+
+
 @pytest.mark.parametrize("ask", [create, streamed])
 def test_thoughts_come_as_a_block_of_their_own_and_may_come_back(client: anthropic.Anthropic, ask: Any) -> None:
     message = ask(client, "!say Hm.", thinking={"type": "enabled", "budget_tokens": 1024})

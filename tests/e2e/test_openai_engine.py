@@ -34,10 +34,12 @@ def test_texts_and_vectors_go_through(
     assert vectors[0]["data"] == vectors[1]["data"]
 
 
-def test_a_call_is_forced_where_the_server_can_and_else_its_refusal_is_passed_on(outer: Service) -> None:
+def test_a_call_that_must_be_made_is_the_server_s_affair_and_so_is_its_refusal(outer: Service) -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}]
-    refused = outer.chat("x", tools=tools, tool_choice="required")
-    assert (refused.status_code, "Ollama cannot make" in refused.json()["error"]["message"]) == (400, True)
+    [call] = outer.chat("x", tools=tools, tool_choice="required").json()["choices"][0]["message"]["tool_calls"]
+    assert (call["function"]["name"], call["function"]["arguments"]) == ("weather", "{}")
+    refused = outer.chat("x", tools=tools, tool_choice="required", response_format={"type": "json_object"})
+    assert (refused.status_code, "one form" in refused.json()["error"]["message"]) == (400, True)
 
 
 def test_its_models_are_those_of_the_server_and_the_first_is_the_default(outer: Service) -> None:

@@ -73,6 +73,28 @@ def test_a_call_goes_out_and_its_result_goes_back(client: openai.OpenAI, tool: d
     assert second.output_text == "Sunny."
 
 
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        ("required", "count"),
+        ({"type": "function", "name": "weather"}, "weather"),
+        ({"type": "custom", "name": "patch"}, "patch"),
+    ],
+)
+def test_a_call_that_must_be_made_is_made_whole_and_streamed(client: openai.OpenAI, choice: Any, name: str) -> None:
+    count = {"type": "object", "properties": {"to": {"type": "integer"}}, "required": ["to"]}
+    tools: Any = [{"type": "function", "name": "count", "parameters": count, "strict": False}, FUNCTION, CUSTOM]
+    arguments = {"count": '{"to": 42}', "weather": "{}", "patch": ""}[name]
+    whole = ask(client, input="go", tools=tools, tool_choice=choice)
+    with client.responses.stream(model="fake", input="go", tools=tools, tool_choice=choice) as stream:
+        list(stream)
+        streamed: Any = stream.get_final_response()
+    for response in (whole, streamed):
+        [call] = response.output
+        assert (response.status, call.name) == ("completed", name)
+        assert (call.input if name == "patch" else call.arguments) == arguments
+
+
 def test_a_stream_that_breaks_never_looks_whole(client: openai.OpenAI) -> None:
     with client.responses.stream(model="fake", input="!break 2") as stream:
         events = list(stream)

@@ -193,14 +193,77 @@ def test_a_custom_tool_is_called_and_its_call_comes_back(client: openai.OpenAI) 
     assert second.choices[0].message.content == "One."
 
 
-def test_a_call_that_ollama_cannot_force_is_refused_before_it_runs(ollama: Ollama, client: openai.OpenAI) -> None:
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"$ref": "#/$defs/Place"}, "days": {"type": "integer", "maximum": 7}},
+            "required": ["place", "days"],
+            "$defs": {"Place": {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}},
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "time"}}
+ARGUMENTS = {"place": {"city": "Rome"}, "days": 7}
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "arguments"),
+    [
+        ("required", "weather", ARGUMENTS),
+        ({"type": "function", "function": {"name": "weather"}}, "weather", ARGUMENTS),
+        ({"type": "function", "function": {"name": "time"}}, "time", {}),
+    ],
+)
+def test_a_call_that_must_be_made_is_made_whole_and_streamed(
+    choice: Any, name: str, arguments: Any, client: openai.OpenAI, ollama: Ollama
+) -> None:
     create: Any = client.chat.completions.create
-    tools = [{"type": "function", "function": {"name": "weather"}}]
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "Rome?"}], "tools": [WEATHER, TIME]}
+    whole = create(**asked, tool_choice=choice).choices[0]
+    [call] = whole.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)) == (name, arguments)
+    assert (call.type, whole.message.content, whole.finish_reason) == ("function", "", "tool_calls")
+    assert call.id.startswith("call_")
+    *chunks, last = create(**asked, tool_choice=choice, stream=True)
+    [call] = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+    assert (call.index, call.function.name, json.loads(call.function.arguments)) == (0, name, arguments)
+    assert not any(chunk.choices[0].delta.content for chunk in chunks)
+    assert last.choices[0].finish_reason == "tool_calls"
+    assert ollama.log()["max_in_flight"] == 1
+
+
+def test_a_custom_tool_and_the_older_functions_can_be_forced_too(client: openai.OpenAI) -> None:
+    create: Any = client.chat.completions.create
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "go"}]}
+    tools = [{"type": "custom", "custom": {"name": "sql"}}]
+    [call] = create(**asked, tools=tools, tool_choice="required").choices[0].message.tool_calls
+    assert (call.type, call.custom.name, call.custom.input) == ("custom", "sql", "")
+    older = create(**asked, functions=[WEATHER["function"]], function_call={"name": "weather"}).choices[0]
+    assert (older.finish_reason, older.message.function_call.name) == ("function_call", "weather")
+    assert json.loads(older.message.function_call.arguments) == ARGUMENTS
+
+
+def test_a_call_that_was_cut_and_one_that_was_not_made_say_so(client: openai.OpenAI) -> None:
+    create: Any = client.chat.completions.create
+    asked = {"model": "fake", "tools": [WEATHER], "tool_choice": "required"}
+    cut = create(**asked, messages=[{"role": "user", "content": "go"}], max_tokens=4).choices[0]
+    assert cut.finish_reason == "length"
+    assert json.dumps(ARGUMENTS).startswith(cut.message.tool_calls[0].function.arguments)
+    text = create(**asked, messages=[{"role": "user", "content": "!say I will not."}]).choices[0]
+    assert (text.message.content, text.message.tool_calls, text.finish_reason) == ("I will not.", None, "stop")
+
+
+def test_a_call_that_must_be_made_leaves_no_room_for_another_form(client: openai.OpenAI, ollama: Ollama) -> None:
+    create: Any = client.chat.completions.create
     question = [{"role": "user", "content": "!say Sunny."}]
-    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
-        with pytest.raises(openai.BadRequestError, match="Ollama cannot make a model call a tool") as caught:
-            create(model="fake", messages=question, tools=tools, tool_choice=choice)
-        assert caught.value.param == "tool_choice"
+    form = {"response_format": {"type": "json_object"}, "tool_choice": "required"}
+    with pytest.raises(openai.BadRequestError, match="keeps an answer to one form") as caught:
+        create(model="fake", messages=question, tools=[WEATHER], **form)
+    assert caught.value.param == "tool_choice"
     assert ollama.work() == []
     assert create(model="fake", messages=question, tool_choice="required").choices[0].message.content == "Sunny."
 

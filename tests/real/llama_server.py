@@ -23,6 +23,7 @@ FLAGS = {
     "--keep": ("n_keep", int),
     "--chat-template": ("chat_template", str),
 }
+SAMPLING = {"--temp": ("temp", float), "--seed": ("seed", int)}
 SWITCHES = {
     "--embedding": ("embedding", True),
     "--context-shift": ("ctx_shift", True),
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--model", required=True)
     parser.add_argument("--host", default="127.0.0.1")
-    for flag, (name, kind) in FLAGS.items():
+    for flag, (name, kind) in (*FLAGS.items(), *SAMPLING.items()):
         parser.add_argument(flag, dest=name, type=kind)
     for flag, (name, value) in SWITCHES.items():
         parser.add_argument(flag, dest=name, action="store_const", const=value)
@@ -50,6 +51,10 @@ def main() -> None:
     for name, _ in (*FLAGS.values(), *SWITCHES.values()):
         if (value := getattr(given, name)) is not None:
             setattr(params, name, value)
+
+    for name, _ in SAMPLING.values():
+        if (value := getattr(given, name)) is not None:
+            setattr(params.sampling, name, value)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # nothing is to be saved, and a teardown could wait

@@ -12,6 +12,9 @@ from typing import Any
 
 import h11
 
+WORK = (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")
+"""The addresses of model work."""
+
 
 @dataclass
 class Work:
@@ -36,8 +39,13 @@ class Work:
 
     @property
     def loads_only(self) -> bool:
-        """True for a load of the line's own."""
-        return not any(self.body.get(field) for field in ("messages", "prompt", "input"))
+        """True for a request that computes nothing, as loads of the line's own are."""
+        return not any(self.body.get(name) for name in ("messages", "prompt", "input"))
+
+    @property
+    def unloads(self) -> bool:
+        """True for a request that lets the model go."""
+        return self.loads_only and self.body.get("keep_alive") == 0
 
 
 @dataclass
@@ -57,7 +65,7 @@ class Tap:
     @property
     def loads(self) -> list[Work]:
         """The loads, in order."""
-        return [work for work in self.seen if work.loads_only]
+        return [work for work in self.seen if work.loads_only and not work.unloads]
 
     @property
     def work(self) -> list[Work]:
@@ -129,11 +137,12 @@ class _Conversation:
                 self._target = event.target
                 self._answers.send(event)
             elif isinstance(event, h11.Data):
-                self._body += event.data
+                if self._target in WORK:
+                    self._body += event.data
                 self._answers.send(event)
             elif isinstance(event, h11.EndOfMessage):
                 self._answers.send(event)
-                if self._target in (b"/api/chat", b"/api/generate", b"/api/embed"):
+                if self._target in WORK:
                     self._work = self._tap.begun(json.loads(self._body))
 
     def answered(self, data: bytes) -> None:

@@ -168,6 +168,54 @@ async def test_tools_thinking_and_formats_are_answered(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "integer"}}}, {}),
+        ({"properties": {"a": {"type": "integer"}, "b": {}}, "required": ["b", "a"]}, {"a": 42, "b": {}}),
+        ({"type": ["string", "null"], "minLength": 2}, "xx"),
+        ({"type": "string", "format": "date"}, "2026-01-01"),
+        ({"type": "array", "items": {"type": "boolean"}, "minItems": 2}, [False, False]),
+        ({"type": "array"}, []),
+        ({"type": "number", "minimum": 50}, 50),
+        ({"type": "integer", "minimum": 3, "maximum": 5}, 5),
+        ({"type": "integer", "maximum": 7}, 7),
+        ({"type": "null"}, None),
+        ({"const": {"a": 1}}, {"a": 1}),
+        ({"enum": ["first", "second"]}, "first"),
+        ({"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}], "$defs": {"A": {"oneOf": [{"const": 7}]}}}, 7),
+        ({"properties": {"a": {"$ref": "#/allOf/0/properties/b"}}, "required": ["a"],
+          "allOf": [{"properties": {"b": {"const": 1}}, "required": ["b"]}]}, {"a": 1, "b": 1}),
+    ],
+)  # fmt: skip
+async def test_a_schema_is_answered_with_little_that_fits(schema: Any, value: Any, client: Client) -> None:
+    lines = await client.chat(format=schema)
+    assert json.loads(content(lines)) == value
+    assert json.loads((await client.chat(format=schema, stream=False))[0]["message"]["content"]) == value
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/nobody"}}, "required": ["a"]},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        {"$ref": "#"},
+        {"$ref": "#/anyOf/3", "anyOf": []},
+        {"type": "thing"},
+        {"anyOf": []},
+        {"anyOf": [False]},
+    ],
+)
+async def test_a_schema_that_cannot_be_kept_is_as_none_for_the_fake_and_for_ollama(schema: Any, client: Client) -> None:
+    assert content(await client.chat(format=schema)) == "no such schema"
+
+
+async def test_what_is_to_be_said_verbatim_is_said_whatever_the_format(client: Client) -> None:
+    assert content(await client.chat("!say no call", format={"type": "object"})) == "no call"
+    (*_, last) = await client.chat(format={"enum": [["a", "b", "c"]]}, options={"num_predict": 3})
+    assert (last["done_reason"], last["eval_count"]) == ("length", 3)
+
+
+@pytest.mark.parametrize(
     ("body", "status", "error"),
     [
         ({"model": "nope"}, 404, "model 'nope' not found"),
@@ -201,6 +249,17 @@ async def test_a_body_that_is_no_request_is_a_400(body: bytes, fake: FakeOllama,
         assert (await client.post(url + "/api/chat", content=body)).status_code == 400
 
 
+async def test_a_tool_is_called_with_the_arguments_that_are_wanted_until_its_result_is_there(client: Client) -> None:
+    question = {"role": "user", "content": '!tool weather {"place": "Paris"}'}
+    tools = [{"type": "function"}]
+    call = (await client.chat(messages=[question], tools=tools))[-1]["message"]["tool_calls"][0]
+    assert call["function"]["arguments"] == {"place": "Paris"}
+    messages = [question, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "sunny, 20 C"}]
+    lines = await client.chat(messages=messages, tools=tools)
+    assert content(lines) == "The tool said: sunny, 20 C"
+    assert "tool_calls" not in lines[-1]["message"]
+
+
 async def test_a_directive_with_once_goes_wrong_only_the_first_time(client: Client, fake: FakeOllama) -> None:
     first, second = await client.chat("!break 2 please #once"), await client.chat("!break 2 please #once")
     assert "error" in first[-1]
@@ -212,6 +271,12 @@ def test_directives_may_follow_each_other() -> None:
     play = read_directives("!slow 0.5 !tokens 3 !stall 2 and more")
     assert (play.token_seconds, play.tokens, play.ending, play.tokens_before) == (0.5, 3, "stall", 2)
     assert read_directives("wow! no !directive").ending is None
+
+
+def test_a_directive_may_begin_a_later_line_and_the_last_one_counts() -> None:
+    assert read_directives("<reminder>\n!hang\n</reminder>\n!tokens 3 go\nand more").tokens == 3
+    assert read_directives("one\n!important\ntwo").tokens is None
+    assert read_directives("!say one\n!tokens 3").text == "one\n!tokens 3"
 
 
 @pytest.mark.parametrize(
@@ -305,3 +370,9 @@ async def test_an_embed_has_a_vector_of_length_1_for_each_text(fake: FakeOllama,
     (short,) = (await client.post("/api/embed", input="a", dimensions=2)).json()["embeddings"]
     assert [len(vector) for vector in (one, short)] == [4, 2]
     assert sum(number**2 for number in one) == pytest.approx(1) == sum(number**2 for number in short)
+
+
+async def test_a_model_is_shown_by_the_older_name_of_the_field_too(client: Client) -> None:
+    by_model, by_name = await client.post("/api/show", model="fake"), await client.post("/api/show", name="fake")
+    assert by_name.status_code == 200
+    assert by_name.json() == by_model.json()

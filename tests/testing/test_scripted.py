@@ -17,7 +17,8 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.testing import Break, Busy, Garble, Hang, LoadRecord, Refuse, RunRecord, Say, ScriptedUpstream, Stall
-from llm_queue.testing.scripted import Script, prompt_of, scripted_model
+from llm_queue.testing.scripted import prompt_of, scripted_model
+from llm_queue.testing.scripts import Script
 from llm_queue.upstream.protocol import Model, Upstream
 from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Piece
 

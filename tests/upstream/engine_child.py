@@ -8,8 +8,10 @@ and what they were asked. A question steers the answer by a word that it holds:
 - ``die``: it is the process's last
 - ``grow``: it takes memory without an end
 - ``fail``: it has status 500, and the question as its text
+- ``fail, and crash``, ``fail, and stick``: likewise, and then it dies, or does not say whether it works on
 - ``deaf``: it goes on when the caller has left, and its connection stays open
 - ``busy``: the connection is closed, but the process says that it works on
+- ``call``: it is a call of the tool that must be called, or of the only one
 - ``stuck``: the connection is closed, but the process does not say whether it works on
 """
 
@@ -62,7 +64,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(500)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if "and stick" in question or "and crash" in question:
+                stuck.set()
             self.wfile.write(body)
+            if "and crash" in question:
+                os._exit(9)
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -70,6 +76,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "100000")  # so that an end before it is a lost connection
         self.end_headers()
         self.say({"delta": {"role": "assistant", "content": None}})
+        if "call" in question:
+            self.call(asked["tool_choice"], asked["tools"])
+            return
         self.say({"delta": {"content": f"{NAME} at {NUM_CTX}, {ANSWER_TOKENS} tokens: {question}"}})
         if "die" in question:
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -87,6 +96,13 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(1)  # until the caller leaves
         else:
             self.say({"delta": {}, "finish_reason": "stop"})
+        self.close_connection = True
+
+    def call(self, choice: Any, tools: list[Any]) -> None:
+        name = tools[0]["function"]["name"] if choice == "required" else choice["function"]["name"]
+        for piece in ({"name": name, "arguments": '{"at": "sky",'}, {"arguments": ' "times": 2}'}):
+            self.say({"delta": {"tool_calls": [{"index": 0, "function": piece}]}})
+        self.say({"delta": {}, "finish_reason": "tool_calls"})
         self.close_connection = True
 
     def count(self, asked: dict[str, Any]) -> None:

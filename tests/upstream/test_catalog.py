@@ -110,6 +110,18 @@ async def test_a_model_that_was_pulled_since_is_found() -> None:
     assert await catalog.resolve("granite:8b") == GRANITE
 
 
+async def test_a_model_is_missing_when_its_name_is_not_listed_any_more() -> None:
+    upstream = ScriptedUpstream(known=[GRANITE, scripted_model("other")])
+    catalog = Catalog(upstream, [("gpt-4", "granite:8b")])
+    await catalog.refresh()
+    assert await catalog.missing(GRANITE, "gpt-4") is None
+    upstream.known = [scripted_model("other")]
+    gone = await catalog.missing(GRANITE, "gpt-4")
+    assert gone is not None
+    assert gone.message.startswith("model 'gpt-4' not found, and neither is 'granite:8b'")
+    assert catalog.lookup("granite:8b") is None
+
+
 async def test_a_model_that_was_deleted_before_it_was_described_is_not_found() -> None:
     upstream = ScriptedUpstream(known=[GRANITE])
     catalog = Catalog(upstream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import trio
 from llm_queue.testing import Break, Busy, Refuse, Say, ScriptedUpstream, Stall, prompt_of
 from llm_queue.testing.conformance import CHECKS, Check, Subject, a_refusal_has_the_status_of_the_upstream
 from llm_queue.testing.fake_ollama import Behaviour, FakeOllama, serve
-from llm_queue.testing.scripted import Script
+from llm_queue.testing.scripts import Script
 from llm_queue.upstream.embedded import Embedded
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
@@ -28,6 +29,7 @@ SCRIPTS: dict[str, Script] = {
     "refuse": Refuse(),
     "busy": Busy(),
     "break": Break(after_tokens=1),
+    "calls": Say('{"at": "sea", "times": 1}'),
 }
 
 TEXT = b'data: {"choices":[{"text":"on and on","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -59,6 +61,7 @@ async def scripted(_: Path) -> AsyncIterator[Subject]:
         unloadable=unloadable,
         texts=True,
         embeds=True,
+        calls="calls",
     )
     assert upstream.overlaps == []
 
@@ -88,7 +91,7 @@ async def ollama(_: Path) -> AsyncIterator[Subject]:
             fake.behaviour.load_error = "no room for it"
             return (await upstream.models())[0]
 
-        yield replace(subject, in_flight=lambda: fake.in_flight, busy="!busy", unloadable=unloadable)
+        yield replace(subject, in_flight=lambda: fake.in_flight, busy="!busy", unloadable=unloadable, calls="look")
         await stop()
 
 
@@ -107,6 +110,7 @@ async def openai(_: Path) -> AsyncIterator[Subject]:
             "texts": STREAM + chunked(TEXT) + b"0\r\n\r\n",
             "embeds": answer(VECTORS),
             "break": STREAM + chunked(HALF) + b"0\r\n\r\n",
+            "calls": STREAM + chunked(called(chat)) + b"0\r\n\r\n",
         }.get(question, whole)
 
     server.steer = steer
@@ -126,16 +130,34 @@ async def openai(_: Path) -> AsyncIterator[Subject]:
             await upstream.aclose()
 
         subject = Subject(upstream, hangs="hang", refused="refuse", broken="break", stop=stop, num_ctx=0)
-        yield replace(subject, in_flight=lambda: server.in_flight, busy="busy", texts=True, embeds=True)
+        yield replace(subject, in_flight=lambda: server.in_flight, busy="busy", texts=True, embeds=True, calls="calls")
         await stop()
         nursery.cancel_scope.cancel()
+
+
+def called(chat: dict[str, Any]) -> bytes:
+    """A call in two pieces of the tool that must be called."""
+    choice = chat.get("tool_choice")
+    tool = chat["tools"][0]["function"] if choice == "required" else choice["function"] if choice else {"name": "none"}
+    pieces = [
+        {"index": 0, "id": "a", "function": {"name": tool["name"], "arguments": '{"at": "s'}},
+        {"index": 0, "function": {"arguments": 'ky", "times": 2}'}},
+    ]
+    choices: list[dict[str, Any]] = [{"delta": {"tool_calls": [piece]}} for piece in pieces]
+    choices.append({"delta": {}, "finish_reason": "tool_calls"})
+    return b"".join(b"data: " + json.dumps({"choices": [one]}).encode() + b"\n\n" for one in choices)
 
 
 @asynccontextmanager
 async def embedded(folder: Path) -> AsyncIterator[Subject]:
     upstream = Embedded(folder, command=STAND_IN)
     yield Subject(
-        upstream, hangs="hang", refused="fail: the request", broken="die", unloadable=lambda: model(upstream, "dies")
+        upstream,
+        hangs="hang",
+        refused="fail: the request",
+        broken="die",
+        unloadable=lambda: model(upstream, "dies"),
+        calls="call",
     )
     await upstream.aclose()
 

@@ -164,6 +164,30 @@ async def test_a_request_that_ends_the_engine_is_told_so_when_the_process_is_dea
     assert await engine.resident() == frozenset()  # else the next would go to a process that takes it and dies
 
 
+async def test_an_engine_that_answers_an_error_and_crashes_is_blamed_on_the_request(engine: Embedded) -> None:
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    with pytest.raises(EngineDied, match="not tried again") as raised:
+        await say(engine, alpha, "fail, and crash: compute error")
+    assert not isinstance(raised.value, EngineStuck)
+    assert not children()
+
+
+async def test_an_engine_that_answers_an_error_and_then_says_nothing_broke_its_answer(
+    soon: float, engine: Embedded
+) -> None:
+    """It is killed, and told as what it said: there was an answer, well within the limit, and the next engine may."""
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    with pytest.raises(UpstreamBroke, match="compute error"):
+        await say(engine, alpha, "fail, and stick: compute error")
+    assert not children()
+    with pytest.raises(UpstreamUnreachable, match="has ended"):
+        await say(engine, alpha)
+    await engine.load(alpha, 8192)
+    assert (await say(engine, alpha))[1].finish_reason == "stop"
+
+
 async def test_nothing_is_asked_of_a_process_that_serves_something_else(engine: Embedded) -> None:
     alpha = await model(engine)
     with pytest.raises(UpstreamUnreachable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
@@ -26,7 +27,21 @@ from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.protocol import Model, Upstream
-from llm_queue.wire.shapes import ChatRequest, Completion, Delta, EmbedRequest, Message, Piece
+from llm_queue.wire.shapes import (
+    ALIVE,
+    ChatRequest,
+    Completion,
+    Delta,
+    EmbedRequest,
+    LoadRequest,
+    Message,
+    Piece,
+    Request,
+    TextRequest,
+    ToolCall,
+    ToolChoice,
+    Vectors,
+)
 
 MODEL = Model(name="fake:latest", identity=digest_of("fake"))
 
@@ -87,6 +102,36 @@ async def test_a_model_that_cannot_think_is_not_asked_to_if_that_is_left_open(ol
     assert [piece for piece in pieces if isinstance(piece, Delta) and piece.thinking]
 
 
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"properties": {}, "required": []}}}
+
+
+async def test_a_model_without_tools_can_be_made_to_call_one_and_may_think_before(
+    ollama: Ollama, fake: FakeOllama
+) -> None:
+    fake.behaviour.capabilities = ["completion", "thinking"]
+    messages = (Message("user", "!slow 0 look"),)
+    asked = ChatRequest("fake", messages, tools=(LOOK,), tool_choice=ToolChoice("required"), think=True)
+    pieces: list[Piece] = []
+    completion = await ollama.run(MODEL, 8192, asked, pieces.append)
+    assert completion.finish_reason == "tool_calls"
+    thought, *signs, called = pieces
+    assert thought == Delta(thinking="Let me think.")
+    assert all(sign is ALIVE for sign in signs)
+    assert signs
+    assert called == Delta(tool_calls=(ToolCall("look", "{}"),))
+
+
+async def test_a_call_that_was_cut_has_the_beginning_of_its_arguments(ollama: Ollama) -> None:
+    words = {"type": "function", "function": {"name": "say", "parameters": {"enum": [{"words": ["a", "b"]}]}}}
+    pieces: list[Piece] = []
+    asked = ChatRequest("fake", (Message("user", "go"),), tools=(words,), tool_choice=ToolChoice("required"))
+    completion = await ollama.run(MODEL, 8192, msgspec.structs.replace(asked, max_tokens=5), pieces.append)
+    assert completion.finish_reason == "length"
+    [call] = [call for piece in pieces if isinstance(piece, Delta) for call in piece.tool_calls]
+    assert '{"words": ["a", "b"]}'.startswith(call.arguments)
+    assert len(call.arguments) > 5
+
+
 async def test_ollama_counts_no_tokens(ollama: Ollama, fake: FakeOllama) -> None:
     assert await ollama.count_tokens(MODEL, ChatRequest("fake", (Message("user", "hi"),))) is None
     assert not fake.connections
@@ -95,7 +140,7 @@ async def test_ollama_counts_no_tokens(ollama: Ollama, fake: FakeOllama) -> None
 async def test_a_load_has_the_keep_alive_and_work_has_none(ollama: Ollama, fake: FakeOllama) -> None:
     await ollama.load(MODEL, 8192)
     await say(ollama, "hello")
-    assert [(work.num_ctx, work.keep_alive) for work in fake.requests] == [(8192, "20m"), (8192, None)]
+    assert [(work.num_ctx, work.keep_alive) for work in fake.requests] == [(8192, 1200), (8192, None)]
     assert len(fake.loads) == 1
 
 
@@ -387,3 +432,54 @@ async def test_what_a_model_cannot_do_is_a_refusal_and_not_tried_again(ollama: O
     with pytest.raises(UpstreamRefused, match="does not support embeddings") as raised:
         await ollama.run(MODEL, 8192, EmbedRequest("fake", ("hello",)), lambda _: None)
     assert raised.value.http_status == 400
+
+
+async def run(ollama: Ollama, request: Request) -> tuple[list[Piece], Completion]:
+    pieces: list[Piece] = []
+    return pieces, await ollama.run(MODEL, 8192, request, pieces.append)
+
+
+async def test_a_model_stays_for_the_longest_time_that_anybody_asked_for(ollama: Ollama, fake: FakeOllama) -> None:
+    await ollama.load(MODEL, 8192)
+    for seconds in (60.0, 7200.0, 3600.0, 7200.0, math.inf, None):
+        await run(ollama, ChatRequest("fake", (Message("user", "hello"),), keep_alive=seconds))
+    await ollama.load(MODEL, 8192)
+    assert [work.keep_alive for work in fake.requests] == [1200, None, 7200, None, None, -1, None, -1]
+
+
+async def test_a_load_that_is_asked_for_sets_it_as_well_and_an_unload_forgets_it(
+    ollama: Ollama, fake: FakeOllama
+) -> None:
+    assert (await run(ollama, LoadRequest("fake", 7200.0)))[1].finish_reason == "load"
+    _, completion = await run(ollama, LoadRequest("fake", unload=True))
+    assert (completion.finish_reason, completion.unloaded) == ("unload", True)
+    assert await ollama.resident() == frozenset()
+    await ollama.load(MODEL, 8192)
+    assert [work.keep_alive for work in fake.requests] == [7200, 0, 1200]
+
+
+async def test_a_load_that_is_asked_for_and_fails_says_why(ollama: Ollama, fake: FakeOllama) -> None:
+    fake.behaviour.load_error = "no room for it"
+    with pytest.raises(LoadFailed, match="no room for it"):
+        await run(ollama, LoadRequest("fake"))
+
+
+async def test_embeddings_of_both_kinds(ollama: Ollama, fake: FakeOllama) -> None:
+    fake.behaviour.capabilities = ["embedding"]
+    (vectors,), _ = await run(ollama, EmbedRequest("fake", ("abc", "a"), keep_alive=7200.0))
+    assert isinstance(vectors, Vectors)
+    assert [math.hypot(*vector) for vector in vectors.vectors] == pytest.approx([1, 1])
+    assert (await run(ollama, EmbedRequest("fake", ("abc",), normalized=False)))[0] == [Vectors(((3.0, 1.0),))]
+    assert [(work.path, work.keep_alive) for work in fake.requests] == [("/api/embed", 7200), ("/api/embeddings", None)]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+async def test_a_model_that_only_chats_is_never_asked_twice_to_embed(ollama: Ollama, normalized: bool) -> None:
+    with pytest.raises(UpstreamRefused, match="does not support embeddings"):
+        await run(ollama, EmbedRequest("fake", ("a",), normalized=normalized))
+
+
+async def test_a_text_is_answered_with_its_context(ollama: Ollama) -> None:
+    pieces, completion = await run(ollama, TextRequest("fake", "!say so it went on"))
+    assert "".join(piece.content for piece in pieces if isinstance(piece, Delta)) == "so it went on"
+    assert completion.context == (1, 2, 3)

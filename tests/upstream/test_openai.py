@@ -236,6 +236,16 @@ async def test_a_refusal_keeps_its_status(upstream: OpenAIServer, server: Server
     assert raised.value.http_status == 422
 
 
+async def test_a_picture_that_the_model_cannot_take_is_a_refusal_whatever_the_status(
+    upstream: OpenAIServer, server: Server
+) -> None:
+    """llama.cpp's server has 500 for it, and the same request would fail the same way."""
+    server.says = answer(b'{"error":{"code":500,"message":"image input is not supported - hint: ..."}}', 500)
+    with pytest.raises(UpstreamRefused, match="image input is not supported") as raised:
+        await say(upstream)
+    assert raised.value.http_status == 500
+
+
 async def test_a_server_that_loads_is_not_there_yet(upstream: OpenAIServer, server: Server) -> None:
     server.models = answer(b'{"error":{"message":"Loading model"}}', 503)
     with pytest.raises(UpstreamError, match="Loading model"):
@@ -309,6 +319,17 @@ async def test_where_there_is_no_context_to_choose_every_wish_is_one_runner_key(
 def test_it_is_an_upstream() -> None:
     upstream: Upstream = OpenAIServer("http://localhost:1234/v1/")
     assert (upstream.url, upstream.chooses_context) == ("http://localhost:1234", False)
+
+
+async def test_a_text_that_relies_on_the_models_template_is_asked_as_a_chat(
+    upstream: OpenAIServer, server: Server
+) -> None:
+    request = TextRequest("an alias", "once", system="be brief", templated=True)
+    assert upstream.check(request) == ()
+    completion = await upstream.run(MODEL, 0, request, lambda _: None)
+    assert completion.finish_reason == "stop"
+    assert server.heads[0].startswith("POST /v1/chat/completions")
+    assert [message["content"] for message in server.chats[0]["messages"]] == ["be brief", "once"]
 
 
 async def test_who_asks_is_named_to_the_upstream_in_each_request(url: str, server: Server) -> None:

@@ -20,7 +20,7 @@ from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import ModelNotFound, QueueError
 from llm_queue.settings import Settings
 from llm_queue.testing import ScriptedUpstream
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import Model, Native
 from llm_queue.web.app import create_app
 from llm_queue.web.listener import open_listeners, serve_http
 from llm_queue.wire.shapes import ChatRequest, Request
@@ -45,7 +45,7 @@ class FakeCatalog:
         for model in self.listed:
             if model.name == name:
                 return model
-        raise ModelNotFound(param="model")
+        raise ModelNotFound(param="model", model=name)
 
     async def refresh(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -81,11 +81,27 @@ class FakeLine:
         self.leaving: list[str] = []
         self.refused: list[tuple[str, str]] = []
         self.limits: list[int] = []
+        self.ollama: Native | None = None
+        self.granted = 8192
+        self.unloadable = True
         self.asked_to_count: list[Request] = []
         self.counted: int | None = None
         self.submitted = trio.Event()
         self.gone = trio.Event()
         self.script: Callable[[Ticket], None] = lambda ticket: None
+
+    @property
+    def native(self) -> Native | None:
+        return self.ollama
+
+    def granted_ctx(self, model: Model) -> int:
+        return min(self.granted, model.trained or self.granted)
+
+    def loaded(self) -> list[tuple[Model, int]]:
+        return [(model, self.granted) for model in self.catalog.listed]
+
+    def may_unload(self, model: Model) -> bool:
+        return self.unloadable
 
     def submit(self, submission: Submission) -> Ticket:
         if self.error:
@@ -112,9 +128,6 @@ class FakeLine:
 
     def largest_ctx(self, model: Model) -> int:
         return 16384
-
-    def granted_ctx(self, model: Model) -> int:
-        return min(8192, model.trained or 8192)
 
     def readiness(self) -> str | None:
         return self.reason

@@ -211,7 +211,7 @@ async def test_without_the_engine_tokens_are_estimated(line: Any, error: QueueEr
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (COUNT | {"messages": []}, 400),
+        (COUNT | {"messages": [{"role": "system", "content": ""}]}, 400),
         (COUNT | {"model": "missing"}, 404),
         (COUNT | {"max_tokens": 0}, 400),
         (COUNT | {"system": "x" * 2000}, 413),

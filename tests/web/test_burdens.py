@@ -14,7 +14,7 @@ from llm_queue.settings import Settings
 from llm_queue.testing import ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.catalog import PAUSE, Catalog
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import Model, NativeAnswer
 from llm_queue.web.app import create_quart
 from llm_queue.web.counting import MOST_COUNTED
 from llm_queue.web.headers import MOST_DROPPED
@@ -165,3 +165,64 @@ async def test_a_header_of_dropped_names_says_how_many_more_there_were(line: Any
     client = create_quart(Settings(model="small"), line).test_client()
     response = await client.post("/v1/responses/input_tokens", data=msgspec.json.encode(body))
     assert response.headers["X-LLM-Queue-Dropped"].endswith(", and 3 more")
+
+
+# --- questions that Ollama is asked ---
+
+
+class SlowOllama:
+    """Answers when it is told."""
+
+    def __init__(self) -> None:
+        self.go = trio.Event()
+        self.asked: list[str] = []
+
+    async def ask(self, method: str, path: str, body: bytes = b"", *, program: str = "") -> NativeAnswer:
+        self.asked.append(path)
+        await self.go.wait()
+        return NativeAnswer(404, "application/json", b'{"error":"not found"}')
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/tags"), ("GET", "/api/ps"), ("POST", "/api/show")])
+async def test_ollama_is_asked_few_questions_at_once_and_all_of_them_in_the_end(
+    line: Any, method: str, path: str
+) -> None:
+    line.ollama = ollama = SlowOllama()
+    client = create_quart(Settings(model="small"), line).test_client()
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            response = await getattr(client, method.lower())(path, data=b'{"model":"nobody has this"}')
+            assert response.status_code == 404
+
+        for _ in range(20):
+            nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        assert len(ollama.asked) == 4
+        ollama.go.set()
+    assert len(ollama.asked) == 20
+
+
+@pytest.mark.parametrize("path", ["/api/show", "/api/pull", "/api/create", "/api/copy", "/api/push"])
+async def test_bodies_of_questions_and_of_what_is_closed_share_the_bound_on_what_arrives(line: Any, path: str) -> None:
+    client = create_quart(Settings(model="small", max_waiting_bytes=100), line).test_client()
+    response = await client.post(path, data=b'{"model":"small","stream":false,"template":"' + b"x" * 200 + b'"}')
+    assert response.status_code == 429
+
+
+async def test_a_body_counts_until_ollama_has_answered(line: Any) -> None:
+    line.ollama = ollama = SlowOllama()
+    body = b'{"model":"' + b"m" * 200 + b'"}'
+    client = create_quart(Settings(model="small", max_waiting_bytes=3 * len(body)), line).test_client()
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        statuses.append((await client.post("/api/show", data=body)).status_code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        assert statuses == [429, 429]
+        ollama.go.set()
+    assert sorted(statuses) == [404, 404, 404, 429, 429]

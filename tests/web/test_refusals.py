@@ -113,7 +113,7 @@ async def test_a_404_names_the_address_and_the_one_that_was_meant(line: Any, pat
     assert ("once" in parsed["error"]["message"]) == ("/v1/v1" in path)
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/v1", "/chat", "/a\nb"])
+@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/chat", "/a\nb"])
 async def test_a_404_without_a_likely_address_names_the_chat_endpoint(line: Any, path: str) -> None:
     status, parsed, _ = await ask(line, "POST", path, **HERE)
     assert status == 404

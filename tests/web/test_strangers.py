@@ -247,7 +247,7 @@ CLOSED: Final = ("create", "push", "pull", "delete", "copy", "blobs/sha256:" + "
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE"])
 async def test_what_would_change_the_models_of_ollama_is_closed(line: Any, method: str, path: str) -> None:
     client = create_quart(Settings(model="small"), line).test_client()
-    response = await getattr(client, method.lower())(path, data=b'{"model":"small","name":"small"}')
+    response = await getattr(client, method.lower())(path, data=b'{"model":"small","stream":false}')
     assert response.status_code in (403, 404, 405)
     assert line.tickets == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_queue.wire.prompts import PromptSize, prompt_size
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, Message, Request, TextRequest, ToolCall
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, LoadRequest, Message, Request, TextRequest, ToolCall
 
 TOOL = {"type": "function"}  # 19 bytes of JSON
 
@@ -24,6 +24,7 @@ TOOL = {"type": "function"}  # 19 bytes of JSON
         (TextRequest("m", "ab", context=(7, 8, 9)), PromptSize(2, 1, 0, 3)),
         (EmbedRequest("m", ("a", "abc", "ab")), PromptSize(3)),
         (EmbedRequest("m", ()), PromptSize(0)),
+        (LoadRequest("m"), PromptSize(0)),
     ],
 )
 def test_all_that_a_model_reads_is_counted(request_: Request, size: PromptSize) -> None:

@@ -12,6 +12,7 @@ import trio
 
 from llm_queue.testing.fake_ollama.behaviour import BROKEN, Behaviour, Play, Refusal
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
+from llm_queue.testing.fake_ollama.fitting import fitting_tokens
 from llm_queue.testing.fake_ollama.runners import Work
 
 CREATED: Final = "2026-01-01T00:00:00Z"
@@ -33,6 +34,11 @@ def vectors_of(inputs: list[str], dimensions: int | None = None) -> list[list[fl
     return [[number / math.hypot(*vector) for number in vector] for vector in vectors]
 
 
+def plain_vector(text: str) -> list[float]:
+    """What the older embeddings have: not scaled to length 1."""
+    return [float(len(text)), 1.0]
+
+
 class ChatAnswer:
     """The answer to one chat, or to one generate: lines as they come, or all of them in one object."""
 
@@ -40,6 +46,7 @@ class ChatAnswer:
         self._exchange = exchange
         self._line = partial(line_of, model, generate=generate)
         self._streamed = streamed
+        self._generate = generate
         self._begun = False
         self._said: JsonObject = {"content": ""}
 
@@ -52,7 +59,9 @@ class ChatAnswer:
 
     async def done(self, message: JsonObject, reason: str, counts: JsonObject) -> None:
         """The true end, with the last of the message."""
-        end = {"done": True, "done_reason": reason} | counts
+        end: JsonObject = {"done": True, "done_reason": reason} | counts
+        if self._generate:
+            end["context"] = [1, 2, 3]
         if self._streamed:
             await self._send(self._line(message) | end)
             await self._exchange.end()
@@ -142,8 +151,8 @@ async def answer_chat(
             await answer.end()
         case _:
             message: JsonObject = {"content": ""}
-            if play.tool is not None and ask.get("tools"):
-                function = {"index": 0, "name": play.tool, "arguments": {"place": "here"}}
+            if _calls(ask, play):
+                function = {"index": 0, "name": play.tool, "arguments": play.arguments}
                 message["tool_calls"] = [{"id": "call_fake", "function": function}]
             counts = {
                 "total_duration": _nanoseconds(trio.current_time() - work.start),
@@ -180,14 +189,33 @@ _KEPT: Final = 4
 """Ollama's default ``num_keep``."""
 
 
+def _calls(ask: JsonObject, play: Play) -> bool:
+    """True if the answer is a call: a tool is wanted, and no result has come since."""
+    return play.tool is not None and bool(ask.get("tools")) and _result_of(ask) is None
+
+
+def _result_of(ask: JsonObject) -> str | None:
+    """What the tool said that was called last, if that was after the last user message."""
+    last = ask["messages"][-1]
+    return str(last.get("content") or "") if last.get("role") == "tool" else None
+
+
 def _tokens_of(ask: JsonObject, play: Play, text: str) -> list[str]:
-    if play.tool is not None and ask.get("tools"):
+    if _calls(ask, play):
         return []
-    if ask.get("format") is not None:
-        return ['{"', "answer", '": ', "42", "}"]
+    result = _result_of(ask)
+    if play.tool is not None and result is not None:
+        return _words(f"The tool said: {result}")
+    if ask.get("format") and play.text is None:
+        return ['{"', "answer", '": ', "42", "}"] if ask["format"] == "json" else fitting_tokens(ask["format"])
     if play.tokens is not None:
         return [f"token{number} " for number in range(play.tokens)]
-    return re.findall(r"\s*\S+\s*$|\s*\S+|\s+$", text if play.text is None else play.text)
+    return _words(text if play.text is None else play.text)
+
+
+def _words(text: str) -> list[str]:
+    """A text in pieces of one word, with all its space."""
+    return re.findall(r"\s*\S+\s*$|\s*\S+|\s+$", text)
 
 
 def _nanoseconds(seconds: float) -> int:

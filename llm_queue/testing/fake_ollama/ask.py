@@ -17,6 +17,7 @@ _MISSING: Final = {
     "/api/chat": "model '{}' not found",
     "/api/generate": "model '{}' not found",
     "/api/embed": 'model "{}" not found, try pulling it first',
+    "/api/embeddings": 'model "{}" not found, try pulling it first',
 }
 
 _THINK: Final = (None, True, False, "low", "medium", "high", "max")
@@ -59,6 +60,8 @@ def check(behaviour: Behaviour, work: Work, ask: JsonObject) -> tuple[str, float
 
     Raises :class:`Refusal`, in the order in which Ollama looks.
     """
+    if not work.model and work.path in ("/api/generate", "/api/embed"):
+        raise Refusal(404, "model '' not found")
     if not work.model:
         raise Refusal(400, "model is required")
     keep_alive = None if work.keep_alive is None else seconds_of(work.keep_alive)
@@ -67,8 +70,11 @@ def check(behaviour: Behaviour, work: Work, ask: JsonObject) -> tuple[str, float
         raise Refusal(400, "invalid model name")
     if name is None:
         raise Refusal(404, _MISSING[work.path].format(work.model))
-    if work.path == "/api/embed" and ask.get("input") and "embedding" not in behaviour.capabilities:
-        raise Refusal(501, "This server does not support embeddings. Start it with `--embeddings`")
+    if (
+        ask.get("input") or (work.path == "/api/embeddings" and ask.get("prompt"))
+    ) and "embedding" not in behaviour.capabilities:
+        status = 501 if work.path == "/api/embed" else 500
+        raise Refusal(status, "This server does not support embeddings. Start it with `--embeddings`")
     if isinstance(work.num_ctx, float):
         work.num_ctx = int(work.num_ctx)
     if type(work.num_ctx) is not int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 DIRECTIVES: Final = """\
   !say TEXT            answer with TEXT, verbatim, to the end of the message
   !tokens N            answer with N tokens
   !slow S              take S seconds for each token
   !first S             take S seconds to the first token
-  !tool NAME           call the tool NAME, if tools were sent
+  !tool NAME [JSON]    call the tool NAME with these arguments, if tools were sent; once its result is
+                       there, repeat that
   !hang                never answer
   !stall N             N tokens, then nothing
   !break N             N tokens, then a line with an error
@@ -22,8 +25,9 @@ DIRECTIVES: Final = """\
   !error500 TEXT       500
   !refuse STATUS TEXT  that status
 
-Several may follow each other; what comes after them is ordinary text. `#once` at the end of the message: what goes
-wrong does so only the first time that this very message comes.
+Several may follow each other; what comes after them is ordinary text. In a message that begins otherwise they may
+begin a later line, and the last such line counts. `#once` at the end of the message: what goes wrong does so only the
+first time that this very message comes.
 """
 
 BUSY: Final = "server busy, please try again.  maximum pending requests exceeded"
@@ -73,6 +77,8 @@ class Play:
     token_seconds: float | None = None
     first_token_seconds: float | None = None
     tool: str | None = None
+    arguments: dict[str, Any] = field(default_factory=lambda: {"place": "here"})
+    """What the tool is called with."""
     refusal: Refusal | None = None
     ending: str | None = None
     """How it goes wrong: hang, stall, break, short, cut, garble; None is well."""
@@ -83,11 +89,17 @@ class Play:
 
     def mended(self) -> Play:
         """The same without what goes wrong."""
-        return Play(self.text, self.tokens, self.token_seconds, self.first_token_seconds, self.tool)
+        return replace(self, refusal=None, ending=None, tokens_before=0, once=False)
 
 
 def read_directives(message: str) -> Play:
-    """What the message says. Raises :class:`Refusal` (400) for a directive whose argument makes no sense."""
+    """What the message says. Raises :class:`Refusal` (400) for a directive whose argument makes no sense.
+
+    Agents put words of their own before what their user says, so a directive may also begin a later line.
+    """
+    if not message.startswith("!"):
+        later = list(_LATER.finditer(message))
+        message = message[later[-1].start() :] if later else message
     once = message.rstrip().endswith(ONCE)
     rest = message.rstrip().removesuffix(ONCE).rstrip() if once else message
     play = Play(once=once)
@@ -125,6 +137,9 @@ def _first(play: Play, rest: str) -> str:
 
 def _tool(play: Play, rest: str) -> str:
     play.tool, rest = _argument(rest)
+    if rest.startswith("{"):
+        play.arguments, end = json.JSONDecoder().raw_decode(rest)
+        rest = rest[end:].lstrip()
     return rest
 
 
@@ -182,3 +197,5 @@ _DIRECTIVES: Final[dict[str, Callable[[Play, str], str]]] = {
     "!short": _after_tokens("short"),
     "!cut": _after_tokens("cut"),
 }
+
+_LATER: Final = re.compile(rf"(?<=\n)(?:{'|'.join(_DIRECTIVES)})\b")

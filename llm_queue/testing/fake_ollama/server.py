@@ -11,11 +11,14 @@ from typing import Final
 import h11
 import trio
 
-from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, line_of, vectors_of
+from llm_queue.testing.fake_ollama.answer import CREATED, ChatAnswer, answer_chat, line_of, plain_vector, vectors_of
 from llm_queue.testing.fake_ollama.ask import check, last_user_message, model_of, object_of, runs_elsewhere
 from llm_queue.testing.fake_ollama.behaviour import Behaviour, Play, Refusal, read_directives
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
 from llm_queue.testing.fake_ollama.runners import Load, Runners, Work, digest_of, tagged
+
+WORK: Final = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
+"""What loads a model."""
 
 GOOD_BYE: Final = 1.0
 """Seconds that one who has left may take to read the last words."""
@@ -28,6 +31,7 @@ class FakeOllama:
         self.behaviour = behaviour or Behaviour()
         self.requests: list[Work] = []
         self.questions: Counter[str] = Counter()
+        self.changes: list[str] = []
         self.hosts: Counter[str] = Counter()
         self.connections = 0
         self.in_flight = 0
@@ -76,8 +80,13 @@ class FakeOllama:
         self.hosts.update(value.decode() for name, value in head.headers if name == b"host")
         try:
             try:
-                if path in ("/api/chat", "/api/generate", "/api/embed") and method == "POST":
-                    await self._work(exchange, path, object_of(body))
+                if path in WORK and method == "POST":
+                    ask = object_of(body)
+                    if path == "/api/generate" and ask.get("prompt"):
+                        ask["messages"] = [{"role": "user", "content": ask["prompt"]}]
+                    await self._work(exchange, path, ask)
+                elif path == "/api/pull":
+                    await self._pull(exchange, object_of(body))
                 elif path == "/_fake/log":
                     await exchange.whole(200, self.log())
                 else:
@@ -102,7 +111,8 @@ class FakeOllama:
             case "GET", "/api/ps":
                 return 200, {"models": self._resident()}
             case "POST", "/api/show":
-                asked = str(object_of(body).get("model") or "")
+                said = object_of(body)
+                asked = str(said.get("model") or said.get("name") or "")
                 if not asked:
                     raise Refusal(400, "model is required")
                 if model_of(self.behaviour, asked) is None:
@@ -113,6 +123,10 @@ class FakeOllama:
                     "capabilities": self.behaviour.capabilities,
                     "modified_at": CREATED,
                 }
+            case ("POST", "/api/copy") | ("DELETE", "/api/delete"):
+                return self._change(method, path, body)
+            case "GET" | "POST", _ if path.startswith("/api/blobs/"):
+                return self._change(method, path, body)
             case _, "/" | "/api/version" | "/api/tags" | "/api/ps" | "/api/show" | "/api/chat":
                 return 405, "405 method not allowed"
             case _:
@@ -162,7 +176,7 @@ class FakeOllama:
             play = self._play(work.prompt)
             if play.refusal is not None:
                 raise play.refusal
-            if keep_alive == 0 and not ask.get("messages"):
+            if keep_alive == 0 and not (ask.get("messages") or ask.get("input") or ask.get("prompt")):
                 self._runners.unload(name)
                 await self._only_load(exchange, work, keep_alive)
                 return
@@ -176,6 +190,8 @@ class FakeOllama:
                     await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
                 elif ask.get("input"):
                     await self._embed(exchange, work, ask)
+                elif path == "/api/embeddings" and ask.get("prompt"):
+                    await exchange.whole(200, {"embedding": plain_vector(ask["prompt"])})
                 else:
                     await self._only_load(exchange, work, keep_alive)
 
@@ -230,11 +246,41 @@ class FakeOllama:
         await exchange.whole(200, answer | {"prompt_eval_count": sum(len(text.split()) for text in inputs)})
 
     async def _only_load(self, exchange: Exchange, work: Work, keep_alive: float | None) -> None:
-        if work.path == "/api/embed":
+        if work.path == "/api/embeddings":
+            await exchange.whole(200, {"embedding": []})
+        elif work.path == "/api/embed":
             await exchange.whole(200, {"model": work.model, "embeddings": []})
         else:
             end = {"done": True, "done_reason": "unload" if keep_alive == 0 else "load"}
-            await exchange.whole(200, line_of(work.model, {"content": ""}) | end)
+            generate = work.path == "/api/generate"
+            await exchange.whole(200, line_of(work.model, {"content": ""}, generate=generate) | end)
+
+    # --- changes ---
+
+    async def _pull(self, exchange: Exchange, ask: JsonObject) -> None:
+        """Some lines, and the model is there; one called ``endless`` never comes to its end."""
+        name = str(ask.get("model") or ask.get("name") or "")
+        self.changes.append(f"pull {name}")
+        exchange.farewell = (499, "request canceled")
+        await exchange.head(200, "application/x-ndjson")
+        await exchange.body(b'{"status":"pulling manifest"}\n')
+        if name == "endless":
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.changes.append(f"gave up {name}")
+        self.behaviour.models.append(name)
+        await exchange.body(b'{"status":"success"}\n')
+        await exchange.end()
+
+    def _change(self, method: str, path: str, body: bytes) -> tuple[int, JsonObject | str]:
+        self.changes.append(f"{path.removeprefix('/api/')} {len(body)}")
+        if path.startswith("/api/blobs/"):
+            return (201, "") if method == "POST" else (404, "")
+        ask = object_of(body)
+        if path == "/api/delete":
+            self.behaviour.models.remove(str(ask["model"]))
+        return 200, ""
 
 
 # --- serving ----------------------------------------------------------------------------------------------------

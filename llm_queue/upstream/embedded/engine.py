@@ -17,6 +17,7 @@ from llm_queue.errors import (
     EngineOutOfMemory,
     EngineStuck,
     LoadFailed,
+    UpstreamError,
     UpstreamRefused,
     UpstreamUnreachable,
 )
@@ -24,7 +25,7 @@ from llm_queue.upstream.embedded.gguf import Header, read_header
 from llm_queue.upstream.embedded.memory import PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.protocol import Model
-from llm_queue.wire.shapes import Completion, Piece, Request, has_images
+from llm_queue.wire.shapes import Completion, LoadRequest, Piece, Request, has_images
 from llm_queue.wire.upstreams import openai_request as asking
 
 # -P: a file beside the script must not pass for a module of the standard library.
@@ -54,6 +55,7 @@ class Embedded:
     name = "llama.cpp"
     chooses_context = True
     more_models = "For another, put its GGUF file into a folder, and name that folder with --gguf."
+    native = None
 
     def __init__(
         self,
@@ -149,6 +151,9 @@ class Embedded:
         asked, and the line looks again at what is resident. Raises :class:`~llm_queue.errors.EngineDied` if the request
         ended the process; its subclass :class:`~llm_queue.errors.EngineStuck` also takes the place of a cancellation.
         """
+        if isinstance(request, LoadRequest) and request.unload:
+            await self.aclose()
+            return Completion("unload", unloaded=True)
         if has_images(request):
             raise UpstreamRefused(_NO_EYES.format(model.name))
         process = self._process
@@ -170,6 +175,11 @@ class Embedded:
             raise
         except BaseException as error:
             if await process.let_go():  # noqa: ASYNC102 - shielded and bounded inside
+                raise
+            if isinstance(error, UpstreamError):  # it had answered, and has ended or was killed since
+                self._gone = _ENDED
+                if (fault := process.fault()) is not None:
+                    raise fault from error
                 raise
             self._gone = _DID_NOT_LET_GO
             if isinstance(error, Cancelled):

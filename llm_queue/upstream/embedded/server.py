@@ -61,6 +61,8 @@ class LlamaServer(OpenAIServer):
             await trio.sleep(ASK_AGAIN)
 
 
-def caller_at_fault(status: int, text: str) -> bool:
-    """True if the same request would fail again: llama.cpp's answer has status 500 for some of these too."""
-    return 400 <= status < 500 or (status == 500 and not any(fault in text.lower() for fault in ENGINE_AT_FAULT))
+def caller_at_fault(status: int, text: str) -> int:
+    """The status for a request that would fail again: llama.cpp's answer has status 500 for some of these too."""
+    if status == 500 and not any(fault in text.lower() for fault in ENGINE_AT_FAULT):
+        return 400
+    return status if 400 <= status < 500 else 0

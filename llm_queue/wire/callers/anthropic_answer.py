@@ -16,6 +16,7 @@ import msgspec
 from llm_queue.errors import QueueError
 from llm_queue.wire.callers.anthropic import ANTHROPIC, error_object
 from llm_queue.wire.callers.anthropic_request import MessagesReply, parse_messages
+from llm_queue.wire.callers.anthropic_shapes import MessagesBody
 from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 from llm_queue.wire.wishes import BACKGROUND, INTERACTIVE
@@ -138,11 +139,11 @@ class MessagesEncoder:
         return {"type": "tool_use", "id": call_id, "name": call.name, "input": msgspec.Raw(call.arguments.encode())}
 
     def _start_message(self) -> bytes:
-        """The message without content, once. Nothing is counted yet: the counts that are true come with its end."""
+        """The message without content, once. Nothing is counted yet: the true counts come with its end."""
         if self._begun:
             return b""
         self._begun = True
-        usage = {"input_tokens": 0, "output_tokens": 0, "service_tier": self._tier()}
+        usage = {"input_tokens": self._reply.about_tokens, "output_tokens": 0, "service_tier": self._tier()}
         return _event("message_start", {"message": self._message([], None, None, usage)})
 
     def _message(
@@ -178,7 +179,7 @@ class MessagesEncoder:
         return {INTERACTIVE: "priority", BACKGROUND: "batch"}.get(self._served.lane, "standard")
 
 
-MESSAGES: Final = Operation(ANTHROPIC, parse_messages, MessagesEncoder)
+MESSAGES: Final = Operation(ANTHROPIC, parse_messages, MessagesEncoder, body=MessagesBody)
 
 
 def _usage(completion: Completion) -> JsonObject:

@@ -39,6 +39,8 @@ class Conversation:
         self._called: dict[str, str] = {}  # id of a call to the name of its tool, which results do not repeat
         if body.system is not None:
             self._add_system(body.system, "system")
+        if not body.messages:  # llama.cpp takes that, and would say something; for Ollama it would be a load
+            self._turns.append(Message("user", ""))
         for index, turn in enumerate(body.messages):
             place = f"messages[{index}]"
             match turn.role:

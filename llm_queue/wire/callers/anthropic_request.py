@@ -13,6 +13,7 @@ from llm_queue.wire import strict_json
 from llm_queue.wire.callers import anthropic_shapes as shapes
 from llm_queue.wire.callers.anthropic_messages import Conversation
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
+from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import ChatRequest, JsonObject, Sampling, ToolChoice
 from llm_queue.wire.wishes import Wishes, from_body, session_name
 
@@ -30,10 +31,18 @@ _ANY: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
 Tools = tuple[JsonObject, ...]
 
 
+BYTES_PER_TOKEN: Final = 4
+"""Of English and of code; what Ollama reckons with, where it has to say a number before it has counted."""
+
+
 class MessagesReply(msgspec.Struct, frozen=True):
-    """What the form of the answer depends on: the texts at which the caller wants it to stop."""
+    """What the form of the answer depends on: the texts at which the caller wants it to stop.
+
+    ``about_tokens`` are those of the prompt by its size alone, for a stream whose beginning has to name a number.
+    """
 
     stop_sequences: tuple[str, ...] = ()
+    about_tokens: int = 0
 
 
 def parse_messages(body: bytes, limits: RequestLimits) -> Parsed[MessagesReply]:
@@ -80,7 +89,9 @@ def _parsed(asked: shapes.MessagesBody, limits: RequestLimits) -> Parsed[Message
     if asked.tool_choice is not None and choice is None:
         dropped.append("tool_choice")
     dropped += _named("tools", left_out) + _named("content", conversation.skipped)
-    return Parsed(request, MessagesReply(stops), stream=bool(asked.stream), wishes=_wishes(asked, tuple(dropped)))
+    about = 1 + prompt_size(request).bytes // BYTES_PER_TOKEN if asked.stream else 0
+    reply = MessagesReply(stops, about)
+    return Parsed(request, reply, stream=bool(asked.stream), wishes=_wishes(asked, tuple(dropped)))
 
 
 def _tools(given: Iterable[shapes.Tool]) -> tuple[Tools, dict[str, str]]:

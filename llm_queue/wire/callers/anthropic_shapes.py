@@ -166,7 +166,7 @@ class Metadata(Struct):
 class MessagesBody(Struct, kw_only=True):
     """The request body. ``max_tokens`` must be there, but where tokens are only counted."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1)]
+    messages: list[Turn]
     model: Name | None = None
     max_tokens: Count | None = None
     system: Content | None = None

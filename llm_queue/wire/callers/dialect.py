@@ -114,6 +114,7 @@ class Operation(Generic[R]):
     ``parse`` checks a body, and raises :class:`~llm_queue.errors.BadRequest` with the field that is wrong as its
     ``param``; ``encoder`` makes the writer of the answer. ``whole_type`` and ``stream_type`` are the media types of
     both forms of answer.
+    ``body`` is the type that ``parse`` reads a body as, for the document that describes the service.
     """
 
     dialect: Dialect
@@ -121,3 +122,4 @@ class Operation(Generic[R]):
     encoder: Callable[[R, Served], Encoder]
     whole_type: str = JSON
     stream_type: str = EVENT_STREAM
+    body: type = dict

@@ -17,6 +17,7 @@ from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.callers.openai import OPENAI, error_json
 from llm_queue.wire.callers.openai_answers import DONE, FINGERPRINT, comment, event_of, usage_of
 from llm_queue.wire.callers.openai_request import ChatReply, parse_chat
+from llm_queue.wire.callers.openai_shapes import ChatBody
 from llm_queue.wire.callers.openai_tools import input_of
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 from llm_queue.wire.wishes import tier_name
@@ -137,7 +138,12 @@ class ChatEncoder:
                 return completion.finish_text or other
 
 
-CHAT: Final = Operation(OPENAI, parse_chat, ChatEncoder)
+CHAT: Final = Operation(OPENAI, parse_chat, ChatEncoder, body=ChatBody)
+
+
+def count_body(tokens: int) -> bytes:
+    """So many tokens has a chat, as llama.cpp's server says it."""
+    return msgspec.json.encode({"input_tokens": tokens}) + b"\n"
 
 
 def _logprobs(items: tuple[JsonObject, ...]) -> JsonObject:

@@ -185,7 +185,7 @@ def _likely(others: Any) -> JsonObject:
     return {str(one.get("token", "")): one.get("logprob") for one in known}
 
 
-COMPLETIONS: Final = Operation(OPENAI, parse_completion, CompletionEncoder)
+COMPLETIONS: Final = Operation(OPENAI, parse_completion, CompletionEncoder, body=CompletionBody)
 
 
 def _reason(completion: Completion) -> str:

@@ -109,7 +109,7 @@ class EmbeddingEncoder:
         return event_of(error_json(error))
 
 
-EMBEDDINGS: Final = Operation(OPENAI, parse_embedding, EmbeddingEncoder)
+EMBEDDINGS: Final = Operation(OPENAI, parse_embedding, EmbeddingEncoder, body=EmbeddingBody)
 
 
 def _packed(vector: tuple[float, ...]) -> str:

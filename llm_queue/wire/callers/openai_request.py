@@ -48,6 +48,9 @@ def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[ChatReply]:
     if len(chat.messages) > limits.max_messages:
         raise BadRequest(f"messages: {len(chat.messages)} of them; at most {limits.max_messages}.", param="messages")
     _check_modalities(chat)
+    if chat.add_generation_prompt and chat.continue_final_message:
+        field = "continue_final_message"
+        raise BadRequest(f"{field}: either this or add_generation_prompt, and not both.", param=field)
     tools = tools_of(chat)
     request = ChatRequest(
         model=chat.model or "",
@@ -63,6 +66,7 @@ def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[ChatReply]:
         think=_think(chat),
         logprobs=bool(chat.logprobs),
         top_logprobs=chat.top_logprobs,
+        grammar=chat.grammar or None,
     )
     return Parsed(
         request,

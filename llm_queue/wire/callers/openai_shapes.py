@@ -203,6 +203,9 @@ class ChatBody(TextBody, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     modalities: list[str] | None = None
     audio: Any = None
+    grammar: str | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     # Of any type: nothing here can do what they ask for.
     moderation: Any = None
     verbosity: Any = None
@@ -210,5 +213,5 @@ class ChatBody(TextBody, kw_only=True):
 
 
 CHAT: Final = msgspec.json.Decoder(ChatBody)
-IDLE: Final = ("moderation", "verbosity", "web_search_options")
+IDLE: Final = ("moderation", "verbosity", "web_search_options", "add_generation_prompt", "continue_final_message")
 """Fields that would change an answer elsewhere, and have no effect here."""

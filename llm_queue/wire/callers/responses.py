@@ -26,6 +26,7 @@ from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.responses_output import Output
 from llm_queue.wire.callers.responses_request import ResponsesReply, parse_response
+from llm_queue.wire.callers.responses_shapes import ResponsesBody
 from llm_queue.wire.callers.responses_stream import Events
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece
 from llm_queue.wire.wishes import tier_name
@@ -140,7 +141,7 @@ def input_tokens_body(tokens: int) -> bytes:
     return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens}) + b"\n"
 
 
-RESPONSES: Final = Operation(OPENAI, parse_response, ResponsesEncoder)
+RESPONSES: Final = Operation(OPENAI, parse_response, ResponsesEncoder, body=ResponsesBody)
 
 
 def failure_of(error: QueueError) -> tuple[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from llm_queue.wire.callers import ollama_answers as ollama
 from llm_queue.wire.callers.anthropic import ANTHROPIC
 from llm_queue.wire.callers.anthropic_answer import MESSAGES
 from llm_queue.wire.callers.dialect import Dialect, Operation
+from llm_queue.wire.callers.ollama import OLLAMA, OLLAMA_EMBED
 from llm_queue.wire.callers.openai import OPENAI
 from llm_queue.wire.callers.openai_chat import CHAT
 from llm_queue.wire.callers.openai_completions import COMPLETIONS
@@ -31,9 +33,18 @@ ROUTES: Final = (
     Route("/v1/messages", MESSAGES),
     Route("/v1/responses", RESPONSES),
     Route("/responses", RESPONSES),
+    Route("/api/chat", ollama.CHAT),
+    Route("/api/generate", ollama.GENERATE),
+    Route("/api/embed", ollama.EMBED),
+    Route("/api/embeddings", ollama.EMBEDDINGS),
 )
 
-PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (("/v1/messages", ANTHROPIC),)
+PREFIXES: Final[tuple[tuple[str, Dialect], ...]] = (
+    ("/v1/messages", ANTHROPIC),
+    ("/api/v1/", OPENAI),  # of a base URL that is not ours; Ollama has nothing there
+    ("/api/embed", OLLAMA_EMBED),
+    ("/api/", OLLAMA),
+)
 """Beginnings of paths that belong to a dialect, and what it is: also for what has no route there."""
 
 

@@ -6,22 +6,28 @@ told from a whole one.
 
 from __future__ import annotations
 
-import re
+import math
 from typing import Final
 
 import msgspec
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, Message, Request, TextRequest, ToolCall
+from llm_queue.wire.shapes import (
+    ChatRequest,
+    EmbedRequest,
+    JsonObject,
+    LoadRequest,
+    Message,
+    Request,
+    TextRequest,
+    ToolCall,
+    must_call,
+)
+from llm_queue.wire.upstreams import ollama_forced as forced
 
 UNKNOWN: Final = ("typical_p",)
 """Fields of :class:`~llm_queue.wire.shapes.Sampling` that Ollama has no more: since 0.34 it answers 400 to them."""
 
-_NO_FORCE: Final = (
-    "tool_choice: Ollama cannot make a model call a tool, only offer it some. Leave the choice to the model (`auto`), "
-    "ask for JSON of a schema in place of a call, or use another engine (--engine)."
-)
-_WHOLE: Final = re.compile(r"[+-]?\d{1,18}")
 _OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -30,25 +36,28 @@ def check(request: Request) -> tuple[str, ...]:
 
     Raises :class:`~llm_queue.errors.BadRequest` for what Ollama cannot be told.
     """
-    if isinstance(request, EmbedRequest):
+    if isinstance(request, EmbedRequest | LoadRequest):
         return ()
     dropped = [name for name in UNKNOWN if getattr(request.sampling, name) is not None]
     if isinstance(request, ChatRequest):
         for at, message in enumerate(request.messages):
             for number, call in enumerate(message.tool_calls):
                 _arguments(call, f"messages[{at}].tool_calls[{number}].function.arguments")
-        if request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "function"):
-            raise BadRequest(_NO_FORCE, param="tool_choice")
-        if request.parallel_tool_calls is False and request.tools:
+        dropped += forced.check(request)
+        if request.parallel_tool_calls is False and request.tools and not must_call(request):
             dropped.append("parallel_tool_calls")
+        if request.grammar is not None:
+            dropped.append("grammar")
     return tuple(dropped)
 
 
-def chat_body(request: ChatRequest, num_ctx: int, *, unload: bool = False) -> bytes:
-    """A chat, always streamed. It has no ``keep_alive``, which would set it anew for everybody.
+def chat_body(request: ChatRequest, num_ctx: int, keep_alive: float | None = None) -> bytes:
+    """A chat, always streamed.
 
-    With ``unload`` it has one of zero: the model goes right after the answer. A ``num_ctx`` of 0 is not sent.
+    With ``unload`` it has one of zero: the model goes right after the answer. A ``num_ctx`` of 0 is not sent. What asks
+    for a call that must be made is answered in another form, see :mod:`~llm_queue.wire.upstreams.ollama_forced`.
     """
+    request = forced.without_tools(request)
     body: JsonObject = {
         "model": request.model,
         "messages": [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)],
@@ -56,13 +65,11 @@ def chat_body(request: ChatRequest, num_ctx: int, *, unload: bool = False) -> by
     }
     if request.tools and not (request.tool_choice and request.tool_choice.mode == "none"):
         body["tools"] = request.tools
-    if unload:
-        body["keep_alive"] = 0
-    return msgspec.json.encode(body | _common(request, num_ctx))
+    return msgspec.json.encode(body | _common(request, num_ctx) | _lifetime(keep_alive))
 
 
-def generate_body(request: TextRequest, num_ctx: int, *, unload: bool = False) -> bytes:
-    """A text to go on with, always streamed; ``unload`` as in :func:`chat_body`."""
+def generate_body(request: TextRequest, num_ctx: int, keep_alive: float | None = None) -> bytes:
+    """A text to go on with, always streamed; ``keep_alive`` as in :func:`chat_body`."""
     body: JsonObject = {"model": request.model, "prompt": request.prompt, "stream": True}
     for name in ("suffix", "system", "template"):
         if getattr(request, name) is not None:
@@ -73,13 +80,11 @@ def generate_body(request: TextRequest, num_ctx: int, *, unload: bool = False) -
         body["images"] = request.images
     if request.context:
         body["context"] = request.context
-    if unload:
-        body["keep_alive"] = 0
-    return msgspec.json.encode(body | _common(request, num_ctx))
+    return msgspec.json.encode(body | _common(request, num_ctx) | _lifetime(keep_alive))
 
 
-def embed_body(request: EmbedRequest, num_ctx: int, *, unload: bool = False) -> bytes:
-    """Texts to embed, answered as a whole; ``unload`` as in :func:`chat_body`."""
+def embed_body(request: EmbedRequest, num_ctx: int, keep_alive: float | None = None) -> bytes:
+    """Texts to embed, answered as a whole; ``keep_alive`` and ``num_ctx`` as in :func:`chat_body`."""
     body: JsonObject = {"model": request.model, "input": request.inputs}
     if num_ctx:
         body["options"] = {"num_ctx": num_ctx}
@@ -87,18 +92,33 @@ def embed_body(request: EmbedRequest, num_ctx: int, *, unload: bool = False) -> 
         body["dimensions"] = request.dimensions
     if request.truncate is not None:
         body["truncate"] = request.truncate
-    if unload:
-        body["keep_alive"] = 0
-    return msgspec.json.encode(body)
+    return msgspec.json.encode(body | _lifetime(keep_alive))
 
 
-def load_body(model: str, num_ctx: int, keep_alive: str) -> bytes:
-    """A request that only makes the model resident. ``keep_alive`` is a duration ("1h") or seconds (-1: ever)."""
-    # Ollama refuses a bare number in a string.
-    lifetime = int(keep_alive) if _WHOLE.fullmatch(keep_alive) else keep_alive
-    return msgspec.json.encode(
-        {"model": model, "messages": [], "stream": False, "keep_alive": lifetime, "options": {"num_ctx": num_ctx}}
-    )
+def plain_embed_body(model: str, text: str, num_ctx: int, keep_alive: float | None = None) -> bytes:
+    """One text for the older ``/api/embeddings``, whose vectors are not normalized; ``keep_alive`` as above."""
+    body: JsonObject = {"model": model, "prompt": text}
+    if num_ctx:
+        body["options"] = {"num_ctx": num_ctx}
+    return msgspec.json.encode(body | _lifetime(keep_alive))
+
+
+def load_body(model: str, num_ctx: int, keep_alive: float) -> bytes:
+    """A request that only makes the model resident, for ``keep_alive`` seconds as in :func:`chat_body`."""
+    body: JsonObject = {"model": model, "messages": [], "stream": False, "options": {"num_ctx": num_ctx}}
+    return msgspec.json.encode(body | _lifetime(keep_alive))
+
+
+def unload_body(model: str) -> bytes:
+    """A request that lets the model go as soon as nobody uses it."""
+    return msgspec.json.encode({"model": model, "messages": [], "stream": False, "keep_alive": 0})
+
+
+def _lifetime(seconds: float | None) -> JsonObject:
+    """Ollama takes a number of seconds; a negative one is for ever."""
+    if seconds is None:
+        return {}
+    return {"keep_alive": -1 if math.isinf(seconds) else int(seconds) if seconds == int(seconds) else seconds}
 
 
 def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
@@ -118,6 +138,8 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
         body["logprobs"] = True
     if request.top_logprobs is not None:
         body["top_logprobs"] = request.top_logprobs
+    if request.truncate is not None:
+        body["truncate"] = request.truncate
     return body
 
 

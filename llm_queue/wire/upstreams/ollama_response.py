@@ -52,6 +52,7 @@ class _Logprob(_Token):
 class _Counts(Struct):
     """Durations are in nanoseconds; what is 0 is left out, but for the cached tokens, where absent means unknown."""
 
+    total_duration: int | None = None
     load_duration: int | None = None
     prompt_eval_count: int | None = None
     prompt_eval_cached_count: int | None = None
@@ -75,8 +76,18 @@ class _Embedded(_Counts):
     embeddings: list[tuple[float, ...]] | None = None
 
 
+class _PlainEmbedded(Struct):
+    embedding: tuple[float, ...] | None = None
+
+
+class _Loaded(_Counts):
+    done_reason: str = ""
+
+
 _LINE: Final = msgspec.json.Decoder(_Line)
 _EMBEDDED: Final = msgspec.json.Decoder(_Embedded)
+_PLAIN_EMBEDDED: Final = msgspec.json.Decoder(_PlainEmbedded)
+_LOADED: Final = msgspec.json.Decoder(_Loaded)
 _TEXT: Final = msgspec.json.Decoder(str)
 
 
@@ -148,6 +159,20 @@ def parse_embedded(body: bytes) -> tuple[Vectors, Completion]:
     return Vectors(tuple(answer.embeddings)), _completion(answer, "stop")
 
 
+def parse_plain_embedded(body: bytes) -> tuple[Vectors, Completion]:
+    """The answer of the older embeddings. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    answer = decode(body, _PLAIN_EMBEDDED)
+    if answer.embedding is None:
+        raise UpstreamBroke("The upstream sent an answer without an embedding.")
+    return Vectors((answer.embedding,)), Completion("stop", finish_text="stop")
+
+
+def parse_loaded(body: bytes) -> Completion:
+    """The answer to a request that only loads or unloads. Raises :class:`~llm_queue.errors.UpstreamBroke`."""
+    answer = decode(body, _LOADED)
+    return _completion(answer, answer.done_reason)
+
+
 def _completion(counts: _Counts, reason: str, context: tuple[int, ...] = ()) -> Completion:
     return Completion(
         finish_reason=_REASONS.get(reason, "other"),
@@ -159,6 +184,7 @@ def _completion(counts: _Counts, reason: str, context: tuple[int, ...] = ()) -> 
         prompt_seconds=(counts.prompt_eval_duration or 0) * _NANOSECOND,
         answer_seconds=(counts.eval_duration or 0) * _NANOSECOND,
         context=context,
+        total_seconds=(counts.total_duration or 0) * _NANOSECOND,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, Message, Request, TextRequest
+from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, LoadRequest, Message, Request, TextRequest
 
 COMMON: Final = frozenset(
     {
@@ -30,18 +31,43 @@ def check(request: Request, known: frozenset[str]) -> tuple[str, ...]:
 
     Raises :class:`~llm_queue.errors.BadRequest` for what it cannot be told.
     """
-    if isinstance(request, EmbedRequest):
-        return () if request.truncate is None else ("truncate",)
-    dropped = [name for name in request.sampling.given() if name not in known]
+    if isinstance(request, TextRequest) and request.templated:
+        _refuse(request, ("template", "context"))
+        request = as_chat(request)
+    dropped = [name for name in ("truncate", "keep_alive") if getattr(request, name, None) is not None]
+    if isinstance(request, EmbedRequest | LoadRequest):
+        return tuple(dropped)
+    dropped = [name for name in request.sampling.given() if name not in known] + dropped
     if isinstance(request, TextRequest):
-        for name in _NOT_IN_TEXT:
-            if getattr(request, name):
-                raise BadRequest(f"{name}: the upstream's completions have no such thing; send a chat.", param=name)
+        _refuse(request, _NOT_IN_TEXT)
         if request.suffix is not None and known >= LLAMA_CPP:
             raise BadRequest("suffix: llama.cpp would go on without a look at it; leave it out.", param="suffix")
         if request.think is not None:
             dropped.append("think")
     return tuple(dropped)
+
+
+def as_chat(request: TextRequest) -> ChatRequest:
+    """The chat that a text with a template around it is: a message of the user, and one of the system before it."""
+    system = (Message("system", request.system),) if request.system else ()
+    return ChatRequest(
+        request.model,
+        (*system, Message("user", request.prompt, request.images)),
+        sampling=request.sampling,
+        max_tokens=request.max_tokens,
+        format=request.format,
+        think=request.think,
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+        truncate=request.truncate,
+        keep_alive=request.keep_alive,
+    )
+
+
+def _refuse(request: TextRequest, fields: Iterable[str]) -> None:
+    for name in fields:
+        if getattr(request, name):
+            raise BadRequest(f"{name}: the upstream's completions have no such thing; send a chat.", param=name)
 
 
 def chat_body(request: ChatRequest, known: frozenset[str] = COMMON, *, counts: bool = True) -> bytes:
@@ -73,6 +99,8 @@ def chat_body(request: ChatRequest, known: frozenset[str] = COMMON, *, counts: b
         body["logprobs"] = True
     if request.top_logprobs is not None:
         body["top_logprobs"] = request.top_logprobs
+    if request.grammar is not None:
+        body["grammar"] = request.grammar
     return msgspec.json.encode(body)
 
 

@@ -31,7 +31,7 @@ deltas = st.builds(
 
 def encoder(*, lane: str = "normal", stops: tuple[str, ...] = (), answer_id: str | None = None) -> MessagesEncoder:
     served = Served(model="m:latest", created=1_700_000_000, lane=lane, request_id="req_1")
-    return MessagesEncoder(MessagesReply(stops), served, answer_id=answer_id)
+    return MessagesEncoder(MessagesReply(stops, about_tokens=7), served, answer_id=answer_id)
 
 
 def events(stream: bytes) -> list[Any]:
@@ -222,7 +222,7 @@ def test_the_lane_is_said_as_a_tier(lane: str, tier: str) -> None:
 
 def test_a_stream() -> None:
     found = streamed(Delta("Hi"), Delta(), Delta(" there"), answer_id="msg_1")
-    usage = {"input_tokens": 0, "output_tokens": 0, "service_tier": "standard"}
+    usage = {"input_tokens": 7, "output_tokens": 0, "service_tier": "standard"}
     message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "m:latest", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": usage,

@@ -99,7 +99,7 @@ def test_tokens_are_counted_without_a_length() -> None:
     counted = parse_counted(b'{"messages":[{"role":"user","content":"hi"}]}', LIMITS)
     assert counted.request.model == ""
     with pytest.raises(BadRequest):
-        parse_counted(b'{"messages":[]}', LIMITS)
+        parse_counted(b'{"messages":[{"role":"user"}]}', LIMITS)
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1, "5", 1.5])
@@ -399,7 +399,17 @@ def test_nothing_at_all_is_refused() -> None:
     """An empty conversation would be a load at Ollama's."""
     refused("messages", messages=[assistant({"type": "redacted_thinking", "data": "x"})])
     refused("messages", messages=[{"role": "system", "content": ""}])
-    refused("messages", messages=[])
+
+
+def test_without_any_turn_it_is_the_persons_who_says_nothing() -> None:
+    assert messages_of() == (Message("user", ""),)
+    assert messages_of(system="Be brief.") == (Message("system", "Be brief."), Message("user", ""))
+
+
+def test_a_stream_has_a_guess_at_the_size_of_its_prompt() -> None:
+    messages = [{"role": "user", "content": "x" * 400}]
+    assert parsed(messages=messages, stream=True).reply.about_tokens == 101
+    assert parsed(messages=messages).reply.about_tokens == 0
 
 
 @pytest.mark.parametrize(

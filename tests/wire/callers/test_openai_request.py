@@ -97,6 +97,9 @@ OPTIONAL = [
     "logit_bias",
     "modalities",
     "audio",
+    "grammar",
+    "add_generation_prompt",
+    "continue_final_message",
     "verbosity",
     "num_gpu",
     "shift",
@@ -118,6 +121,17 @@ def test_unknown_fields_are_ignored() -> None:
 def test_fields_that_would_change_an_answer_elsewhere_are_named(field: str) -> None:
     assert parse(**{field: {"any": "thing"}}).wishes == Wishes(dropped=(field,))
     assert parse(**{field: {}}) == parse()
+
+
+@pytest.mark.parametrize("field", ["add_generation_prompt", "continue_final_message"])
+def test_how_an_answer_is_gone_on_with_is_the_engines_affair(field: str) -> None:
+    assert parse(**{field: True}).wishes == Wishes(dropped=(field,))
+    assert refused(add_generation_prompt=True, continue_final_message=True).param == "continue_final_message"
+
+
+def test_a_grammar_is_handed_on_as_it_is() -> None:
+    assert chat(grammar='root ::= "a"').grammar == 'root ::= "a"'
+    assert chat(grammar="").grammar is None
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ def test_anthropics_header_decides_where_dialects_share_an_address() -> None:
 def test_an_operation_reads_a_request_and_writes_its_answer() -> None:
     read = set()
     for route in ROUTES:
-        fields = {"messages": [{"role": "user", "content": "hi"}], "input": "hi", "max_tokens": 9}
-        body = json.dumps(fields | ({"prompt": "hi"} if "/completions" in route.path else {})).encode()
+        fields = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "input": "hi", "max_tokens": 9}
+        asks = "/completions" in route.path or route.path in ("/api/generate", "/api/embeddings")
+        body = json.dumps(fields | ({"prompt": "hi"} if asks else {})).encode()
         parsed = route.operation.parse(body, LIMITS)
         encoder = route.operation.encoder(parsed.reply, Served("m", 0))
         answer = fold([Vectors(((0.5,),))] if isinstance(parsed.request, EmbedRequest) else [Delta("yes")], END)

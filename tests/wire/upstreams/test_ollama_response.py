@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_queue.errors import UpstreamBroke
-from llm_queue.wire.shapes import Completion, Delta, ToolCall
+from llm_queue.wire.shapes import Completion, Delta, ToolCall, Vectors
 from llm_queue.wire.upstreams.lines import MAX_LINE
-from llm_queue.wire.upstreams.ollama_response import LineDecoder, error_text
+from llm_queue.wire.upstreams.ollama_response import LineDecoder, error_text, parse_loaded, parse_plain_embedded
 
 SAID = (
     b'{"model":"m","created_at":"2026-11-23T09:03:24.6Z","message":{"role":"assistant","content":" B"},"done":false,'
@@ -61,6 +61,7 @@ def test_a_stream_and_its_end() -> None:
         load_seconds=1.5,
         prompt_seconds=48235000 * 1e-9,
         answer_seconds=51108000 * 1e-9,
+        total_seconds=1671056215 * 1e-9,
     )
 
 
@@ -109,7 +110,7 @@ def test_null_is_nothing() -> None:
 
 def test_counts_that_are_missing_are_zero() -> None:
     completion = read(line(done=True, done_reason="load"))[1]
-    assert completion == Completion("load", 0, 0, 0.0, None, 0.0, 0.0, "load")
+    assert completion == Completion("load", 0, 0, 0.0, None, 0.0, 0.0, "load", total_seconds=0.0)
 
 
 def test_a_truncated_stream_is_an_error() -> None:
@@ -264,3 +265,16 @@ def test_the_text_of_an_error_is_unwrapped(body: bytes, text: str) -> None:
 
 def test_the_text_of_an_error_is_bounded() -> None:
     assert len(error_text(b"x" * 1_000_000)) == 4000
+
+
+def test_the_older_embeddings_have_one_vector() -> None:
+    vectors, completion = parse_plain_embedded(b'{"embedding":[3.0,4.0]}')
+    assert (vectors, completion.finish_reason, completion.prompt_tokens) == (Vectors(((3.0, 4.0),)), "stop", None)
+    with pytest.raises(UpstreamBroke):
+        parse_plain_embedded(b"{}")
+
+
+def test_what_only_loads_says_how_long_that_took() -> None:
+    completion = parse_loaded(b'{"model":"m","done":true,"done_reason":"load","load_duration":1500000000}')
+    assert (completion.finish_reason, completion.load_seconds) == ("load", 1.5)
+    assert parse_loaded(b'{"model":"m","embeddings":[]}').finish_text == ""

@@ -87,6 +87,11 @@ def test_thinking_is_an_effort(think: bool | str, effort: str) -> None:
     assert body(think=think)["reasoning_effort"] == effort
 
 
+def test_a_grammar_goes_along() -> None:
+    assert body(grammar='root ::= "a"')["grammar"] == 'root ::= "a"'
+    assert "grammar" not in body()
+
+
 def test_logprobs_and_tools_go_along() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"n": 2**70}}}
     made = body(tools=(tool,), logprobs=True, top_logprobs=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from typing import Any
 
@@ -14,6 +15,7 @@ from llm_queue.wire.shapes import (
     ChatRequest,
     Delta,
     EmbedRequest,
+    LoadRequest,
     Message,
     Request,
     Sampling,
@@ -45,7 +47,7 @@ def test_a_text_goes_to_ollama_with_all_that_it_has() -> None:
         sampling=Sampling(temperature=0.5, typical_p=0.9), max_tokens=7, format="json", think=False, logprobs=True,
         top_logprobs=2,
     )  # fmt: skip
-    assert loaded(ollama_request.generate_body(request, 4096, unload=True)) == {
+    assert loaded(ollama_request.generate_body(request, 4096, 0.0)) == {
         "model": "m", "prompt": "once", "stream": True, "suffix": "end", "system": "be brief",
         "template": "{{ .Prompt }}", "raw": True, "images": ["aWE="], "context": [1, 2], "keep_alive": 0,
         "options": {"temperature": 0.5, "num_predict": 7, "num_ctx": 4096}, "format": "json", "think": False,
@@ -58,7 +60,7 @@ def test_a_text_goes_to_ollama_with_all_that_it_has() -> None:
 
 def test_texts_to_embed_go_to_ollama_with_all_that_they_have() -> None:
     request = EmbedRequest("m", ("a", "b"), dimensions=64, truncate=False)
-    assert loaded(ollama_request.embed_body(request, 4096, unload=True)) == {
+    assert loaded(ollama_request.embed_body(request, 4096, 0.0)) == {
         "model": "m", "input": ["a", "b"], "options": {"num_ctx": 4096}, "dimensions": 64, "truncate": False,
         "keep_alive": 0,
     }  # fmt: skip
@@ -66,8 +68,54 @@ def test_texts_to_embed_go_to_ollama_with_all_that_they_have() -> None:
 
 
 def test_a_chat_says_zero_lifetime_only_where_the_model_is_to_go() -> None:
-    assert loaded(ollama_request.chat_body(ChatRequest("m", HI), 1, unload=True))["keep_alive"] == 0
+    assert loaded(ollama_request.chat_body(ChatRequest("m", HI), 1, 0.0))["keep_alive"] == 0
     assert "keep_alive" not in loaded(ollama_request.chat_body(ChatRequest("m", HI), 1))
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(None, None), (600.0, 600), (1.5, 1.5), (math.inf, -1), (0.0, 0)])
+def test_a_request_says_how_long_its_model_stays_where_it_is_told_to(seconds: float | None, sent: object) -> None:
+    for body in (
+        ollama_request.chat_body(ChatRequest("m", HI), 1, seconds),
+        ollama_request.generate_body(TextRequest("m", "x"), 1, seconds),
+        ollama_request.embed_body(EmbedRequest("m", ("a",)), 1, seconds),
+        ollama_request.plain_embed_body("m", "a", 1, seconds),
+    ):
+        assert loaded(body).get("keep_alive") == sent
+
+
+def test_a_text_with_the_models_template_is_a_chat_to_servers_whose_texts_have_none() -> None:
+    request = TextRequest(
+        "m", "once", system="be brief", templated=True, images=("aWE=",), sampling=Sampling(top_k=3), max_tokens=7,
+        format="json", think=False, logprobs=True, top_logprobs=2, truncate=True, keep_alive=60.0,
+    )  # fmt: skip
+    assert openai_request.as_chat(request) == ChatRequest(
+        "m", (Message("system", "be brief"), Message("user", "once", images=("aWE=",))), sampling=Sampling(top_k=3),
+        max_tokens=7, format="json", think=False, logprobs=True, top_logprobs=2, truncate=True, keep_alive=60.0,
+    )  # fmt: skip
+    assert openai_request.as_chat(TextRequest("m", "x")) == ChatRequest("m", (Message("user", "x"),))
+    assert openai_request.check(request, openai_request.COMMON) == ("truncate", "keep_alive")
+    for more in (
+        TextRequest("m", "x", templated=True, template="t"),
+        TextRequest("m", "x", templated=True, context=(1,)),
+    ):
+        with pytest.raises(BadRequest):
+            openai_request.check(more, openai_request.COMMON)
+    assert "templated" not in loaded(ollama_request.generate_body(request, 1))
+
+
+def test_the_older_embeddings_a_load_an_unload_and_truncate() -> None:
+    assert loaded(ollama_request.plain_embed_body("m", "a", 7)) == {
+        "model": "m", "prompt": "a", "options": {"num_ctx": 7},
+    }  # fmt: skip
+    assert "options" not in loaded(ollama_request.plain_embed_body("m", "a", 0))
+    assert loaded(ollama_request.unload_body("m")) == {
+        "model": "m", "messages": [], "stream": False, "keep_alive": 0,
+    }  # fmt: skip
+    assert ollama_request.check(LoadRequest("m")) == openai_request.check(LoadRequest("m"), frozenset()) == ()
+    assert openai_request.check(LoadRequest("m", 60.0), frozenset()) == ("keep_alive",)
+    assert loaded(ollama_request.chat_body(ChatRequest("m", HI, truncate=False), 1))["truncate"] is False
+    chat = ChatRequest("m", HI, truncate=True, keep_alive=1.0)
+    assert openai_request.check(chat, frozenset()) == ("truncate", "keep_alive")
 
 
 @pytest.mark.parametrize(
@@ -91,18 +139,13 @@ def test_ollama_gets_the_tools_that_may_be_chosen(choice: ToolChoice | None, too
         (ChatRequest("m", HI, tool_choice=ToolChoice("required")), ()),
         (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("none")), ()),
         (ChatRequest("m", HI, tools=(TOOL,), parallel_tool_calls=False), ("parallel_tool_calls",)),
+        (ChatRequest("m", HI, tools=(TOOL,), tool_choice=ToolChoice("required"), parallel_tool_calls=False), ()),
         (ChatRequest("m", HI, parallel_tool_calls=False), ()),
+        (ChatRequest("m", HI, grammar='root ::= "a"'), ("grammar",)),
     ],
 )
 def test_what_ollama_answers_without_is_named(request_: Request, dropped: tuple[str, ...]) -> None:
     assert ollama_request.check(request_) == dropped
-
-
-@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("function", "look")])
-def test_a_call_that_ollama_cannot_force_is_refused(choice: ToolChoice) -> None:
-    with pytest.raises(BadRequest, match="Ollama cannot make a model call a tool") as refused:
-        ollama_request.check(ChatRequest("m", HI, tools=(TOOL,), tool_choice=choice))
-    assert refused.value.param == "tool_choice"
 
 
 @pytest.mark.parametrize("arguments", ['{"a": 1', "[1]", "1", "x"])
