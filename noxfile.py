@@ -215,6 +215,16 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Whether a package of the lock file has a known weakness; needs the network.
+
+    Without an answer it fails as well: ``nox -s audit -- --may-be-unknown`` lets that pass.
+    """
+    install(session, "audit", project=None)
+    session.run("python", "-m", "tests.audit", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Write the lock file anew, for every supported Python; ``nox -s lock -- PACKAGE`` renews only what is named."""
     session.install("uv")

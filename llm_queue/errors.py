@@ -108,7 +108,7 @@ class Forbidden(QueueError):
 
 
 class Unauthorized(QueueError):
-    """Send one of the keys in LLM_QUEUE_API_KEYS as `Authorization: Bearer KEY`, or as `x-api-key: KEY`."""
+    """Send a key of LLM_QUEUE_API_KEYS or --api-keys-file as `Authorization: Bearer KEY`, or as `x-api-key: KEY`."""
 
     code = "invalid_api_key"
     status = 401

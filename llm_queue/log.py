@@ -71,6 +71,14 @@ def shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     return short | {name: event[name] for name in ("finish", "error") if event.get(name) not in (None, "stop")}
 
 
+def escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What callers and upstreams have named, without what a terminal would obey: such characters are written out."""
+    for name, value in event.items():
+        if name != "exception" and isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+    return event
+
+
 def configure(log_format: str) -> None:
     """Send our events and those of the libraries to standard error: as ``text``, ``json``, or what fits (``auto``)."""
     text = log_format == "text" or (log_format == "auto" and is_terminal(sys.stderr))
@@ -101,7 +109,7 @@ def configure(log_format: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *([shorten] if text else []),
+                *([shorten, escape] if text else []),
                 renderer,
             ],
         )

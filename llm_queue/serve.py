@@ -200,7 +200,7 @@ def _say_hello(settings: Settings, engine: Choice, urls: list[str], warnings: Se
     root = f"http://localhost:{port}" if both else urls[0]
     upstream = engine.upstream
     size = f"{settings.num_ctx} tokens at least" if upstream.chooses_context else "the engine's own"
-    key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
+    key = ' -H "Authorization: Bearer $KEY"' if settings.keys else ""
     lines = [
         f"llm-queue is listening on {' and '.join(first)}",
         *(f"  and on            {' and '.join(others)}{_whose(number)}" for number, others in more),

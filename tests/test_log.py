@@ -97,6 +97,19 @@ def test_a_line_break_in_a_value_makes_no_second_line(logging_to: Callable[..., 
     assert [event["event"] for event in terminal.events()] == ["seen"]
 
 
+@pytest.mark.parametrize("event", [{}, {"wait_s": 0.1, "run_s": 0.1}])
+def test_what_a_terminal_would_obey_is_written_out(
+    logging_to: Callable[..., Terminal], event: dict[str, float]
+) -> None:
+    terminal = logging_to("text", person=False)
+    evil = "a\x1b]0;owned\x07\x9b2J\u202e\r\nforged"
+    structlog.get_logger("llm_queue").info(f"{evil}", client=evil, model=evil, error=evil, **event)
+    said = terminal.getvalue().removesuffix("\n")
+    assert said.isprintable()
+    assert "owned" in said
+    assert "\\x1b" in said
+
+
 def test_an_exception_is_logged_with_its_traceback(logging_to: Callable[..., Terminal]) -> None:
     terminal = logging_to("json")
     try:

@@ -1,9 +1,10 @@
 """Fair share among clients, and the heap it stands on.
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): every client has a tag, the amount of service it has
-had, in seconds of the slot; the client with the smallest tag is next. The level is what a client that is always here
-has had by now: it rises by each second of service, divided among those who are here, but not above the largest tag
-that waits (who took much and left must not hold up others). Whoever comes, or comes back, starts at the level: no
+had, in seconds of the slot divided by its share; the client with the smallest tag is next. So of two that always wait,
+one with twice the share has twice the seconds. The level is what a client that is always here has had by now: it rises
+by each second of service, divided by the shares of those who are here, but not above the largest tag that waits (who
+took much and left must not hold up others). Whoever comes, or comes back, starts at the level: no
 credit for absence. Nothing is remembered of those who are away but a tag above the floor, the tag of the client served
 last, and that only until the floor has passed it: no debt for the past either. The floor never falls, so going away
 and coming back wins nothing. (With the floor for a level, as in the paper, an endless row of newcomers would start
@@ -81,22 +82,26 @@ class RemovableHeap(Generic[Item]):
 
 
 class _Client:
-    __slots__ = ("jobs", "name", "served", "tag")
+    __slots__ = ("jobs", "name", "served", "share", "tag")
 
-    def __init__(self, name: str, tag: float) -> None:
+    def __init__(self, name: str, tag: float, share: float) -> None:
         self.name = name
         self.tag = tag
+        self.share = share
         self.served = False
         self.jobs: RemovableHeap[Job] = RemovableHeap()
 
     def copy(self) -> _Client:
-        twin = _Client(self.name, self.tag)
+        twin = _Client(self.name, self.tag, self.share)
         twin.served, twin.jobs = self.served, self.jobs.copy()
         return twin
 
 
 class FairQueue:
-    """Waiting jobs that need the same key and are in the same lane: fair among clients, then by arrival."""
+    """Waiting jobs that need the same key and are in the same lane: fair among clients, then by arrival.
+
+    A client's share is that of the job with which it comes, until it leaves.
+    """
 
     def __init__(self, wanted_since: int) -> None:
         """``wanted_since`` is the serial number of an event: the end of the last job here, or the first arrival."""
@@ -107,6 +112,7 @@ class FairQueue:
         self._most: RemovableHeap[str] = RemovableHeap()
         self._level = 0.0
         self._floor = 0.0
+        self._shares = 0.0
         self._away: dict[str, float] = {}
         self._sweep_at = 64
         self._placed = 0
@@ -125,7 +131,8 @@ class FairQueue:
         if job.client not in self._clients:
             self._settle_level()
             tag = max(self._level, self._away.pop(job.client, 0.0))
-            self._clients[job.client] = _Client(job.client, tag)
+            self._clients[job.client] = _Client(job.client, tag, job.share)
+            self._shares += job.share
         client = self._own(job.client)
         if not client.jobs:
             self._place(client)
@@ -152,14 +159,17 @@ class FairQueue:
         self._floor = max(self._floor, client.tag)
         self.remove(job)
 
-    def bill(self, client_name: str, seconds: float, *, served: bool = True) -> None:
-        """Add slot time to a client's tag: for the job served last, or (``served=False``) for what else it caused."""
+    def bill(self, client_name: str, seconds: float, share: float = 1.0, *, served: bool = True) -> None:
+        """Add slot time to a client's tag: for the job served last, or (``served=False``) for what else it caused.
+
+        ``share`` is the client's, and counts where it has left.
+        """
         if client_name not in self._clients:
-            self._remember(client_name, max(self._level, self._away.get(client_name, 0.0)) + seconds)
+            self._remember(client_name, max(self._level, self._away.get(client_name, 0.0)) + seconds / share)
             return
         client = self._own(client_name)
-        self._level += seconds / len(self._clients)
-        client.tag += seconds
+        self._level += seconds / self._shares
+        client.tag += seconds / client.share
         client.served = client.served and not served
         if client.jobs:
             self._displace(client)
@@ -205,6 +215,7 @@ class FairQueue:
     def _leave_if_done(self, client: _Client) -> None:
         if not client.jobs and not client.served:
             del self._clients[client.name]
+            self._shares = self._shares - client.share if self._clients else 0.0  # no rounding is carried on
             self._remember(client.name, client.tag)
 
     def _remember(self, name: str, tag: float) -> None:

@@ -32,7 +32,8 @@ Loop = tuple[str, str]
 class Habit:
     """What is known of one loop: its last think times and run times, in seconds, and what it ran last.
 
-    ``left_at`` is when it had its last answer, and None while it has a job here.
+    ``left_at`` is when it had its last answer, and None while it has a job here. ``lane`` and ``share`` are those
+    of its last run.
     """
 
     thinks: tuple[float, ...] = ()
@@ -40,6 +41,7 @@ class Habit:
     left_at: float | None = None
     key: RunnerKey | None = None
     lane: Lane = Lane.NORMAL
+    share: float = 1.0
 
     @property
     def usual_run(self) -> float | None:
@@ -98,10 +100,11 @@ class Habits:
         usual = self.usual_run(loop)
         return usual if usual is not None else self._mean_run
 
-    def ran(self, loop: Loop, key: RunnerKey, lane: Lane, seconds: float) -> None:
+    def ran(self, loop: Loop, key: RunnerKey, lane: Lane, seconds: float, share: float = 1.0) -> None:
         """An attempt for this loop has ended after ``seconds``."""
         habit = self._habits.get(loop, _NONE)
-        self._habits[loop] = replace(habit, runs=(*habit.runs, seconds)[-SAMPLES:], key=key, lane=lane)
+        runs = (*habit.runs, seconds)[-SAMPLES:]
+        self._habits[loop] = replace(habit, runs=runs, key=key, lane=lane, share=share)
         if len(self._habits) > REMEMBERED:
             self._habits.popitem(last=False)
         mean = seconds if self._mean_run is None else self._mean_run

@@ -69,7 +69,8 @@ class Job:
     ``model`` is an identity, or None while the upstream has not been there to say which model the name stands for;
     ``wanted_ctx`` is the context size that this job needs, already within floor and trained size; ``fitted_ctx`` is the
     same if it was raised because the prompt would not have fitted (None: it was not). ``max_attempts`` is how often it
-    may be tried (None: as often as any job). ``busy_since`` is when the slot was given to it, while it has it.
+    may be tried (None: as often as any job). ``share`` is its client's weight among others in the same lane.
+    ``busy_since`` is when the slot was given to it, while it has it.
     ``committed`` is true once the caller has been given a piece of the answer.
     """
 
@@ -84,6 +85,7 @@ class Job:
     max_attempts: int | None = None
     size: int = 0
     fitted_ctx: int | None = None
+    share: float = 1.0
     state: State = State.QUEUED
     attempts: int = 0
     broken_loads: int = 0

@@ -191,7 +191,7 @@ class TurnOrder:
             hold, seconds = ended
             queue = self._lanes[hold.lane].queues.get(hold.key)
             if queue is not None:
-                queue.bill(hold.client, seconds, served=False)
+                queue.bill(hold.client, seconds, hold.share, served=False)
         return chosen
 
     def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
@@ -253,7 +253,7 @@ class TurnOrder:
             if habit.worth_holding(cost):
                 until = min(habit.left_at + cost / 2, turn_ends)
                 if until > now:
-                    return Hold(until, client, habit.key, habit.lane)
+                    return Hold(until, client, habit.key, habit.lane, habit.share)
         return None
 
     # --- turns ---
@@ -297,13 +297,13 @@ class TurnOrder:
     def bill(self, turn: Turn, job: Job, seconds: float) -> None:
         turn.used += seconds
         queue = self._queue(job)
-        queue.bill(job.client, seconds)
+        queue.bill(job.client, seconds, job.share)
         queue.wanted_since = self._tick()
         usual = self._habits.usual_run(_loop(job))
         if turn.cold == self.key_of(job) and usual is not None:
             turn.costs.ran_cold(self.key_of(job).model, seconds - usual)
         turn.cold = None
-        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds)
+        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds, job.share)
         self._forget_if_idle(job)
 
     def load_ended(
@@ -311,7 +311,7 @@ class TurnOrder:
     ) -> None:
         queue = self._lanes[job.lane].queues.get(key)
         if queue is not None:
-            queue.bill(job.client, seconds, served=False)
+            queue.bill(job.client, seconds, job.share, served=False)
         turn.costs.load_ended(key.model)
         if succeeded:
             turn.costs.loaded(key.model, seconds)

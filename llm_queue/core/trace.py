@@ -48,6 +48,7 @@ _JOB_FIELDS: Final = (
     "max_attempts",
     "size",
     "fitted_ctx",
+    "share",
 )
 
 

@@ -11,12 +11,16 @@ from llm_queue.core.keys import RunnerKey
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The slot is kept free until ``until``, because ``client`` is expected to ask for ``key`` again in ``lane``."""
+    """The slot is kept free until ``until``, because ``client`` is expected to ask for ``key`` again in ``lane``.
+
+    ``share`` is that of its last job.
+    """
 
     until: float
     client: str
     key: RunnerKey
     lane: Lane
+    share: float = 1.0
 
 
 @dataclass(slots=True)

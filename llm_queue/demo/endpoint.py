@@ -23,7 +23,6 @@ some more."""
 END_WITHIN: Final = 5.0
 """Seconds for a service that was told to end. Nobody waits in its line any more."""
 
-_KEY_NAME: Final = re.compile(r"^[A-Za-z0-9._-]+=(?!=*$)")
 """The name of a key; a key may end in ``=``, as base64 does."""
 
 _LISTENING: Final = re.compile(r"listening on (http://\S+)")
@@ -65,7 +64,7 @@ def _address(host: str | None) -> str:
 
 
 def _client(url: str, settings: Settings) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {_KEY_NAME.sub('', settings.api_keys[0])}"} if settings.api_keys else {}
+    headers = {"Authorization": f"Bearer {settings.keys[0].secret}"} if settings.keys else {}
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=None, trust_env=False)  # noqa: S113 - the line limits
 
 

@@ -133,6 +133,7 @@ class Dispatcher:
             max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
             max_attempts=None if failed_ago is None else 1,
             size=submission.size,
+            share=submission.share,
         )
 
         def leave(error: QueueError) -> None:

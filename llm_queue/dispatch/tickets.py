@@ -24,15 +24,16 @@ class Submission:
     """One checked request, as the web hands it to the line.
 
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
-    anything; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes; ``unknown_lane`` says that it
-    named a lane that there is not; ``session`` is the caller's name for the conversation that it belongs to;
-    ``prompt_size`` is that of ``request`` where it was looked at already.
+    anything; ``share`` is the client's; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes;
+    ``unknown_lane`` says that it named a lane that there is not; ``session`` is the caller's name for the conversation
+    that it belongs to; ``prompt_size`` is that of ``request`` where it was looked at already.
     """
 
     request: Request
     model: Model | None
     lane: Lane = Lane.NORMAL
     client: str = "unknown"
+    share: float = 1.0
     stream: bool = False
     num_ctx: int | None = None
     max_wait: float | None = None

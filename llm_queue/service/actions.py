@@ -21,6 +21,7 @@ from llm_queue.service.machine import Machine
 from llm_queue.service.takeover import TakeOver, still_moved
 from llm_queue.service.units import Plan, plan_for
 from llm_queue.settings import Settings
+from llm_queue.settings.keys import KeysFile
 
 ACTIONS: Final = ("install", "uninstall", "status")
 
@@ -48,6 +49,10 @@ def act(
     """
     if settings.gguf is not None and not settings.gguf.startswith("~"):
         settings = dataclasses.replace(settings, gguf=str(Path(settings.gguf).absolute()))
+    if (file := settings.api_keys_file) is not None:
+        settings = dataclasses.replace(
+            settings, api_keys_file=KeysFile(str(Path(file).expanduser().absolute()), file.keys)
+        )
     if ask is None and action == "install" and sys.stdin is not None and sys.stdin.isatty():
         ask = input
     talk = Talk(run, say, ask)

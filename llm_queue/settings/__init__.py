@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llm_queue.settings.keys import ApiKey, KeysFile, api_key, contradiction, key_list, keys_file
 from llm_queue.settings.values import (
     OLLAMA_PORT,
     ServerUrl,
@@ -22,7 +23,6 @@ from llm_queue.settings.values import (
     each,
     host_name,
     listen_host,
-    names,
     number,
     one_of,
     optional_seconds,
@@ -71,7 +71,12 @@ class Settings:
         (11500,), ports, "ports to listen on, comma-separated; 0 takes a free one", env="PORT"
     )
     api_keys: tuple[str, ...] = _setting(
-        (), names, "keys that callers must send, as NAME=KEY or KEY, comma-separated", secret=True
+        (), key_list,
+        "keys that callers must send, as NAME=KEY or KEY, comma-separated; lane=LANE and share=N may follow each",
+        secret=True,
+    )  # fmt: skip
+    api_keys_file: KeysFile | None = _setting(  # noqa: RUF009 - a field
+        None, keys_file, "a file of such keys, one a line, that nobody else may read; it is read once, at the start"
     )
     allow_open: bool = _setting(False, switch, "serve other machines without a key")
     origins: tuple[str, ...] = _setting(
@@ -181,11 +186,18 @@ class Settings:
                 f"--num-ctx (OLLAMA_NUM_CTX) is {self.num_ctx}, above --num-ctx-ceiling {self.num_ctx_ceiling}: "
                 "lower the one or raise the other"
             )
-        if not self.on_loopback and not self.api_keys and not self.allow_open:
+        if (why := contradiction(self.keys)) is not None:
+            raise WrongSetting(f"--api-keys (LLM_QUEUE_API_KEYS) and --api-keys-file: {why}")
+        if not self.on_loopback and not self.keys and not self.allow_open:
             raise WrongSetting(
-                f"HOST={self.host} would let other machines use this GPU without a key: set LLM_QUEUE_API_KEYS, "
-                "or LLM_QUEUE_ALLOW_OPEN=1 if that is what you want"
+                f"HOST={self.host} would let other machines use this GPU without a key: set LLM_QUEUE_API_KEYS "
+                "or --api-keys-file, or LLM_QUEUE_ALLOW_OPEN=1 if that is what you want"
             )
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """All keys, those of the file last. None: whoever may reach us may call."""
+        return (*map(api_key, self.api_keys), *(self.api_keys_file.keys if self.api_keys_file is not None else ()))
 
     @property
     def aliases(self) -> tuple[tuple[str, str], ...]:

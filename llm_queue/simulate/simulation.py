@@ -53,7 +53,8 @@ class Program:
 
     ``run`` draws how many seconds a job runs. In a closed loop, ``think`` draws the seconds from an answer to the next
     job; in an open one, ``every`` draws the seconds between two jobs, whether or not the first has its answer. After
-    ``start`` seconds ``at_once`` jobs come; ``jobs`` is how many come in all (None: until the story ends).
+    ``start`` seconds ``at_once`` jobs come; ``jobs`` is how many come in all (None: until the story ends). ``share`` is
+    its weight among others.
     """
 
     client: str
@@ -66,6 +67,7 @@ class Program:
     start: float = 0.0
     at_once: int = 1
     jobs: int | None = None
+    share: float = 1.0
 
 
 @dataclass
@@ -189,6 +191,7 @@ class Simulation:
             wanted_ctx=program.num_ctx,
             arrival=serial,
             submitted_at=self._now,
+            share=program.share,
         )
         self._programs_of[job.id] = program
         if program.every is not None:

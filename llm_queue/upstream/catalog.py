@@ -35,6 +35,10 @@ TRUST: Final = 10.0
 """Seconds for which a list of models says that a name is not in it, so that an alias answers without a question. A
 model that is pulled under an aliased name is found after that."""
 
+PAUSE: Final = 0.1
+"""Seconds between two questions for the list of models. Who asks sooner waits: names that nobody has, and programs that
+look at the list all the time, would cost the upstream a question each."""
+
 T = TypeVar("T")
 
 
@@ -52,7 +56,7 @@ class Catalog:
         """``aliases`` are pairs of a name, or a pattern of names, and a model's name: see :class:`.Aliases`."""
         self.upstream = upstream
         self._aliases = Aliases(aliases)
-        self._listed_at = -math.inf
+        self._listed_at = self._asked_at = -math.inf
         self._listed: dict[str, Model] = {}
         self._described: dict[str, Model] = {}
         self._indescribable: set[str] = set()
@@ -86,8 +90,10 @@ class Catalog:
         return _joined(listed, await self._describe(listed))
 
     async def refresh(self) -> None:
-        """Ask the upstream which models it has; together with whoever is asking just now."""
-        await self._listing.do(self._list)
+        """Ask the upstream which models it has; together with whoever is asking just now, and :data:`PAUSE` seconds
+        after the last question.
+        """
+        await self._listing.do(self._list_later)
 
     async def missing(self, model: Model, name: str) -> ModelNotFound | None:
         """Ask whether the upstream still has ``model``. Returns the error for whoever asked for it as ``name`` if not.
@@ -134,6 +140,13 @@ class Catalog:
     def _find_alias(self, name: str) -> Model | None:
         found = self._aliases.find(name) if name else None
         return self._find(found[1]) if found else None
+
+    async def _list_later(self) -> None:
+        await trio.sleep_until(self._asked_at + PAUSE)
+        try:
+            await self._list()
+        finally:
+            self._asked_at = trio.current_time()
 
     async def _list(self) -> None:
         listed = {canonical(model.name): model for model in await self.upstream.models()}

@@ -64,7 +64,7 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         ticket = visit.ticket
         if ticket is None:
             scope = cast(Scope, request.scope)
-            tell_refusal(line, error, client_of(request.headers, visit.key_name, scope), scope)
+            tell_refusal(line, error, client_of(request.headers, visit.permit, scope), scope)
         dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
         response = error_response(error, dialect, visit.request_id)
         if ticket is not None:

@@ -17,7 +17,7 @@ from werkzeug.datastructures import Headers
 
 from llm_queue.web.facts import connection_of
 from llm_queue.web.owners import Address, Owners
-from llm_queue.web.visit import Scope
+from llm_queue.web.visit import Permit, Scope
 
 logger = logging.getLogger("llm_queue.web")
 
@@ -29,6 +29,9 @@ MAX_NAME: Final = 100
 """Characters of a client's name that are kept: enough for an extension's origin, bounded in logs and metrics."""
 
 UNKNOWN: Final = "unknown"
+
+CLAIMED: Final = " (claimed)"
+"""Stands behind the name of a client that goes by a key's name, and has not sent that key."""
 
 _VERSION: Final = re.compile(r"/v?[0-9].*")
 
@@ -43,17 +46,17 @@ class Clients:
         """``find`` stands in for the operating system."""
         self._find = find or Owners().program
 
-    async def name(self, headers: Headers, key_name: str | None, scope: Scope) -> str:
+    async def name(self, headers: Headers, permit: Permit, scope: Scope) -> str:
         """The client that sent this request. Raises nothing, and takes no longer than :data:`PATIENCE`.
 
         A connection's program is looked up at its first request whose headers do not name the client, and stays the
         same for all later ones, whatever the answer was. Cancelling it ends the search.
         """
         connection = connection_of(scope)
-        if not connection.asked and not declared_client(headers, key_name):
+        if not connection.asked and not declared_client(headers, permit):
             connection.program = await self._program(scope.get("client"), scope.get("server"))
             connection.asked = True
-        return client_of(headers, key_name, scope)
+        return client_of(headers, permit, scope)
 
     async def _program(self, near: Address | None, far: Address | None) -> str | None:
         if not near or not far or not is_same_machine(near[0], far[0]):
@@ -76,19 +79,24 @@ def is_same_machine(near: str, far: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback or near == far
 
 
-def client_of(headers: Headers, key_name: str | None, scope: Scope) -> str:
-    """The client as far as it is known by now: no program is looked up for it."""
-    return declared_client(headers, key_name) or connection_of(scope).program or product_of(headers)
+def client_of(headers: Headers, permit: Permit, scope: Scope) -> str:
+    """The client as far as it is known by now: no program is looked up for it.
+
+    A name that belongs to a key, and is claimed without that key, is marked: it is another client.
+    """
+    name = declared_client(headers, permit) or connection_of(scope).program or product_of(headers)
+    return name + CLAIMED if not permit.name and name in permit.reserved else name
 
 
-def declared_client(headers: Headers, key_name: str | None) -> str:
-    """The first of: its own word, its key's name, Open WebUI's user, the page or extension. Empty if there is none.
+def declared_client(headers: Headers, permit: Permit) -> str:
+    """The first of: its key's name, its own word, Open WebUI's user, the page or extension. Empty if there is none.
 
+    A key's name comes first: whoever could call itself otherwise would have another share, or wait in another's place.
     Never a field of the body: prompts are written by anybody.
     """
     names = (
+        permit.name,
         headers.get("X-LLM-Queue-Client"),
-        key_name,
         headers.get("X-OpenWebUI-User-Id"),
         headers.get("Origin"),
     )

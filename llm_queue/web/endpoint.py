@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,7 @@ from llm_queue.settings import Settings
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
-from llm_queue.web.headers import job_headers
+from llm_queue.web.headers import dropped_names, job_headers
 from llm_queue.web.series import in_turn
 from llm_queue.web.service import Service
 from llm_queue.web.stream import AnswerStream, first_items
@@ -39,6 +39,9 @@ BODY_STALL: Final = 30.0
 
 _ARRIVING: Final = "More request bodies are arriving than --max-waiting-bytes allows."
 
+COUNTED_AT_ONCE: Final = 4
+"""Prompts that the engine is asked to count at once. It does so beside its work, in a few milliseconds each."""
+
 LARGE: Final = 256 * 2**10
 """Bytes from which on a body is checked in a thread: 32 MiB of brackets take two seconds."""
 
@@ -55,6 +58,8 @@ class Endpoint:
         self._line = line
         self._clients = Clients()
         self._arriving = 0
+        self.counting = trio.CapacityLimiter(COUNTED_AT_ONCE)
+        """Who has a place in it may ask the engine to count a prompt."""
         self._limits = RequestLimits(
             max_depth=settings.max_depth,
             max_messages=settings.max_messages,
@@ -66,7 +71,7 @@ class Endpoint:
 
         Puts the job's ticket into ``scope``, which is where it is closed from.
         """
-        with self._arrival() as arrive:
+        with self.arrival() as arrive:
             parsed, prompt, size = await self._read(operation.parse, request, arrive)
             wanted = wishes.from_headers(request.headers, self._settings.num_ctx_ceiling).over(parsed.wishes)
             submission = await self._submission(request, scope, parsed, wanted, size, prompt)
@@ -88,7 +93,7 @@ class Endpoint:
         else:
             response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
         if wanted.dropped:
-            response.headers["X-LLM-Queue-Dropped"] = ", ".join(dict.fromkeys(wanted.dropped))
+            response.headers["X-LLM-Queue-Dropped"] = dropped_names(wanted.dropped)
         return response
 
     def _stays(self, submission: Submission) -> bool:
@@ -97,14 +102,20 @@ class Endpoint:
         unloads = isinstance(request, LoadRequest) and request.unload
         return unloads and (model is None or not self._line.may_unload(model))
 
-    async def read(self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request) -> Parsed[R]:
-        """The checked request in a body that is to become no job. Raises what :meth:`answer` raises for it."""
-        with self._arrival() as arrive:
-            parsed, _, _ = await self._read(parse, request, arrive)
-        return parsed
+    @asynccontextmanager
+    async def reading(
+        self, parse: Callable[[bytes, RequestLimits], Parsed[R]], request: Request
+    ) -> AsyncIterator[tuple[Parsed[R], PromptSize]]:
+        """The checked request in a body that is to become no job, and the size of its prompt.
+
+        Its bytes are counted until the block ends. Raises what :meth:`answer` raises for it.
+        """
+        with self.arrival() as arrive:
+            parsed, prompt, _ = await self._read(parse, request, arrive)
+            yield parsed, prompt
 
     @contextmanager
-    def _arrival(self) -> Iterator[Callable[[int], None]]:
+    def arrival(self) -> Iterator[Callable[[int], None]]:
         """Counts the bytes of a body that arrives, for as long as the block lasts. Raises ``LineFull``."""
         counted = 0
 
@@ -147,12 +158,14 @@ class Endpoint:
         self, request: Request, scope: Scope, parsed: Parsed[Any], wanted: Wishes, size: int, prompt: PromptSize
     ) -> Submission:
         name = parsed.request.model or self._settings.model
+        permit = visit_of(scope).permit
         model = await self.model(name)  # without one the line may outlast the outage: it asks again for its pick
         return Submission(
             request=msgspec.structs.replace(parsed.request, model=name or (model.name if model else "")),
             model=model,
-            lane=Lane[(wanted.lane or NORMAL).upper()],
-            client=await self._clients.name(request.headers, visit_of(scope).key_name, scope),
+            lane=max(Lane[(wanted.lane or NORMAL).upper()], permit.lane),
+            client=await self._clients.name(request.headers, permit, scope),
+            share=permit.share,
             stream=parsed.stream,
             num_ctx=wanted.num_ctx,
             max_wait=self._settings.max_wait if wanted.max_wait is None else wanted.max_wait,

@@ -6,19 +6,22 @@ before routing, covers what has no route too, and nothing reaches the app that i
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from llm_queue.core.jobs import Lane
 from llm_queue.errors import BadRequest, Forbidden, LoopDetected, QueueError, Unauthorized
 from llm_queue.instance import HEADER, VIA, Instance
 from llm_queue.settings import Settings
+from llm_queue.settings.keys import ApiKey
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
-from llm_queue.web.visit import App, Receive, Scope, Send, Visit, begin_visit
+from llm_queue.web.visit import ANYONE, App, Permit, Receive, Scope, Send, Visit, begin_visit
 from llm_queue.wire.callers.routes import dialect_of
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -30,9 +33,11 @@ _SINGLE: Final = (b"origin", b"authorization", b"x-api-key", b"content-length", 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKENS: Final = re.compile(rb"%b(?:[ \t]*,[ \t]*%b)*" % (_TOKEN, _TOKEN))
 _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
-_KEY_NAME: Final = re.compile(r"([A-Za-z0-9._-]+)=(?!=*$)(.+)")
 
 _INSTANCE: Final = HEADER.lower().encode()
+
+OPEN: Final = frozenset(("/health",))
+"""Paths that want no key: all that there are."""
 
 _METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _ASKED_HEADERS: Final = (
@@ -55,16 +60,18 @@ class AccessRules:
 
     hosts: frozenset[str]
     origins: frozenset[str]
-    keys: tuple[tuple[str, bytes], ...]
+    keys: tuple[tuple[bytes, Permit], ...] = field(repr=False)
+    """Digests of the keys, and what each of them allows."""
 
     @classmethod
     def of(cls, settings: Settings, machine: str = "") -> AccessRules:
         """The rules that these settings make, on a machine that calls itself ``machine``."""
         hosts = (settings.host or "localhost", *settings.hosts)
+        names = frozenset(key.name for key in settings.keys if key.name)
         return cls(
             hosts=frozenset(host.lower().strip("[]").rstrip(".") for host in hosts) | names_of(machine),
             origins=frozenset(origin.lower().rstrip("/") for origin in settings.origins),
-            keys=tuple(_named_key(key) for key in settings.api_keys),
+            keys=tuple((_digest(key.secret.encode()), _permit(key, names)) for key in settings.keys),
         )
 
     def check_form(self, path: str, query: bytes, headers: Headers) -> None:
@@ -110,21 +117,23 @@ class AccessRules:
             + (" ('*' for all: null is every sandboxed frame)." if origin == "null" else " ('*' for all).")
         )
 
-    def key_name(self, authorization: str | None, api_key: str | None = None) -> str | None:
-        """The name of the key that was sent, or None for one without a name. Raises ``Unauthorized``.
+    def permit(self, authorization: str | None, api_key: str | None = None) -> Permit:
+        """What the key that was sent allows; without keys, everything. Raises ``Unauthorized``.
 
-        It is in ``Authorization``, or in ``x-api-key``, where Anthropic's clients have it. All keys are compared with
-        both, each in constant time, so that the time taken tells nothing.
+        It is in ``Authorization``, or in ``x-api-key``, where Anthropic's clients have it. The digests of all keys are
+        compared with those of both, each in constant time, so that the time taken tells nothing, not even a length.
         """
         if not self.keys:
-            return None
+            return ANYONE
         scheme, _, token = (authorization or "").strip().partition(" ")
-        bearer = token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
-        other = (api_key or "").strip().encode("latin-1", "replace")
-        found = [name for name, key in self.keys if hmac.compare_digest(key, bearer) | hmac.compare_digest(key, other)]
+        bearer = _digest(token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b"")
+        other = _digest((api_key or "").strip().encode("latin-1", "replace"))
+        found = [
+            permit for key, permit in self.keys if hmac.compare_digest(key, bearer) | hmac.compare_digest(key, other)
+        ]
         if not found:
             raise Unauthorized
-        return found[0] or None
+        return found[0]
 
     def cors_headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
         """What lets a page read our answers; on errors too. Credentials are never allowed."""
@@ -211,9 +220,9 @@ class Gate:
                 await _respond(send_marked, 204, preflight_headers(headers), b"")
                 return
             self._rules.check_origin(_text(headers.get(b"origin")), host)
-            if scope["path"] != "/health":
+            if scope["path"] not in OPEN:
                 keys = (_text(headers.get(name)) for name in (b"authorization", b"x-api-key"))
-                visit.key_name = self._rules.key_name(*keys)
+                visit.permit = self._rules.permit(*keys)
         except QueueError as error:
             if not isinstance(error, LoopDetected):  # no caller's: whoever sent it is about to say the same
                 self._refused(error, scope)
@@ -240,10 +249,12 @@ async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], 
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _named_key(setting: str) -> tuple[str, bytes]:
-    """NAME=KEY or KEY; a KEY may end in ``=``, as base64 does."""
-    match = _KEY_NAME.fullmatch(setting)
-    return (match[1], match[2].encode()) if match else ("", setting.encode())
+def _permit(key: ApiKey, names: frozenset[str]) -> Permit:
+    return Permit(key.name, Lane[key.lane.upper()], key.share, names)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def _text(value: bytes | None) -> str | None:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import trio
 
 from llm_queue.core.jobs import Job
 from llm_queue.errors import QueueError, UnsupportedEncoding
+
+MOST_DROPPED: Final = 40
+"""Names in ``X-LLM-Queue-Dropped``. A body may hold any number of them, and clients take some kilobytes of headers."""
+
+
+def dropped_names(names: Iterable[str]) -> str:
+    """The value of ``X-LLM-Queue-Dropped``: each name once, and how many there are beyond :data:`MOST_DROPPED`."""
+    once = list(dict.fromkeys(names))
+    more = [f"and {len(once) - MOST_DROPPED} more"] if len(once) > MOST_DROPPED else []
+    return ", ".join(once[:MOST_DROPPED] + more)
 
 
 def error_headers(error: QueueError) -> list[tuple[bytes, bytes]]:

@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import msgspec
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import MethodNotAllowed
 
 from llm_queue.errors import Forbidden, ModelNotFound, QueueError, UpstreamError
 from llm_queue.settings import Settings
-from llm_queue.upstream.protocol import Model, NativeAnswer
+from llm_queue.upstream.protocol import Model, Native, NativeAnswer
 from llm_queue.web.clients import client_of
-from llm_queue.web.endpoint import read_body
+from llm_queue.web.endpoint import Endpoint, read_body
 from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope, visit_of
@@ -27,6 +28,10 @@ from llm_queue.wire.callers.ollama_request import Change, asked_to_change, asked
 
 RUNNING: Final = "Ollama is running"
 """What Ollama says at its root; programs look for it to see whether it is there."""
+
+ASKED_AT_ONCE: Final = 4
+"""Questions that are passed on to Ollama at once. Programs ask for what is loaded every second or so; whoever asks
+without a pause waits for its own questions."""
 
 CHANGES: Final = {
     "/api/pull": ("POST", "pull NAME"),
@@ -39,9 +44,9 @@ CHANGES: Final = {
 """What changes Ollama: by address, with its method, and the command of Ollama's own that does it."""
 
 
-def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
-    """Register them."""
-    questions = _Questions(settings, line)
+def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service, endpoint: Endpoint) -> None:
+    """Register them. ``endpoint`` counts the bytes of their bodies, as of all others."""
+    questions = _Questions(settings, line, endpoint)
 
     @app.get("/")
     async def root() -> Response:
@@ -56,7 +61,7 @@ def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service) -> None
     ):
         app.add_url_rule(path, endpoint=path, view_func=answer, methods=methods)
     for path, (method, command) in CHANGES.items():
-        refuse = _refusing(settings, line, command, pulls=path == "/api/pull", blobs="blobs" in path)
+        refuse = _refusing(settings, line, endpoint, command, pulls=path == "/api/pull", blobs="blobs" in path)
         methods = [method, "HEAD"] if "blobs" in path else [method]
         app.add_url_rule(path, endpoint=path, view_func=refuse, methods=methods)
 
@@ -64,22 +69,24 @@ def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service) -> None
 class _Questions:
     """Ollama's own answers where it is there, but for the context; else the line's."""
 
-    def __init__(self, settings: Settings, line: Service) -> None:
+    def __init__(self, settings: Settings, line: Service, endpoint: Endpoint) -> None:
         self._settings = settings
         self._line = line
+        self._endpoint = endpoint
+        self._asking = trio.CapacityLimiter(ASKED_AT_ONCE)
 
     async def version(self) -> Response:
         """Programs refuse to work with old ones."""
         if self._line.native is None:
             return _json(lists.version_body())
-        return _passed(await self._line.native.ask("GET", "/api/version"))
+        return _passed(await self._ask(self._line.native, "GET", "/api/version"))
 
     async def tags(self) -> Response:
         """The models that there are."""
         if self._line.native is None:
             await self._line.catalog.refresh()
             return _json(lists.tags_body(self._listed(model) for model in self._line.catalog.models()))
-        answer = await self._line.native.ask("GET", "/api/tags")
+        answer = await self._ask(self._line.native, "GET", "/api/tags")
         return _passed(answer, lambda body: lists.granted_tags(body, self._granted))
 
     async def ps(self) -> Response:
@@ -89,13 +96,16 @@ class _Questions:
         if self._line.native is None:
             loaded = self._line.loaded()
             return _json(lists.ps_body(self._listed(model, num_ctx) for model, num_ctx in loaded))
-        answer = await self._line.native.ask("GET", "/api/ps")
+        answer = await self._ask(self._line.native, "GET", "/api/ps")
         sizes = {name: await self._size(name) for name in lists.names_in(answer.body)}
         return _passed(answer, lambda body: lists.granted_ps(body, sizes.__getitem__))
 
     async def show(self) -> Response:
         """What is known of one model."""
-        body = await _body(self._settings)
+        with self._endpoint.arrival() as arrive:
+            return await self._show(await _body(self._settings, arrive))
+
+    async def _show(self, body: bytes) -> Response:
         name = asked_to_show(body, self._settings.max_depth)
         if self._line.native is None:
             try:
@@ -104,12 +114,19 @@ class _Questions:
                 raise ModelNotFound(error.message, param="model", model=tagged(name)) from error
             return _json(lists.show_body(self._listed(model)))
         program = request.headers.get("User-Agent", "")
-        answer = await self._line.native.ask("POST", "/api/show", body, program=program)
+        answer = await self._ask(self._line.native, "POST", "/api/show", body, program=program)
         if answer.status == 404 and (known := await self._known(name)) is not None:  # by an alias of the line's own
             body = msgspec.json.encode({"model": known.name})
-            answer = await self._line.native.ask("POST", "/api/show", body, program=program)
+            answer = await self._ask(self._line.native, "POST", "/api/show", body, program=program)
         size = await self._size(name) if answer.status == 200 else 0
         return _passed(answer, lambda body: lists.granted_show(body, size))
+
+    async def _ask(
+        self, native: Native, method: str, path: str, body: bytes = b"", *, program: str = ""
+    ) -> NativeAnswer:
+        """Ollama's answer, when few others are waited for: to show a model costs it work."""
+        async with self._asking:
+            return await native.ask(method, path, body, program=program)
 
     async def _size(self, name: str) -> int:
         """The context size in tokens that a caller of that model gets; 0 where the line does not choose it."""
@@ -131,17 +148,24 @@ class _Questions:
 
 
 def _refusing(
-    settings: Settings, line: Service, command: str, *, pulls: bool = False, blobs: bool = False
+    settings: Settings,
+    line: Service,
+    endpoint: Endpoint,
+    command: str,
+    *,
+    pulls: bool = False,
+    blobs: bool = False,
 ) -> Callable[..., Awaitable[Response]]:
     async def refuse(**_: str) -> Response:
         """Closed: it would change Ollama."""
-        asked = Change() if blobs else asked_to_change(await _body(settings), settings.max_depth)
+        with endpoint.arrival() as arrive:
+            asked = Change() if blobs else asked_to_change(await _body(settings, arrive), settings.max_depth)
         error = _closed(line, command.replace("NAME", asked.name) if asked.name else command)
         if not (pulls and asked.stream):
             raise error
         # A program that pulls a model it misses reads a status other than 200 and not what it says.
         scope = cast(Scope, request.scope)
-        tell_refusal(line, error, client_of(request.headers, visit_of(scope).key_name, scope), scope)
+        tell_refusal(line, error, client_of(request.headers, visit_of(scope).permit, scope), scope)
         return Response(error_line(error.message), content_type=LINES)
 
     return refuse
@@ -157,9 +181,8 @@ def _closed(line: Service, command: str) -> QueueError:
     )
 
 
-async def _body(settings: Settings) -> bytes:
-    """The body of the request: a name and little more, so it need not be counted among those that wait."""
-    return await read_body(cast(Any, request), settings.max_body, _uncounted)
+async def _body(settings: Settings, arrive: Callable[[int], None]) -> bytes:
+    return await read_body(cast(Any, request), settings.max_body, arrive)
 
 
 def _passed(answer: NativeAnswer, change: Callable[[bytes], bytes] = bytes) -> Response:
@@ -170,7 +193,3 @@ def _passed(answer: NativeAnswer, change: Callable[[bytes], bytes] = bytes) -> R
 
 def _json(body: bytes) -> Response:
     return Response(body, content_type=JSON)
-
-
-def _uncounted(_size: int) -> None:
-    pass

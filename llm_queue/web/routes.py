@@ -43,7 +43,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
 
         return answer
 
-    add_ollama_routes(app, settings, line)
+    add_ollama_routes(app, settings, line, endpoint)
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 

@@ -36,9 +36,16 @@ def key(model: str, num_ctx: int = FLOOR) -> RunnerKey:
 
 
 def made_job(
-    name: str, *, client: str = "x", lane: Lane = Lane.NORMAL, arrival: int = 0, now: float = 0.0, model: str = "a"
+    name: str,
+    *,
+    client: str = "x",
+    lane: Lane = Lane.NORMAL,
+    arrival: int = 0,
+    now: float = 0.0,
+    model: str = "a",
+    share: float = 1.0,
 ) -> Job:
-    return Job(id=name, lane=lane, client=client, model=model, wanted_ctx=FLOOR, arrival=arrival, submitted_at=now)
+    return Job(name, lane, client, model, FLOOR, arrival, now, share=share)
 
 
 class Driver:
@@ -92,10 +99,11 @@ class Driver:
         wanted_ctx: int = FLOOR,
         max_wait: float | None = None,
         max_attempts: int | None = None,
+        share: float = 1.0,
     ) -> Job:
         serial = next(self._serial)
         name = f"{client}{serial}"
-        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait, max_attempts)
+        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait, max_attempts, share=share)
         self.act(self.scheduler.handle(Submitted(job), self.now))
         return job
 

@@ -178,9 +178,43 @@ MUTANTS = [
         "newcomers start at the floor", "core/fairness.py", "max(self._floor, min(self._level, most))", "self._floor"
     ),
     Mutant(
+        "shares count for nothing", "core/fairness.py", "client.tag += seconds / client.share", "client.tag += seconds"
+    ),
+    Mutant(
+        "a share counts the wrong way",
+        "core/fairness.py",
+        "tag += seconds / client.share",
+        "tag += seconds * client.share",
+    ),
+    Mutant(
+        "the level knows no shares",
+        "core/fairness.py",
+        "self._level += seconds / self._shares",
+        "self._level += seconds / len(self._clients)",
+    ),
+    Mutant(
+        "who left still has its share of the level",
+        "core/fairness.py",
+        "self._shares - client.share if self._clients else 0.0",
+        "self._shares",
+    ),
+    Mutant(
+        "who left is billed without its share",
+        "core/fairness.py",
+        "self._away.get(client_name, 0.0)) + seconds / share)",
+        "self._away.get(client_name, 0.0)) + seconds)",
+    ),
+    Mutant("a trace forgets shares", "core/trace.py", '    "fitted_ctx",\n    "share",\n', '    "fitted_ctx",\n'),
+    Mutant(
+        "a hold is billed without a share",
+        "core/order.py",
+        "queue.bill(hold.client, seconds, hold.share, served=False)",
+        "queue.bill(hold.client, seconds, served=False)",
+    ),
+    Mutant(
         "loads are not billed",
         "core/order.py",
-        "            queue.bill(job.client, seconds, served=False)\n        turn.costs.load_ended",
+        "            queue.bill(job.client, seconds, job.share, served=False)\n        turn.costs.load_ended",
         "            pass\n        turn.costs.load_ended",
     ),
     Mutant("a removed job comes up again", "core/fairness.py", "if self._entries.get(entry[2]) is entry:", "if True:"),

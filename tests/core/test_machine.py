@@ -21,6 +21,9 @@ SIZES = [FLOOR, FLOOR, FLOOR, 2 * FLOOR, 4 * FLOOR]
 times = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 20.0, 65.0])
 short = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 3.0])
 shown_keys = st.lists(st.builds(key, st.sampled_from([*MODELS, "stranger"]), st.sampled_from(SIZES)), max_size=2)
+SHARES = {"w": 1.0, "x": 2.0, "y": 0.1, "z": 10.0, "loop": 0.5}
+"""A client's share is the same in all of its jobs."""
+
 mostly_good = [Outcome.SUCCEEDED] * 6
 
 
@@ -99,7 +102,13 @@ class TheLine(RuleBasedStateMachine):
         max_attempts: int | None = None,
     ) -> None:
         job = self.driver.submit(
-            client, model, lane=lane, wanted_ctx=wanted_ctx, max_wait=max_wait, max_attempts=max_attempts
+            client,
+            model,
+            lane=lane,
+            wanted_ctx=wanted_ctx,
+            max_wait=max_wait,
+            max_attempts=max_attempts,
+            share=SHARES[client],
         )
         self.jobs.append(job)
         if max_wait == 0.0 and not self.driver.asking and job.state is State.QUEUED:

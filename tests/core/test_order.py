@@ -30,19 +30,28 @@ def loaded_before(driver: Driver, *models: str, seconds: float = 3.0) -> None:
         driver.run(0.0)
 
 
-def looping(driver: Driver, client: str, model: str, *, think: float = 0.1, run: float = 1.0, times: int = 3) -> None:
+def looping(
+    driver: Driver,
+    client: str,
+    model: str,
+    *,
+    think: float = 0.1,
+    run: float = 1.0,
+    times: int = 3,
+    share: float = 1.0,
+) -> None:
     """Make the client known for asking again at once; it ends in the moment of its last answer.
 
     A load of model b was tried before, so that a job for it has no first turn.
     """
     loaded_before(driver, "b")
     for _ in range(times):
-        driver.submit(client, model)
+        driver.submit(client, model, share=share)
         if driver.loading:
             driver.load()
         driver.run(run)
         driver.wait(think)
-    driver.submit(client, model)
+    driver.submit(client, model, share=share)
     driver.run(run)
 
 
@@ -485,6 +494,16 @@ def test_held_time_is_billed_to_the_client_that_was_waited_for() -> None:
         driver.submit(client, "a")
     queue = driver.line._lanes[NORMAL].queues[key("a")]
     assert queue._clients["x"].tag == pytest.approx(0.7)
+
+
+def test_held_time_is_billed_by_the_share_of_who_was_waited_for() -> None:
+    driver = Driver()
+    looping(driver, "x", "a", run=2.0, share=0.5)
+    driver.submit("y", "b")
+    driver.wait(0.7)
+    driver.submit("z", "a")
+    queue = driver.line._lanes[NORMAL].queues[key("a")]
+    assert queue._away["x"] == pytest.approx(1.4)
 
 
 def test_nobody_is_held_for_who_thinks_longer_than_it_saves() -> None:

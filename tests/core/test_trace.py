@@ -53,6 +53,21 @@ def test_a_job_that_may_be_tried_only_once_is_not_tried_again_in_the_replay() ->
     assert [type(action) for step in replay(lines) for action in step.actions][-1] is Settle
 
 
+def test_who_has_a_larger_share_goes_first_as_often_in_the_replay() -> None:
+    lines: list[str] = []
+    driver = Driver(resident=(key("a"),), trace=lines)
+    for _ in range(6):
+        driver.submit("x", share=3.0)
+        driver.submit("y")
+    for _ in range(8):
+        driver.run(1.0)
+    started = [
+        action.job.client for step in replay(lines) for action in step.actions if isinstance(action, StartAttempt)
+    ]
+    assert started == [name[0] for name in driver.ran]
+    assert started[:8].count("x") == 6
+
+
 def test_a_context_that_was_raised_after_a_refusal_is_raised_in_the_replay() -> None:
     lines: list[str] = []
     driver = Driver(resident=(key("a"),), trace=lines)

@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llm_queue.core.jobs import Lane, State
 from llm_queue.dispatch.dispatcher import JOBS_SHOWN, Dispatcher, DispatcherDied
-from llm_queue.dispatch.moments import JobEnded, Moment
+from llm_queue.dispatch.moments import AttemptStarted, JobEnded, Moment
 from llm_queue.dispatch.tickets import MAX_UNREAD, Submission
 from llm_queue.errors import (
     AttemptTimedOut,
@@ -553,3 +553,25 @@ async def test_the_status_says_for_whom_the_slot_is_held(autojump_clock: MockClo
         assert held.dispatcher.status().held_for == "loop"
         await answer(other)
         assert held.dispatcher.status().held_for is None
+
+
+async def test_a_client_s_share_decides_how_often_it_goes(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.default = Say(first_after=0.5)
+        first = held.submit(client="first")
+        await wait_all_tasks_blocked()
+        tickets = [held.submit(client=client, share=share) for _ in range(12) for client, share in SHARES.items()]
+        began: list[str] = []
+
+        def hear(moment: Moment) -> None:
+            if isinstance(moment, AttemptStarted):
+                began.append(moment.client)
+
+        held.dispatcher.observers.add(hear)
+        await answer(first)
+        for ticket in tickets:
+            await answer(ticket)
+        assert [began[1:13].count(client) for client in SHARES] == [9, 3]
+
+
+SHARES = {"three": 3.0, "one": 1.0}

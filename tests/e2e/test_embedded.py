@@ -304,6 +304,17 @@ def test_an_engine_killed_while_it_works_is_started_again_and_the_job_is_answere
     assert (service.line()["loads"], service.line()["retries"]) == (2, 1)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/completion", "/tokenize", "/apply-template", "/slots"])
+def test_nobody_without_its_key_can_ask_the_engine(path: str, service: Service) -> None:
+    service.chat("hello", max_tokens=2)
+    listening = [one for one in engine_of(service).net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
+    url = f"http://127.0.0.1:{listening[0].laddr.port}{path}"
+    for headers in ({}, {"Authorization": "Bearer any"}, {"X-Api-Key": "any"}):
+        body = {"messages": [{"role": "user", "content": "hello"}], "prompt": "hello", "content": "hello"}
+        assert service.http.post(url, json=body, headers=headers).status_code == 401
+
+
 def test_a_service_that_is_killed_leaves_no_engine_behind(service: Service) -> None:
     service.chat("hello", max_tokens=2)
     engine = engine_of(service)

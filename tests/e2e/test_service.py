@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import Ollama, Service, until
@@ -209,6 +211,23 @@ def test_api_keys_are_asked_for(start_service: Callable[..., Service]) -> None:
     for key in ("secret", "other"):
         assert service.chat("!say hi", headers={"Authorization": f"Bearer {key}"}).status_code == 200
     assert service.chat("!say hi", headers={"Authorization": "Bearer cron"}).status_code == 401
+
+
+def test_keys_of_a_file_have_a_lane_and_stand_in_nothing_that_is_said(
+    start_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.touch(mode=0o600)
+    file.write_text("# ours\ndesk=s3cret-one\ncron=s3cret-two lane=background share=0.5\n")
+    service = start_service("--api-keys-file", str(file))
+    assert service.chat("!say hi").status_code == 401
+    for key, lane in (("one", "interactive"), ("two", "background")):
+        headers = {"Authorization": f"Bearer s3cret-{key}", "X-LLM-Queue-Lane": "interactive"}
+        answer = service.chat("!say hi", headers=headers)
+        assert (answer.status_code, answer.headers["x-llm-queue-lane"]) == (200, lane)
+    line = service.http.get("/queue", headers={"x-api-key": "s3cret-one"})
+    assert "s3cret" not in line.text + "".join(service.lines)
+    assert "s3cret" not in " ".join(psutil.Process(service.child.pid).cmdline())
 
 
 # --- hostile clients ---

@@ -18,7 +18,7 @@ import pytest
 from llm_queue.service import actions, install, units
 from llm_queue.service.actions import act
 from llm_queue.service.units import MARK, Plan, plan_for
-from llm_queue.settings import Settings
+from llm_queue.settings import Settings, load
 
 PYTHON = sys.executable
 """The one that runs the tests; all others are told that they run by the one below."""
@@ -193,6 +193,20 @@ def test_a_relative_path_to_a_model_is_made_whole(
 
 
 # --- install ---
+
+
+def test_a_file_of_keys_is_named_by_its_whole_path_and_what_is_in_it_is_not_written(
+    linux: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "keys"
+    file.touch(mode=0o600)
+    file.write_text("cron=very-secret lane=normal\n")
+    linux.act("install", load({"api_keys_file": "keys"}, {}), yes=True)
+    text = linux.plan().path.read_text()
+    assert units._in_unit(f"--api-keys-file={file}") in text
+    assert "very-secret" not in text + "".join(linux.said)
+    assert "Not written" not in "".join(linux.said)
 
 
 def test_it_is_shown_and_asked_for_before_anything_is_written(linux: System) -> None:

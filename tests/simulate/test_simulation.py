@@ -192,3 +192,13 @@ def test_the_first_story_is_one_in_which_the_line_answers_most() -> None:
     name, story = next(iter(STORIES.items()))
     answers = {order: simulate(story, 6.0, made).answers for order, made in orders(OrderRules()).items()}
     assert max(answers, key=lambda order: answers[order]) == "llm-queue", name
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0, 5.0])
+def test_a_share_is_what_a_program_has_of_the_slot_while_all_have_work(share: float) -> None:
+    programs = [
+        Program("weighted", uniform(0.5, 3.0), every=always(0.01), share=share),
+        Program("plain", uniform(0.5, 3.0), every=always(0.01)),
+    ]
+    order = Simulation(programs, load=always(3.0), seconds=8.0).run().order[:600]
+    assert order.count("weighted") / order.count("plain") == pytest.approx(share, rel=0.15)

@@ -30,6 +30,7 @@ from llm_queue.settings import Settings
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.app import create_app, create_quart
 from llm_queue.web.clients import client_of
+from llm_queue.web.visit import Permit
 from llm_queue.wire.shapes import Answer, Completion, Delta, EmbedRequest, TextRequest
 
 HELLO = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
@@ -370,7 +371,8 @@ async def test_every_route_is_behind_the_gate(line: Any) -> None:
 @pytest.mark.parametrize(
     ("headers", "key_name", "client"),
     [
-        ({"X-LLM-Queue-Client": "mine", "Origin": "app://x"}, "ci", "mine"),
+        ({"X-LLM-Queue-Client": "mine", "Origin": "app://x"}, None, "mine"),
+        ({"X-LLM-Queue-Client": "mine", "Origin": "app://x"}, "ci", "ci"),
         ({"Origin": "app://x", "User-Agent": "curl/8"}, "ci", "ci"),
         ({"X-OpenWebUI-User-Id": "u1", "Origin": "app://x"}, None, "u1"),
         ({"Origin": "chrome-extension://abc", "User-Agent": "Mozilla/5.0 (X11)"}, None, "chrome-extension://abc"),
@@ -383,4 +385,69 @@ async def test_every_route_is_behind_the_gate(line: Any) -> None:
     ],
 )
 def test_the_client_is_the_program_that_asks(headers: dict[str, str], key_name: str | None, client: str) -> None:
-    assert client_of(Headers(headers), key_name, {}) == client
+    assert client_of(Headers(headers), Permit(key_name or ""), {}) == client
+
+
+@pytest.mark.parametrize("header", ["X-LLM-Queue-Client", "X-OpenWebUI-User-Id", "User-Agent"])
+def test_who_claims_to_be_a_key_s_client_without_the_key_is_another(header: str) -> None:
+    reserved = frozenset({"cron"})
+    assert client_of(Headers({header: "cron"}), Permit(reserved=reserved), {}) == "cron (claimed)"
+    assert client_of(Headers({header: "other"}), Permit(reserved=reserved), {}) == "other"
+    assert client_of(Headers({header: "other"}), Permit("cron", reserved=reserved), {}) == "cron"
+
+
+async def through_the_gate(line: Any, settings: Settings, path: str, headers: dict[str, str], body: Any) -> Any:
+    """The answer of the app with the gate in front of it: its status and its headers."""
+    sent: list[Any] = []
+    rest = [{"type": "http.request", "body": msgspec.json.encode(body), "more_body": False}]
+
+    async def receive() -> Any:
+        if not rest:
+            await trio.sleep_forever()
+        return rest.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    pairs = [(b"host", b"localhost"), *((name.encode(), value.encode()) for name, value in headers.items())]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+             "headers": pairs, "scheme": "http", "http_version": "1.1", "root_path": "", "extensions": {}}  # fmt: skip
+    await create_app(settings, line)(scope, receive, send)
+    return sent[0]["status"], {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "wish", "lane"),
+    [
+        ("day", {}, "normal"),
+        ("day", {"priority": True}, "interactive"),
+        ("night", {}, "background"),
+        ("night", {"priority": True}, "background"),
+        ("night", {"service_tier": "priority"}, "background"),
+        ("middle", {"priority": True}, "normal"),
+        ("middle", {"priority": "background"}, "background"),
+    ],
+)
+async def test_a_key_s_lane_is_the_highest_that_its_jobs_get_and_the_answer_says_so(
+    line: Any, key: str, wish: dict[str, Any], lane: str
+) -> None:
+    line.script = says("hi")
+    settings = Settings(
+        model="small", api_keys=("desk=day", "cron=night lane=background share=0.5", "middle lane=normal")
+    )
+    headers = {"authorization": f"Bearer {key}"}
+    status, answered = await through_the_gate(line, settings, "/v1/chat/completions", headers, HELLO | wish)
+    assert (status, answered["x-llm-queue-lane"]) == (200, lane)
+    assert line.tickets[0].submission.lane.label == lane
+
+
+async def test_no_header_lifts_a_job_above_its_key_s_lane(line: Any) -> None:
+    line.script = says("hi")
+    settings = Settings(model="small", api_keys=("cron=night lane=background share=0.5",))
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions", "/v1/embeddings"):
+        line.tickets.clear()
+        headers = {"x-api-key": "night", "x-llm-queue-lane": "interactive", "x-llm-queue-client": "somebody else"}
+        body = HELLO | {"max_tokens": 5, "input": "x"} | ({} if path.endswith("responses") else {"prompt": "x"})
+        await through_the_gate(line, settings, path, headers, body)
+        submission = line.tickets[0].submission
+        assert (submission.lane, submission.client, submission.share) == (Lane.BACKGROUND, "cron", 0.5)

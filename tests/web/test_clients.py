@@ -17,6 +17,7 @@ from llm_queue.web import clients
 from llm_queue.web.clients import MAX_NAME, PATIENCE, Clients, is_same_machine
 from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.owners import Address
+from llm_queue.web.visit import ANYONE, Permit
 from tests.web.conftest import Caller, FakeLine
 
 SDK = Headers({"User-Agent": "OpenAI/Python 1.2.3"})
@@ -56,7 +57,7 @@ class System:
 async def test_two_scripts_with_one_sdk_are_two_clients_from_their_first_request_on() -> None:
     system = System({5000: "/home/me/one.py", 5001: "/home/me/two.py", 5002: "/home/me/one.py"})
     known = Clients(system.find)
-    names = [await known.name(SDK, None, scope_of(port)) for port in (5000, 5001, 5002)]
+    names = [await known.name(SDK, ANYONE, scope_of(port)) for port in (5000, 5001, 5002)]
     assert names == ["/home/me/one.py", "/home/me/two.py", "/home/me/one.py"]
 
 
@@ -65,25 +66,25 @@ async def test_the_system_is_asked_once_per_connection() -> None:
     known = Clients(system.find)
     scope = scope_of()
     for _ in range(3):
-        assert await known.name(SDK, None, next_request(scope)) == "/home/me/one.py"
+        assert await known.name(SDK, ANYONE, next_request(scope)) == "/home/me/one.py"
     assert system.asked == [("127.0.0.1", 5000)]
 
 
 async def test_a_port_that_comes_again_is_another_connection() -> None:
     system = System({5000: "/home/me/one.py"})
     known = Clients(system.find)
-    assert await known.name(SDK, None, scope_of()) == "/home/me/one.py"
+    assert await known.name(SDK, ANYONE, scope_of()) == "/home/me/one.py"
     system.programs[5000] = "/home/me/two.py"
-    assert await known.name(SDK, None, scope_of()) == "/home/me/two.py"
+    assert await known.name(SDK, ANYONE, scope_of()) == "/home/me/two.py"
 
 
 async def test_a_connection_keeps_the_answer_that_it_got_even_if_it_was_none() -> None:
     system = System()
     known = Clients(system.find)
     scope = scope_of()
-    assert await known.name(SDK, None, next_request(scope)) == "OpenAI/Python"
+    assert await known.name(SDK, ANYONE, next_request(scope)) == "OpenAI/Python"
     system.programs[5000] = "/home/me/one.py"
-    assert await known.name(SDK, None, next_request(scope)) == "OpenAI/Python"
+    assert await known.name(SDK, ANYONE, next_request(scope)) == "OpenAI/Python"
     assert len(system.asked) == 1
 
 
@@ -92,11 +93,11 @@ async def test_the_system_is_not_asked_while_the_headers_say_it() -> None:
     known = Clients(system.find)
     scope = scope_of()
     for header in ("X-LLM-Queue-Client", "X-OpenWebUI-User-Id", "Origin"):
-        assert await known.name(Headers({header: "app://x"}), None, next_request(scope)) == "app://x"
-    assert await known.name(SDK, "ci", next_request(scope)) == "ci"
+        assert await known.name(Headers({header: "app://x"}), ANYONE, next_request(scope)) == "app://x"
+    assert await known.name(SDK, Permit("ci"), next_request(scope)) == "ci"
     assert system.asked == []
-    assert await known.name(SDK, None, next_request(scope)) == "/home/me/one.py"
-    assert await known.name(Headers({"Origin": "app://x"}), None, next_request(scope)) == "app://x"
+    assert await known.name(SDK, ANYONE, next_request(scope)) == "/home/me/one.py"
+    assert await known.name(Headers({"Origin": "app://x"}), ANYONE, next_request(scope)) == "app://x"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ async def test_the_system_is_not_asked_while_the_headers_say_it() -> None:
 )
 async def test_a_peer_that_is_not_on_this_machine_is_not_looked_up(scope: dict[str, Any]) -> None:
     system = System({5000: "/home/me/one.py"})
-    assert await Clients(system.find).name(SDK, None, scope) == "OpenAI/Python"
+    assert await Clients(system.find).name(SDK, ANYONE, scope) == "OpenAI/Python"
     assert system.asked == []
 
 
@@ -139,7 +140,7 @@ async def test_a_slow_system_costs_a_moment_once_per_connection(autojump_clock: 
     known = Clients(system.find)
     scope = scope_of()
     for _ in range(2):
-        assert await known.name(SDK, None, next_request(scope)) == "OpenAI/Python"
+        assert await known.name(SDK, ANYONE, next_request(scope)) == "OpenAI/Python"
     assert trio.current_time() == pytest.approx(PATIENCE)
 
 
@@ -147,7 +148,7 @@ async def test_a_slow_system_costs_a_moment_once_per_connection(autojump_clock: 
 async def test_a_system_that_refuses_is_no_error(error: Exception) -> None:
     system = System({5000: "/home/me/one.py"})
     system.error = error
-    assert await Clients(system.find).name(SDK, None, scope_of()) == "OpenAI/Python"
+    assert await Clients(system.find).name(SDK, ANYONE, scope_of()) == "OpenAI/Python"
 
 
 async def test_a_caller_that_leaves_during_the_search_ends_it(autojump_clock: MockClock) -> None:
@@ -156,16 +157,16 @@ async def test_a_caller_that_leaves_during_the_search_ends_it(autojump_clock: Mo
     known = Clients(system.find)
     scope = scope_of()
     with trio.move_on_after(PATIENCE / 4) as left:
-        await known.name(SDK, None, next_request(scope))
+        await known.name(SDK, ANYONE, next_request(scope))
     assert left.cancelled_caught
-    assert await known.name(SDK, None, next_request(scope)) == "/home/me/one.py"
+    assert await known.name(SDK, ANYONE, next_request(scope)) == "/home/me/one.py"
 
 
 async def test_names_are_printable_and_bounded_and_a_long_path_keeps_its_end() -> None:
     folder = "/home/me/" + "deep/" * 50
     system = System({5000: folder + "one.py", 5001: folder + "two.py", 5002: "/x/\x1b[31mred\udcff\n.py", 5003: "\n"})
     known = Clients(system.find)
-    one, two, red, none = [await known.name(SDK, None, scope_of(port)) for port in range(5000, 5004)]
+    one, two, red, none = [await known.name(SDK, ANYONE, scope_of(port)) for port in range(5000, 5004)]
     assert (len(one), one[0], one[-6:], two[-6:]) == (MAX_NAME, "…", "one.py", "two.py")
     assert red == "/x/[31mred.py"
     assert none == "OpenAI/Python"

@@ -13,7 +13,7 @@ from llm_queue.errors import BadRequest, Forbidden, QueueError, Unauthorized
 from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.web.gate import AccessRules, Gate, preflight_headers
-from llm_queue.web.visit import visit_of
+from llm_queue.web.visit import ANYONE, visit_of
 from llm_queue.wire.wishes import SESSION_HEADERS
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
@@ -134,10 +134,10 @@ KEYED = AccessRules.of(Settings(api_keys=("ci=abc123", "plain", "c2VjcmV0==")))
 
 @pytest.mark.parametrize(
     ("sent", "name"),
-    [("Bearer abc123", "ci"), ("bearer  abc123 ", "ci"), ("Bearer plain", None), ("Bearer c2VjcmV0==", None)],
+    [("Bearer abc123", "ci"), ("bearer  abc123 ", "ci"), ("Bearer plain", ""), ("Bearer c2VjcmV0==", "")],
 )
-def test_a_key_passes_and_gives_its_name(sent: str, name: str | None) -> None:
-    assert KEYED.key_name(sent) == name
+def test_a_key_passes_and_gives_its_name(sent: str, name: str) -> None:
+    assert KEYED.permit(sent).name == name
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_a_key_passes_and_gives_its_name(sent: str, name: str | None) -> None:
 )
 def test_anything_else_is_unauthorized(sent: str | None) -> None:
     with pytest.raises(Unauthorized):
-        KEYED.key_name(sent)
+        KEYED.permit(sent)
 
 
 def test_without_keys_any_token_passes() -> None:
-    assert LOCAL.key_name("Bearer sk-whatever") is None
-    assert LOCAL.key_name(None) is None
+    assert LOCAL.permit("Bearer sk-whatever") == ANYONE
+    assert LOCAL.permit(None) == ANYONE
 
 
 @pytest.mark.parametrize(
@@ -314,22 +314,22 @@ async def test_without_its_key_only_health_is_open_and_the_refusal_can_be_read_b
 
 async def test_the_key_s_name_travels_with_the_request() -> None:
     got = await Through(KEYED).ask("GET", "/v1/models", host="localhost", authorization="Bearer abc123")
-    assert visit_of(got.scope).key_name == "ci"
+    assert visit_of(got.scope).permit.name == "ci"
 
 
 @pytest.mark.parametrize(
     ("headers", "name"),
     [
         ({"x_api_key": "abc123"}, "ci"),
-        ({"x_api_key": " plain "}, None),
+        ({"x_api_key": " plain "}, ""),
         ({"x_api_key": "wrong", "authorization": "Bearer abc123"}, "ci"),
         ({"x_api_key": "abc123", "authorization": "Bearer wrong"}, "ci"),
     ],
 )
-async def test_a_key_may_come_as_anthropics_clients_send_it(headers: dict[str, str], name: str | None) -> None:
+async def test_a_key_may_come_as_anthropics_clients_send_it(headers: dict[str, str], name: str) -> None:
     got = await Through(KEYED).ask("POST", "/v1/messages", host="localhost", **headers)
     assert got.reached
-    assert visit_of(got.scope).key_name == name
+    assert visit_of(got.scope).permit.name == name
 
 
 async def test_a_wrong_key_is_refused_in_anthropics_words() -> None:

@@ -42,6 +42,28 @@ def naive_count(value: Any) -> int:
             return 0
 
 
+def naive_commas(value: Any) -> int:
+    match value:
+        case list():
+            return max(0, len(value) - 1) + sum(map(naive_commas, value))
+        case dict():
+            return max(0, len(value) - 1) + sum(map(naive_commas, value.values()))
+        case _:
+            return 0
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"stop":[' + b'"a",' * 200_001 + b'"a"]}', b"[" + b'{"a":1,"b":2},' * 120_000 + b"0]"]
+)
+def test_a_text_of_too_many_values_is_refused_before_they_are_built(text: bytes) -> None:
+    with pytest.raises(BadRequest, match="more than 200000 values"):
+        strict_json.decode(text, msgspec.json.Decoder(), 64)
+
+
+def test_commas_in_strings_are_no_values() -> None:
+    strict_json.check_bounds(b'["' + b'a,\\",' * 200_001 + b'"]', 64)
+
+
 def test_a_text_of_too_many_arrays_and_objects_is_refused_before_they_are_built() -> None:
     text = b'{"tools":[' + b"{}," * strict_json.MAX_CONTAINERS + b"{}]}"
     with pytest.raises(BadRequest, match="200000 arrays and objects"):
@@ -53,6 +75,7 @@ def test_depth_is_that_of_the_decoded_value(value: Any, ascii_only: bool) -> Non
     assert strict_json.measure(json.dumps(value, ensure_ascii=ascii_only).encode()) == (
         naive_depth(value),
         naive_count(value),
+        naive_commas(value),
     )
 
 
@@ -75,7 +98,7 @@ def test_depth_does_not_depend_on_how_the_text_is_cut_into_blocks(text: bytes, b
 
 
 def test_a_bracket_after_a_string_that_ends_in_a_backslash_nests() -> None:
-    assert strict_json.measure(rb'["\\",[[]]]') == (3, 3)
+    assert strict_json.measure(rb'["\\",[[]]]') == (3, 3, 1)
 
 
 def test_nesting_is_refused_before_anything_recurses() -> None:
