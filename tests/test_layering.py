@@ -37,6 +37,7 @@ HOUSE = {
     "settings": room(),
     "launch": room("settings"),
     "log": room(others="structlog"),
+    "systemd": room(others="structlog trio"),
     "core": room("errors", pure=True),
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
@@ -57,10 +58,11 @@ HOUSE = {
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "garbage": room("dispatch.moments", others="trio"),
     "serve": room(
-        "errors garbage instance log settings upstream.choose upstream.protocol dispatch web", others="structlog trio"
+        "errors garbage instance log settings systemd upstream.choose upstream.protocol dispatch web",
+        others="structlog trio",
     ),
     "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
-    "service": room("log settings launch", others="httpx platformdirs"),
+    "service": room("log settings launch systemd", others="httpx platformdirs"),
     "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
     "__main__": room("cli log"),
     "__init__": room(),
