@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 import trio
 
-from llm_queue import log
+from llm_queue import descriptors, log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.errors import LoopDetected
@@ -76,7 +76,10 @@ async def serve(
     :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there, or is ourselves;
     ``environ`` is where it is looked for.
     """
+    files = descriptors.raise_limit(settings.max_waiting)
     listeners, warnings = await open_all(settings.host, settings.port)
+    if too_few := descriptors.shortage(files, settings.max_waiting):
+        warnings.append(too_few)
     instance = Instance()
     systemd = Systemd(environ)
     try:
@@ -103,9 +106,9 @@ async def serve(
             died = await nursery.start(_supervise, dispatcher, shutdown)
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals, systemd)
             async with trio.open_nursery() as web:
-                await web.start(
-                    partial(serve_http, app, listeners, shutdown=shutdown, stall_limit=settings.stall_limit)
-                )
+                most = descriptors.most_connections(files)
+                served = partial(serve_http, stall_limit=settings.stall_limit, most=most)
+                await web.start(partial(served, app, listeners, shutdown=shutdown))
                 with trio.move_on_after(FIRST_LOOK):
                     loop = await dispatcher.first_look()
                 if loop is None:
