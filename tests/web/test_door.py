@@ -61,10 +61,11 @@ async def test_connections_that_only_stay_open_make_room(clock: trio.testing.Moc
     async with (
         serving(hello, most=2) as server,
         await server.connect(GET) as first,
-        await server.connect(GET) as second,
+        await server.connect() as second,
     ):
         await until(first, b"hello")
         await trio.sleep(0.5)
+        await second.send_all(GET)
         await until(second, b"hello")
         assert await server.is_well()
         with trio.move_on_after(0.1) as still_open:
@@ -84,7 +85,7 @@ async def test_a_connection_with_a_request_does_not_make_room(clock: trio.testin
             answers.append(await server.ask(BYE))
 
         callers.start_soon(ask)
-        await trio.sleep(50)
+        await trio.sleep(5)
         assert app.asked == 1
         app.answer.set()
         await until(busy, b"hello")
