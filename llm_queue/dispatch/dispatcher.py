@@ -227,6 +227,7 @@ class Dispatcher:
             ),
             rejected=self._tally.rejected,
             unknown_lanes=self._tally.unknown_lanes,
+            accepted=self._tally.accepted,
             remote=self._remote.status(),
         )
 
@@ -326,8 +327,11 @@ class Dispatcher:
         return self._scheduler.handle(event, now)
 
     def _tell_accepted(self, entry: Entry) -> None:
-        job, name, unknown = entry.job, model_name(entry.submission), entry.submission.unknown_lane
-        self.observers.tell(JobAccepted(job.id, job.client, job.lane, name, job.size, unknown_lane=unknown))
+        job, submission = entry.job, entry.submission
+        unknown, remote = submission.unknown_lane, submission.model is not None and submission.model.remote
+        self.observers.tell(
+            JobAccepted(job.id, job.client, job.lane, model_name(submission), job.size, unknown, remote)
+        )
 
     # --- actions ---
 
