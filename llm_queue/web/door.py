@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import math
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import structlog
@@ -27,6 +29,10 @@ SAID_AGAIN: Final = 60.0
 """Seconds without a lack of room after which the next one is worth a line in the log again."""
 
 NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+Welcome = Callable[[trio.SocketStream], object]
+"""Takes a connection that was let in."""
 
 
 class Guest(Protocol):
@@ -50,25 +56,44 @@ class Door:
         self._gone = trio.Event()
         self._full_at = -math.inf
 
-    async def let_in(self, listener: trio.SocketListener, welcome: Callable[[trio.SocketStream], object]) -> None:
+    async def let_in(self, listener: trio.SocketListener, welcome: Welcome) -> None:
         """Accept until cancelled, and hand each connection to ``welcome``, after which :meth:`left` must be called.
 
-        Closes the listener at the end. Raises ``OSError`` when the socket itself is broken.
+        Closes the listener at the end, and lets in before whoever is at the door already: closed with them in its
+        queue, it would send them away without a word. Raises ``OSError`` when the socket itself is broken.
         """
-        async with listener:
-            while True:
-                while self._inside >= self._most:
-                    await trio.lowlevel.wait_readable(listener.socket)  # somebody is at the door
-                    await self._make_room("the limit of open files")
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    if error.errno not in NO_ROOM:
-                        raise
-                    await self._make_room(error.strerror or str(error))
-                    continue
-                self._inside += 1
-                welcome(stream)
+        try:
+            await self._let_in(listener, welcome)
+        finally:
+            with suppress(OSError):  # nobody is there any more, or no descriptor
+                self._empty(listener.socket, welcome)
+            listener.socket.close()  # without a pause: who comes from now on finds nobody, and knows it
+
+    async def _let_in(self, listener: trio.SocketListener, welcome: Welcome) -> None:
+        while True:
+            while self._inside >= self._most:
+                await trio.lowlevel.wait_readable(listener.socket)  # somebody is at the door
+                await self._make_room("the limit of open files")
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                await self._make_room(error.strerror or str(error))
+                continue
+            self._enter(stream, welcome)
+
+    def _empty(self, waiting: trio.socket.SocketType, welcome: Welcome) -> None:
+        """Let in all who wait in the kernel's queue, without a pause in which more could come. Raises ``OSError``."""
+        with socket.fromfd(waiting.fileno(), waiting.family, waiting.type) as queue:
+            queue.setblocking(False)
+            while self._inside < self._most:
+                connection, _ = queue.accept()
+                self._enter(trio.SocketStream(trio.socket.from_stdlib_socket(connection)), welcome)
+
+    def _enter(self, stream: trio.SocketStream, welcome: Welcome) -> None:
+        self._inside += 1
+        welcome(stream)
 
     def left(self) -> None:
         """A connection was closed."""

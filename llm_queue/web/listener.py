@@ -113,8 +113,12 @@ class Connection:
             self._socket.close()
 
     def retire(self) -> None:
-        """Go when the request at hand is answered: now, if there is none, and none lies there unread."""
-        if self._idle and not self._socket.is_readable():
+        """Go when the request at hand is answered: now, if there is none, and none lies there unread.
+
+        One that has just come is about to send its first, and goes when that is answered, or with the rest.
+        """
+        closed = self._socket.fileno() < 0
+        if closed or (self.idle_since < math.inf and not self._socket.is_readable()):
             self._scope.cancel()
 
     async def _read(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import socket
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -99,6 +101,13 @@ class Broken:
     def __init__(self, *codes: int) -> None:
         self.codes = list(codes)
         self.closed = False
+        self.socket = self
+
+    def fileno(self) -> int:
+        raise OSError(errno.EBADF, "closed")
+
+    def close(self) -> None:
+        self.closed = True
 
     async def accept(self) -> trio.SocketStream:
         await trio.lowlevel.checkpoint()
@@ -107,12 +116,6 @@ class Broken:
             raise OSError(code, f"error {code}")
         await trio.sleep_forever()
         raise AssertionError
-
-    async def __aenter__(self) -> Broken:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.closed = True
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
@@ -137,6 +140,26 @@ async def test_a_lack_that_comes_back_is_said_again(autojump_clock: trio.testing
                 listener: Any = Broken(errno.EMFILE)
                 await door.let_in(listener, lambda stream: None)
     assert len(logs) == 2
+
+
+async def test_whoever_is_at_the_door_when_it_closes_is_let_in_and_answered(clock: trio.testing.MockClock) -> None:
+    server: Server
+    async with serving(hello) as server, trio.open_nursery() as callers:
+        assert await server.is_well()
+        streams = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(30)]
+        server.shutdown.set()  # none of them was accepted yet, and most have sent nothing
+        with ExitStack() as opened:
+            for number, stream in enumerate(streams):
+                opened.enter_context(stream)
+                if number % 2:
+                    stream.sendall(GET)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            for stream in streams[::2]:
+                stream.sendall(GET)
+            for stream in streams:
+                answer = await trio.to_thread.run_sync(stream.recv, 4096)
+                assert answer.startswith(b"HTTP/1.1 200"), answer
+        callers.cancel_scope.cancel()
 
 
 async def test_a_listener_that_is_broken_is_an_error() -> None:
