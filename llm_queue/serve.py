@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 import trio
 
-from llm_queue import log
+from llm_queue import descriptors, log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.errors import LoopDetected
@@ -28,6 +28,7 @@ from llm_queue.garbage import Collector
 from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT
+from llm_queue.systemd import Systemd
 from llm_queue.upstream.choose import Choice, NoUpstream, choose
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
@@ -75,8 +76,12 @@ async def serve(
     :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there, or is ourselves;
     ``environ`` is where it is looked for.
     """
+    files = descriptors.raise_limit(settings.max_waiting)
     listeners, warnings = await open_all(settings.host, settings.port)
+    if too_few := descriptors.shortage(files, settings.max_waiting):
+        warnings.append(too_few)
     instance = Instance()
+    systemd = Systemd(environ)
     try:
         if upstream is None:
             places = [listener.socket.getsockname()[:2] for listener in listeners]
@@ -99,11 +104,11 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             died = await nursery.start(_supervise, dispatcher, shutdown)
-            await nursery.start(_stop_on_signal, dispatcher, shutdown, signals)
+            await nursery.start(_stop_on_signal, dispatcher, shutdown, signals, systemd)
             async with trio.open_nursery() as web:
-                await web.start(
-                    partial(serve_http, app, listeners, shutdown=shutdown, stall_limit=settings.stall_limit)
-                )
+                most = descriptors.most_connections(files)
+                served = partial(serve_http, stall_limit=settings.stall_limit, most=most)
+                await web.start(partial(served, app, listeners, shutdown=shutdown))
                 with trio.move_on_after(FIRST_LOOK):
                     loop = await dispatcher.first_look()
                 if loop is None:
@@ -112,6 +117,8 @@ async def serve(
                     job_log.let_go()
                     nursery.start_soon(collector.run)
                     to_the_end.enter_context(collector.calm())
+                    nursery.start_soon(systemd.give_signs, dispatcher.beat)
+                    systemd.ready(urls)
                     task_status.started(urls)
                 else:
                     shutdown.set()
@@ -145,24 +152,28 @@ async def _stop_on_signal(
     dispatcher: Dispatcher,
     shutdown: trio.Event,
     signals: AsyncIterator[int] | None,
+    systemd: Systemd,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
     """The first signal drains the line, the second skips to the end."""
     if signals is not None:
         task_status.started()
-        await _drain_then_stop(dispatcher, shutdown, signals)
+        await _drain_then_stop(dispatcher, shutdown, signals, systemd)
         return
     with trio.open_signal_receiver(*STOPPING) as received:
         task_status.started()
-        await _drain_then_stop(dispatcher, shutdown, received)
+        await _drain_then_stop(dispatcher, shutdown, received, systemd)
         async for _ in received:
             pass  # it ends already, and the last answers are on their way
 
 
-async def _drain_then_stop(dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int]) -> None:
+async def _drain_then_stop(
+    dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int], systemd: Systemd
+) -> None:
     await anext(signals)
     left = dispatcher.live_jobs
+    systemd.stopping(dispatcher.settings.drain_timeout, left)
     if left:
         how = "; press Ctrl-C again to stop now" if log.is_terminal(sys.stderr) else ""
         _log.info(f"stopping: {left} job{'s' if left != 1 else ''} may finish first{how}")

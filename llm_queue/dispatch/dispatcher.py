@@ -59,6 +59,10 @@ SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
 
 
+Beat = Callable[[], None]
+"""Something small that the line's own task is to do, which shows that it still takes events."""
+
+
 class DispatcherDied(Exception):
     """A bug in the line itself. Everybody who waited was told; the process must end."""
 
@@ -90,7 +94,7 @@ class Dispatcher:
         self._seat = Seat(self._contexts, _now())
         made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
         self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
-        self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry](math.inf)
+        self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry | Beat](math.inf)
         self._entries: dict[str, Entry] = {}
         self._fit = ContextFit(self._contexts, raises=settings.fit_context and upstream.chooses_context)
         self._attempts = Attempts(settings, self.catalog, self._fit)
@@ -238,6 +242,7 @@ class Dispatcher:
             ),
             rejected=self._tally.rejected,
             unknown_lanes=self._tally.unknown_lanes,
+            accepted=self._tally.accepted,
             remote=self._remote.status(),
         )
 
@@ -280,6 +285,10 @@ class Dispatcher:
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
 
+    def beat(self, beat: Beat) -> None:
+        """Have the line's own task call ``beat``, which must not raise: if the line is stuck, nobody does."""
+        self._post(beat)
+
     @property
     def live_jobs(self) -> int:
         """Jobs that have not ended."""
@@ -306,11 +315,14 @@ class Dispatcher:
         if self._draining and not self._entries:
             self._drained.set()
 
-    def _post(self, event: Event | Entry) -> None:
+    def _post(self, event: Event | Entry | Beat) -> None:
         self._inbox_send.send_nowait(event)
 
-    def _take(self, event: Event | Entry, nursery: trio.Nursery) -> list[Action]:
+    def _take(self, event: Event | Entry | Beat, nursery: trio.Nursery) -> list[Action]:
         """An event is the scheduler's; an entry is a job that goes beside the line."""
+        if callable(event):
+            event()
+            return []
         if isinstance(event, Entry):
             self._tell_accepted(event)
             nursery.start_soon(self._remote.serve, event)
@@ -330,8 +342,11 @@ class Dispatcher:
         return self._scheduler.handle(event, now)
 
     def _tell_accepted(self, entry: Entry) -> None:
-        job, name, unknown = entry.job, model_name(entry.submission), entry.submission.unknown_lane
-        self.observers.tell(JobAccepted(job.id, job.client, job.lane, name, job.size, unknown_lane=unknown))
+        job, submission = entry.job, entry.submission
+        unknown, remote = submission.unknown_lane, submission.model is not None and submission.model.remote
+        self.observers.tell(
+            JobAccepted(job.id, job.client, job.lane, model_name(submission), job.size, unknown, remote)
+        )
 
     # --- actions ---
 

@@ -32,7 +32,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class JobAccepted:
-    """A request became a job. ``unknown_lane`` is true if it named a lane that there is not."""
+    """A request became a job. ``unknown_lane`` is true if it named a lane that there is not; ``remote``: it goes beside
+    the line, because its model runs elsewhere.
+    """
 
     job: str
     client: str
@@ -40,6 +42,7 @@ class JobAccepted:
     model: str
     size: int
     unknown_lane: bool
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

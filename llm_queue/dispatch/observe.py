@@ -110,12 +110,14 @@ class JobLog:
 
 
 class Tally:
-    """What the scheduler cannot count, because it makes no job or is nothing to it.
+    """What the scheduler does not count, because it makes no job or is nothing to it.
 
-    ``rejected`` counts refusals by error code; ``unknown_lanes`` counts jobs that named a lane that there is not.
+    ``accepted`` counts the jobs of the line; ``rejected`` counts refusals by error code; ``unknown_lanes`` counts jobs
+    that named a lane that there is not.
     """
 
     def __init__(self) -> None:
+        self.accepted = 0
         self.rejected: Counter[str] = Counter()
         self.unknown_lanes = 0
 
@@ -123,8 +125,9 @@ class Tally:
         match moment:
             case RequestRejected(error):
                 self.rejected[error.code] += 1
-            case JobAccepted(unknown_lane=True):
-                self.unknown_lanes += 1
+            case JobAccepted():
+                self.accepted += not moment.remote
+                self.unknown_lanes += moment.unknown_lane
             case _:
                 pass
 

@@ -109,9 +109,10 @@ class RemoteStatus(Value, frozen=True, kw_only=True):
 class Status(Value, frozen=True, kw_only=True):
     """The line as a whole.
 
-    ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code. ``jobs`` has the first
-    that live, in the order in which they are expected to run. ``held_for`` names the client that the slot is kept free
-    for, if ``held``. What is ``remote`` stands in none of the other fields but ``rejected``.
+    ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code; ``accepted`` counts all
+    jobs, those that live and those that have ended. ``jobs`` has the first that live, in the order in which they are
+    expected to run. ``held_for`` names the client that the slot is kept free for, if ``held``. What is ``remote``
+    stands in none of the other fields but ``rejected``.
     """
 
     upstream: UpstreamStatus
@@ -120,6 +121,7 @@ class Status(Value, frozen=True, kw_only=True):
     held: bool
     held_for: str | None
     jobs: tuple[JobStatus, ...]
+    accepted: int
     ended: Mapping[str, int]
     remote: RemoteStatus
     rejected: Mapping[str, int]
@@ -202,6 +204,7 @@ def line_status(
     jobs: tuple[JobStatus, ...],
     rejected: Mapping[str, int],
     unknown_lanes: int,
+    accepted: int = 0,
     remote: RemoteStatus | None = None,
 ) -> Status:
     """The line as it is now."""
@@ -216,6 +219,7 @@ def line_status(
         held=hold is not None,
         held_for=hold.client if hold is not None else None,
         jobs=jobs,
+        accepted=accepted,
         ended={state.value: number for state, number in counts.ended.items()},
         remote=remote or RemoteStatus(),
         rejected=dict(rejected),

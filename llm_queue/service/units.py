@@ -15,12 +15,14 @@ from platformdirs.unix import Unix
 
 from llm_queue.launch import command
 from llm_queue.settings import Settings
+from llm_queue.systemd import STOP_RESERVE
 
 MARK: Final = "written by: llm-queue service install"
 """Stands in a comment of what we wrote. A file without it is not ours to remove."""
 
-STOP_RESERVE: Final = 15
-"""Seconds beyond the drain timeout, before the system kills the service: the last answers are on their way."""
+WATCHDOG: Final = 60
+"""Seconds without a sign of life of the line after which systemd kills and starts it again. The line gives one every 30
+s, and the longest that was ever seen to hold it up is 1.3 s."""
 
 
 Commands = tuple[tuple[str, ...], ...]
@@ -92,12 +94,21 @@ def _systemd(settings: Settings, config: Path) -> Plan:
 Description=llm-queue: one line in front of the local LLM
 
 [Service]
+Type=notify
+NotifyAccess=main
 ExecStart=:{" ".join(map(_in_unit, _command(settings)))}
 EnvironmentFile=-%E/llm-queue/environment
 Restart=on-failure
 RestartSec=2
 # a wrong setting stays wrong
 RestartPreventExitStatus=2
+# a model may have to be fetched before the start is over
+TimeoutStartSec=infinity
+# a line that is stuck is started again; what Python did then is in the log
+WatchdogSec={WATCHDOG}
+Environment=PYTHONFAULTHANDLER=1
+# prompts live in memory alone
+LimitCORE=0
 # the line drains in {settings.drain_timeout:g} s
 TimeoutStopSec={_stop_within(settings)}
 

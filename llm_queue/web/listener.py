@@ -12,7 +12,6 @@ import errno
 import logging
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import structlog
@@ -27,6 +26,7 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Lifespa
 from hypercorn.utils import parse_socket_addr
 
 from llm_queue.web.backlog import STALL, Backlog
+from llm_queue.web.door import Door
 from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.http1 import MAX_HEADER, Http1
 
@@ -82,6 +82,7 @@ class Connection:
         self._inbox_in, self._inbox = trio.open_memory_channel[bytes](READ_AHEAD)
         self._send_lock = trio.Lock()
         self._idle = True
+        self.idle_since = math.inf
         self._lingers_until = math.inf
 
     async def run(self) -> None:
@@ -117,8 +118,12 @@ class Connection:
             self._socket.close()
 
     def retire(self) -> None:
-        """Go when the request at hand is answered: now, if there is none."""
-        if self._idle:
+        """Go when the request at hand is answered: now, if there is none, and none lies there unread.
+
+        One that has just come is about to send its first, and goes when that is answered, or with the rest.
+        """
+        closed = self._socket.fileno() < 0
+        if closed or (self.idle_since < math.inf and not self._socket.is_readable()):
             self._scope.cancel()
 
     async def _read(self) -> None:
@@ -126,6 +131,7 @@ class Connection:
         while data := await self._receive():
             if self._idle:
                 self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
+                self.idle_since = math.inf
             with trio.move_on_after(FLOOD) as patience:
                 try:
                     await self._inbox_in.send(data)
@@ -157,6 +163,7 @@ class Connection:
                 await self._write(event.data)
         elif isinstance(event, Updated):
             self._idle = event.idle
+            self.idle_since = trio.current_time() if event.idle else math.inf
             self._scope.deadline = trio.current_time() + KEEP_ALIVE if event.idle else math.inf
         elif isinstance(event, Closed):
             self._inbox.close()
@@ -195,11 +202,13 @@ async def serve_http(
     *,
     shutdown: trio.Event,
     stall_limit: float = STALL,
+    most: int | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` on ``listeners`` until ``shutdown`` is set; then no new connections, :data:`GRACE`, and an end.
 
-    ``stall_limit`` is the number of seconds in which a client must take at least one byte while some wait for it.
+    ``stall_limit`` is the number of seconds in which a client must take at least one byte while some wait for it;
+    ``most`` connections are open at once, and whoever comes then waits (None: what the system allows).
     Reports to ``task_status`` when it accepts. Cancelling it closes everything at once. Raises what the application's
     start raises, and never what a connection does.
     """
@@ -208,28 +217,29 @@ async def serve_http(
     state: LifespanState = {}
     lifespan = Lifespan(wrapped, config, state)
     context = WorkerContext(None)
-    connections: set[Connection] = set()
+    door = Door(most)
 
     async def serve_one(stream: trio.SocketStream) -> None:
         connection = Connection(wrapped, config, context, state, stream, stall_limit)
-        connections.add(connection)
+        door.guests.add(connection)
         try:
             await connection.run()
         finally:
-            connections.discard(connection)
+            door.guests.discard(connection)
+            door.left()
 
     async with trio.open_nursery() as around:
         await around.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         async with trio.open_nursery() as serving:
             async with trio.open_nursery() as accepting:
-                serve = partial(trio.serve_listeners, serve_one, listeners, handler_nursery=serving)
-                await accepting.start(serve)
+                for listener in listeners:
+                    accepting.start_soon(door.let_in, listener, lambda stream: serving.start_soon(serve_one, stream))
                 task_status.started()
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
             await context.terminated.set()
-            for connection in list(connections):
+            for connection in list(door.guests):
                 connection.retire()
             serving.cancel_scope.deadline = trio.current_time() + GRACE
         await lifespan.wait_for_shutdown()

@@ -35,7 +35,7 @@ from llm_queue.dispatch.status import JobReport
 from llm_queue.errors import LineFull, QueueError
 from llm_queue.testing import Break, Refuse, Say
 from llm_queue.web.headers import job_headers
-from tests.harness import OTHER, Harness, answer, line
+from tests.harness import OTHER, REMOTE, Harness, answer, line
 
 PROMPT, ANSWER = "a-prompt-that-no-observer-sees", "an-answer-that-no-observer-sees"
 
@@ -210,3 +210,20 @@ async def test_it_can_be_waited_for_until_the_upstream_is_there(autojump_clock: 
         await held.dispatcher.wait_ready()
         assert held.dispatcher.readiness() is None
         await answer(waiting)
+
+
+async def test_every_job_of_the_line_is_accepted_once_and_those_beside_it_are_not_counted_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with line() as held:
+        first, second, beside = held.submit("first"), held.submit("second"), held.submit(model=REMOTE)
+        await trio.sleep(0.01)
+        status = held.dispatcher.status()
+        assert (status.accepted, dict(status.ended)) == (2, {})
+        second.close()
+        for ticket in (first, beside):
+            await ticket.whole()
+        await trio.sleep(1)
+        status = held.dispatcher.status()
+        assert (status.accepted, dict(status.ended)) == (2, {"succeeded": 1, "cancelled": 1})
+        assert dict(status.remote.ended) == {"succeeded": 1}

@@ -31,7 +31,7 @@ class Process:
             name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "COVERAGE_PROCESS_START") if name in os.environ
         }
         self.child = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, *self.command(*arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -42,6 +42,10 @@ class Process:
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def command(self, *arguments: str) -> list[str]:
+        """What Python is told to run."""
+        return list(arguments)
 
     def _read(self) -> None:
         assert self.child.stdout is not None

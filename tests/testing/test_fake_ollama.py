@@ -376,3 +376,22 @@ async def test_a_model_is_shown_by_the_older_name_of_the_field_too(client: Clien
     by_model, by_name = await client.post("/api/show", model="fake"), await client.post("/api/show", name="fake")
     assert by_name.status_code == 200
     assert by_name.json() == by_model.json()
+
+
+async def test_a_long_life_takes_no_more_memory_than_it_is_told_to(client: Client, fake: FakeOllama) -> None:
+    fake.behaviour.remembered = 5
+    for number in range(40):
+        await client.chat(f"!say {number}")
+    assert 5 <= len(fake.requests) <= 11
+    assert fake.requests[-1].prompt == "!say 39"
+    assert fake.max_in_flight == 1
+
+
+async def test_a_model_that_runs_elsewhere_embeds_and_answers_a_prompt_without_messages(
+    client: Client, fake: FakeOllama
+) -> None:
+    """These once ended the whole fake."""
+    answer = await client.post("/api/embed", model="far:cloud", input=["a", "b"])
+    assert len(answer.json()["embeddings"]) == 2
+    assert (await client.post("/api/chat", model="far:cloud")).json()["done_reason"] == "load"
+    assert (await client.post("/api/generate", model="far:cloud", prompt="!say hi", stream=False)).status_code == 200

@@ -92,12 +92,12 @@ async def until(stream: trio.SocketStream, end: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def serving(app: App) -> AsyncIterator[Server]:
+async def serving(app: App, most: int | None = None) -> AsyncIterator[Server]:
     listeners, _ = await open_listeners("127.0.0.1", 0)
     server = Server(listeners[0].socket.getsockname()[1], trio.Event())
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        await serve_http(app, listeners, shutdown=server.shutdown, task_status=task_status)
+        await serve_http(app, listeners, shutdown=server.shutdown, most=most, task_status=task_status)
         server.stopped.set()
 
     async with trio.open_nursery() as nursery:

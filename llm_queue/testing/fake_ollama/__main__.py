@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", action="append", help="a model that it has; may be given several times")
     for name in ("load_seconds", "token_seconds", "first_token_seconds", "close_seconds", "keep_alive"):
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=getattr(usual, name))
-    for name in ("max_loaded", "default_num_ctx", "trained"):
+    for name in ("max_loaded", "default_num_ctx", "trained", "remembered"):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(usual, name))
     parser.add_argument("--capability", action="append", help="what its models can; may be given several times")
     parser.add_argument("--remote", action="append", help="a model that runs elsewhere; may be given several times")

@@ -56,6 +56,8 @@ class Behaviour:
     """If set, those are refused with 401 and this address."""
     load_error: str | None = None
     """If set, loads end as 500 with this text."""
+    remembered: int = 0
+    """Requests and loads that its log has at least, the last ones; 0: all."""
     text: str = "The fake Ollama answers with a few words."
 
 

@@ -205,6 +205,12 @@ class FakeOllama:
             play = self._play(work.prompt)
             if play.refusal is not None:
                 raise play.refusal
+            if ask.get("input"):
+                await self._embed(exchange, work, ask)
+                return
+            if not ask.get("messages"):
+                await self._only_load(exchange, work, None)
+                return
             answer = ChatAnswer(exchange, work.model, streamed=ask.get("stream") is not False)
             await answer_chat(answer, ask, play, self.behaviour, work, 0.0)
 
@@ -216,6 +222,7 @@ class FakeOllama:
                 work.outcome = outcome if work.outcome == "running" else work.outcome
                 self.in_flight -= not work.remote
 
+        self._forget()
         self.requests.append(work)
         self.in_flight += not work.remote
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -237,8 +244,17 @@ class FakeOllama:
 
     def _play(self, prompt: str) -> Play:
         play = read_directives(prompt)
+        if not play.once:
+            return play
         self._seen[prompt] += 1
-        return play.mended() if play.once and self._seen[prompt] > 1 else play
+        return play.mended() if self._seen[prompt] > 1 else play
+
+    def _forget(self) -> None:
+        """Keep what was done long ago out of memory, if so wished."""
+        most = self.behaviour.remembered
+        for done in (self.requests, self.loads) if most else ():
+            if len(done) > 2 * most:
+                del done[:-most]
 
     async def _embed(self, exchange: Exchange, work: Work, ask: JsonObject) -> None:
         inputs = [ask["input"]] if isinstance(ask["input"], str) else ask["input"]
