@@ -110,7 +110,7 @@ async def serve(
                 served = partial(serve_http, stall_limit=settings.stall_limit, most=most)
                 await web.start(partial(served, app, listeners, shutdown=shutdown))
                 with trio.move_on_after(FIRST_LOOK):
-                    loop = await dispatcher.first_look()
+                    loop = await dispatcher.watch.first_look()
                 if loop is None:
                     urls = [_url(listener) for listener in listeners]
                     _say_hello(settings, engine, urls, warnings + ([_IN_A_ROW] if instance.behind else []))

@@ -17,6 +17,8 @@ from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, 
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.fit import ContextFit
+from llm_queue.dispatch.moments import JobAccepted
+from llm_queue.dispatch.status import model_name
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
     AttemptTimedOut,
@@ -76,6 +78,12 @@ class Entry:
         """True if its model is to go."""
         request = self.submission.request
         return isinstance(request, LoadRequest) and request.unload
+
+    def accepted(self) -> JobAccepted:
+        """The moment at which the line took it."""
+        job, asked = self.job, self.submission
+        remote = asked.model is not None and asked.model.remote
+        return JobAccepted(job.id, job.client, job.lane, model_name(asked), job.size, asked.unknown_lane, remote)
 
     def abort(self, error: QueueError) -> None:
         """End its attempt, and blame the error. The attempt is over when its event comes."""

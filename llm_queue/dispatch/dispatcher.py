@@ -25,13 +25,13 @@ from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.fit import ContextFit
+from llm_queue.dispatch.models import LineModels
 from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
     DrainStarted,
     Failure,
     FirstPiece,
-    JobAccepted,
     JobEnded,
     JobRequeued,
     LoadFinished,
@@ -42,18 +42,17 @@ from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.repeats import Repeats
+from llm_queue.dispatch.room import Room
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
-from llm_queue.errors import Draining, LineFull, LoopDetected, QueueError, Unfinished, UpstreamUnreachable
+from llm_queue.errors import Draining, QueueError, Unfinished
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
-from llm_queue.upstream.protocol import Model, Native, Upstream
-from llm_queue.wire.shapes import Request
+from llm_queue.upstream.protocol import Upstream
 
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
-
 
 SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
@@ -100,10 +99,10 @@ class Dispatcher:
         self._attempts = Attempts(settings, self.catalog, self._fit)
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
-        self._watch = Watch(self._seat, self.observers)
+        self.watch = Watch(self._seat, self.observers)
         self._repeats = Repeats()
-        self._entering = 0
-        self._bytes = 0
+        self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
+        self._room = Room(settings, self._places.seconds_for)
         self._arrivals = 0
         self._draining = False
         self._drained = trio.Event()
@@ -152,53 +151,14 @@ class Dispatcher:
         place = partial(Place, 0, None) if remote else partial(self._place, job)
         ticket = Ticket(job, submission, leave=leave, place=place)
         entry = self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
-        self._bytes += job.size
+        self._room.take(job.size)
         if remote:
             self._remote.enter(entry)
             self._post(entry)
         else:
-            self._entering += 1
+            self._room.entering += 1
             self._post(Submitted(job))
         return ticket
-
-    def estimate_tokens(self, request: Request, model: Model | None) -> int:
-        """About how many tokens the prompt of ``request`` has for ``model``. Asks nobody."""
-        return self._fit.estimate(model, request)
-
-    async def count_tokens(self, request: Request, model: Model) -> int | None:
-        """How many tokens the prompt of ``request`` has for ``model``. None where the upstream cannot tell, or not
-        without work, or is away. Takes no slot.
-        """
-        try:
-            return await self.upstream.count_tokens(model, request)
-        except QueueError:
-            return None
-
-    def largest_ctx(self, model: Model) -> int:
-        """The largest context in tokens that the line gives ``model`` now; 0 where the upstream chooses it."""
-        return self._contexts.most(model.identity, model.trained)
-
-    def granted_ctx(self, model: Model) -> int:
-        """The context in tokens that a job of ``model`` gets now if it asks for none. 0: nobody says how large it is.
-
-        Where the upstream chooses it, that is what the upstream says of it. Asks nobody; ``model`` is a described one.
-        """
-        wanted = self._contexts.wanted_ctx(None, model.trained)
-        return self._contexts.key(model.identity, wanted).num_ctx or model.served or 0
-
-    @property
-    def native(self) -> Native | None:
-        """Ollama's own API if the upstream is one."""
-        return self.upstream.native
-
-    def loaded(self) -> list[tuple[Model, int]]:
-        """The models of the catalogue that are resident, as far as is known, and at which context size in tokens."""
-        sizes = {key.model: key.num_ctx for key in self._seat.resident}
-        return [(model, sizes[model.identity]) for model in self.catalog.models() if model.identity in sizes]
-
-    def may_unload(self, model: Model) -> bool:
-        """True if ``model`` is resident and nobody else waits for it or is served by it."""
-        return any(key.model == model.identity for key in self._seat.resident) and not self._wanted(model.identity)
 
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
@@ -209,16 +169,6 @@ class Dispatcher:
         if self._seat.outage is not None:
             return f"{self.upstream.name} at {self.upstream.url} is not there: {self._seat.outage.reason}"
         return None
-
-    async def first_look(self) -> LoopDetected | None:
-        """Wait until the upstream was asked for the first time. Returns the error if it is ourselves."""
-        await self._watch.looked()
-        outage = self._seat.outage
-        return LoopDetected(outage.reason) if outage is not None and outage.loop else None
-
-    async def wait_ready(self) -> None:
-        """Wait until the upstream is there. Returns at once if it is; after an outage it may be away again."""
-        await self._watch.ready()
 
     def find(self, job_id: str) -> JobReport | None:
         """The report of a job that lives, or has ended lately."""
@@ -308,7 +258,7 @@ class Dispatcher:
                 while True:
                     actions += self._take(self._inbox.receive_nowait(), nursery)
         await self._perform(actions, nursery)
-        self._watch.look()
+        self.watch.look()
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:
@@ -324,14 +274,14 @@ class Dispatcher:
             event()
             return []
         if isinstance(event, Entry):
-            self._tell_accepted(event)
+            self.observers.tell(event.accepted())
             nursery.start_soon(self._remote.serve, event)
             return []
         now, slot = _now(), self._seat.slot
         match event:
             case Submitted(job):
-                self._entering -= 1
-                self._tell_accepted(self._entries[job.id])
+                self._room.entering -= 1
+                self.observers.tell(self._entries[job.id].accepted())
             case Stopped(error):
                 self._remote.stop(error)
             case LoadEnded(job, _, error) if slot is not None:
@@ -340,13 +290,6 @@ class Dispatcher:
             case AttemptEnded(job, outcome) if slot is not None:
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
         return self._scheduler.handle(event, now)
-
-    def _tell_accepted(self, entry: Entry) -> None:
-        job, submission = entry.job, entry.submission
-        unknown, remote = submission.unknown_lane, submission.model is not None and submission.model.remote
-        self.observers.tell(
-            JobAccepted(job.id, job.client, job.lane, model_name(submission), job.size, unknown, remote)
-        )
 
     # --- actions ---
 
@@ -398,11 +341,11 @@ class Dispatcher:
 
     def _settle(self, job: Job, error: QueueError | None) -> None:
         entry = self._entries.pop(job.id)
-        self._bytes -= job.size
+        self._room.give_back(job.size)
         if error is None and entry.completion is None:
             error = QueueError()
         if error is not None:
-            error = self._used_up(entry, error)
+            error = self._repeats.used_up(job, entry.submission, error, entry.failed_ago, _now())
             entry.ticket.settle(error)
         elif entry.completion is not None:
             entry.ticket.settle(entry.answer or entry.completion)
@@ -414,22 +357,6 @@ class Dispatcher:
         self.observers.tell(JobEnded(ended, _failure(error)))
         self._look_whether_drained()
 
-    def _used_up(self, entry: Entry, error: QueueError) -> QueueError:
-        """Remember a request that used up its attempts, and say so if it had fewer for that.
-
-        SDKs repeat what ended with 502 or 504. A stream of which a piece had arrived has ended with status 200.
-        """
-        job = entry.job
-        outage = isinstance(error, UpstreamUnreachable)  # what ended the job was no attempt
-        if not job.attempts or job.committed or job.cancel_requested or outage or error.http_status not in (502, 504):
-            return error
-        self._repeats.note(entry.submission, _now())
-        if entry.failed_ago is None:
-            return error
-        return error.saying(
-            f"{error.message} It was tried once only, because the same request failed {entry.failed_ago:.0f} s before."
-        )
-
     # --- small things ---
 
     def _refuse(self, submission: Submission, *, remote: bool) -> None:
@@ -438,22 +365,11 @@ class Dispatcher:
         outage = self._seat.outage
         if outage is not None and outage.given_up:
             raise outage.error
-        waiting = self._scheduler.waiting + self._entering
         if remote:
             self._remote.check_room()
-        elif waiting >= self.settings.max_waiting:
-            raise LineFull(
-                f"{waiting} jobs are waiting, and --max-waiting allows no more. Ask again later.",
-                retry_after=self._estimate(waiting),
-            )
-        if self._bytes + submission.size > self.settings.max_waiting_bytes:
-            raise LineFull(
-                "The waiting requests are as large as --max-waiting-bytes allows. Ask again later.",
-                retry_after=self._estimate(waiting),
-            )
-
-    def _estimate(self, jobs: int) -> int:
-        return max(1, min(60, math.ceil(self._places.seconds_for(jobs))))
+        else:
+            self._room.check_jobs(self._scheduler.waiting)
+        self._room.check_bytes(submission.size, self._scheduler.waiting)
 
     def _place(self, job: Job) -> Place:
         return self._places.place(job, _now())

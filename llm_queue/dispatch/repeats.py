@@ -14,7 +14,9 @@ from typing import Final
 
 import msgspec
 
+from llm_queue.core.jobs import Job
 from llm_queue.dispatch.tickets import Submission
+from llm_queue.errors import QueueError, UpstreamUnreachable
 
 REMEMBERED_FOR: Final = 60.0
 """Seconds: longer than SDKs pause between two of their attempts, shorter than a person takes to mend something."""
@@ -29,6 +31,25 @@ class Repeats:
     def __init__(self) -> None:
         self._salt = secrets.token_bytes(16)
         self._failed: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+
+    def used_up(
+        self, job: Job, submission: Submission, error: QueueError, failed_ago: float | None, now: float
+    ) -> QueueError:
+        """The error to tell of a ``job`` that has ended with ``error``.
+
+        Where it used up its attempts, its request is remembered. Where it had fewer of them, because the same request
+        had failed ``failed_ago`` seconds before, the error says so. SDKs repeat what ended with 502 or 504; a stream of
+        which a piece had arrived has ended with status 200.
+        """
+        outage = isinstance(error, UpstreamUnreachable)  # what ended the job was no attempt
+        if not job.attempts or job.committed or job.cancel_requested or outage or error.http_status not in (502, 504):
+            return error
+        self.note(submission, now)
+        if failed_ago is None:
+            return error
+        return error.saying(
+            f"{error.message} It was tried once only, because the same request failed {failed_ago:.0f} s before."
+        )
 
     def note(self, submission: Submission, now: float) -> None:
         """All attempts of this request are used up."""

@@ -7,6 +7,7 @@ import trio
 from llm_queue.core.seat import Seat
 from llm_queue.dispatch.moments import HoldFinished, HoldStarted, UpstreamChanged
 from llm_queue.dispatch.observe import Observers
+from llm_queue.errors import LoopDetected
 
 
 class Watch:
@@ -22,12 +23,14 @@ class Watch:
         self._held_for: str | None = None
         self._held_before = 0.0
 
-    async def looked(self) -> None:
-        """Wait until it is known whether the upstream is there."""
+    async def first_look(self) -> LoopDetected | None:
+        """Wait until the upstream was asked for the first time. Returns the error if it is ourselves."""
         await self._looked.wait()
+        outage = self._seat.outage
+        return LoopDetected(outage.reason) if outage is not None and outage.loop else None
 
     async def ready(self) -> None:
-        """Wait until the upstream is there. Returns at once if it is."""
+        """Wait until the upstream is there. Returns at once if it is; after an outage it may be away again."""
         await self._ready.wait()
 
     def look(self) -> None:

@@ -43,7 +43,7 @@ class AnthropicRoutes:
         return _json(model_body(self._listed(await self._line.catalog.resolve(name))))
 
     def _listed(self, model: Model) -> Listed:
-        return Listed(model.name, model.created, self._line.largest_ctx(model))
+        return Listed(model.name, model.created, self._line.models.largest_ctx(model))
 
 
 def _json(body: bytes) -> Response:

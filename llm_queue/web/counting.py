@@ -36,10 +36,10 @@ async def count_tokens(
         tokens = None
         if model is not None and prompt.bytes <= MOST_COUNTED:
             async with endpoint.counting:
-                tokens = await line.count_tokens(parsed.request, model)
+                tokens = await line.models.count_tokens(parsed.request, model)
         exact = tokens is not None
         if tokens is None:
-            tokens = line.estimate_tokens(parsed.request, model)
+            tokens = line.models.estimate_tokens(parsed.request, model)
     response = Response(body_of(tokens), content_type=JSON)
     if not exact:
         response.headers[ESTIMATE] = "tokens"

@@ -100,7 +100,7 @@ class Endpoint:
         """True if the caller wants a model unloaded which is not there, or which others want: then nothing is done."""
         request, model = submission.request, submission.model
         unloads = isinstance(request, LoadRequest) and request.unload
-        return unloads and (model is None or not self._line.may_unload(model))
+        return unloads and (model is None or not self._line.models.may_unload(model))
 
     @asynccontextmanager
     async def reading(

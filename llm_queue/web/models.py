@@ -29,4 +29,4 @@ def facts_of(line: Service, model: Model, *, described: bool = True) -> ModelFac
     """What OpenAI's list says of a model: of one that is not ``described``, without what that would tell."""
     if not described:
         return ModelFacts(model.name, model.created)
-    return ModelFacts(model.name, model.created, line.granted_ctx(model), model.trained, model.capabilities)
+    return ModelFacts(model.name, model.created, line.models.granted_ctx(model), model.trained, model.capabilities)

@@ -77,26 +77,26 @@ class _Questions:
 
     async def version(self) -> Response:
         """Programs refuse to work with old ones."""
-        if self._line.native is None:
+        if self._line.models.native is None:
             return _json(lists.version_body())
-        return _passed(await self._ask(self._line.native, "GET", "/api/version"))
+        return _passed(await self._ask(self._line.models.native, "GET", "/api/version"))
 
     async def tags(self) -> Response:
         """The models that there are."""
-        if self._line.native is None:
+        if self._line.models.native is None:
             await self._line.catalog.refresh()
             return _json(lists.tags_body(self._listed(model) for model in self._line.catalog.models()))
-        answer = await self._ask(self._line.native, "GET", "/api/tags")
+        answer = await self._ask(self._line.models.native, "GET", "/api/tags")
         return _passed(answer, lambda body: lists.granted_tags(body, self._granted))
 
     async def ps(self) -> Response:
         """The models that are loaded. Ollama has this for GET alone."""
         if request.method == "HEAD":
             raise MethodNotAllowed(["GET"])
-        if self._line.native is None:
-            loaded = self._line.loaded()
+        if self._line.models.native is None:
+            loaded = self._line.models.loaded()
             return _json(lists.ps_body(self._listed(model, num_ctx) for model, num_ctx in loaded))
-        answer = await self._ask(self._line.native, "GET", "/api/ps")
+        answer = await self._ask(self._line.models.native, "GET", "/api/ps")
         sizes = {name: await self._size(name) for name in lists.names_in(answer.body)}
         return _passed(answer, lambda body: lists.granted_ps(body, sizes.__getitem__))
 
@@ -107,17 +107,17 @@ class _Questions:
 
     async def _show(self, body: bytes) -> Response:
         name = asked_to_show(body, self._settings.max_depth)
-        if self._line.native is None:
+        if self._line.models.native is None:
             try:
                 model = await self._line.catalog.resolve(name)
             except ModelNotFound as error:
                 raise ModelNotFound(error.message, param="model", model=tagged(name)) from error
             return _json(lists.show_body(self._listed(model)))
         program = request.headers.get("User-Agent", "")
-        answer = await self._ask(self._line.native, "POST", "/api/show", body, program=program)
+        answer = await self._ask(self._line.models.native, "POST", "/api/show", body, program=program)
         if answer.status == 404 and (known := await self._known(name)) is not None:  # by an alias of the line's own
             body = msgspec.json.encode({"model": known.name})
-            answer = await self._ask(self._line.native, "POST", "/api/show", body, program=program)
+            answer = await self._ask(self._line.models.native, "POST", "/api/show", body, program=program)
         size = await self._size(name) if answer.status == 200 else 0
         return _passed(answer, lambda body: lists.granted_show(body, size))
 
@@ -131,7 +131,7 @@ class _Questions:
     async def _size(self, name: str) -> int:
         """The context size in tokens that a caller of that model gets; 0 where the line does not choose it."""
         model = await self._known(name)
-        return 0 if model is None or model.remote else self._line.granted_ctx(model)
+        return 0 if model is None or model.remote else self._line.models.granted_ctx(model)
 
     async def _known(self, name: str) -> Model | None:
         try:
@@ -140,10 +140,10 @@ class _Questions:
             return None
 
     def _granted(self, name: str, digest: str, trained: int) -> int:
-        return self._line.granted_ctx(Model(name, digest, trained))
+        return self._line.models.granted_ctx(Model(name, digest, trained))
 
     def _listed(self, model: Model, num_ctx: int | None = None) -> lists.Listed:
-        size = self._line.granted_ctx(model) if num_ctx is None else num_ctx
+        size = self._line.models.granted_ctx(model) if num_ctx is None else num_ctx
         return lists.Listed(model.name, model.identity, model.created, size, model.capabilities)
 
 
@@ -173,7 +173,7 @@ def _refusing(
 
 def _closed(line: Service, command: str) -> QueueError:
     upstream = line.status(0).upstream
-    if line.native is None:
+    if line.models.native is None:
         return Forbidden(f"There is no Ollama behind this line, but {upstream.name}: its models are its own affair.")
     return Forbidden(
         f"llm-queue lets nobody change Ollama. Past it, `OLLAMA_HOST={upstream.url} ollama {command}` does this; "

@@ -37,7 +37,7 @@ class Passage:
         self._line = line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        native = self._line.native
+        native = self._line.models.native
         if scope["type"] != "http" or native is None or not _CHANGES.fullmatch(f"{scope['method']} {scope['path']}"):
             await self._app(scope, receive, send)
             return

@@ -34,25 +34,12 @@ class Models(Protocol):
         """The model of that name, described, or None where it would take a question."""
 
 
-class Service(Protocol):
-    """The dispatcher, as a caller's request sees it."""
-
-    @property
-    def catalog(self) -> Models:
-        """The upstream's models."""
+class LineModels(Protocol):
+    """What the line says of models."""
 
     @property
     def native(self) -> Native | None:
         """Ollama's own API if that is the upstream, else None."""
-
-    def loaded(self) -> list[tuple[Model, int]]:
-        """The models that are resident, and at which context size in tokens."""
-
-    def may_unload(self, model: Model) -> bool:
-        """True if ``model`` is resident and nobody else waits for it or is served by it."""
-
-    def submit(self, submission: Submission) -> Ticket:
-        """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""
 
     def estimate_tokens(self, request: Request, model: Model | None) -> int:
         """About how many tokens the prompt of ``request`` has for ``model``."""
@@ -65,6 +52,27 @@ class Service(Protocol):
 
     def granted_ctx(self, model: Model) -> int:
         """The context in tokens that a job of ``model``, a described one, gets if it asks for none; 0: not known."""
+
+    def loaded(self) -> list[tuple[Model, int]]:
+        """The models that are resident, and at which context size in tokens."""
+
+    def may_unload(self, model: Model) -> bool:
+        """True if ``model`` is resident and nobody else waits for it or is served by it."""
+
+
+class Service(Protocol):
+    """The dispatcher, as a caller's request sees it."""
+
+    @property
+    def models(self) -> LineModels:
+        """What the line says of models: their contexts, how long prompts are to them, what is loaded."""
+
+    @property
+    def catalog(self) -> Models:
+        """The upstream's models."""
+
+    def submit(self, submission: Submission) -> Ticket:
+        """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""
 
     def readiness(self) -> str | None:
         """None when it can serve, else the reason why not."""

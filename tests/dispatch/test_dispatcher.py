@@ -34,12 +34,12 @@ async def test_the_largest_context_is_what_the_weights_and_the_ceiling_allow(aut
     async with line(num_ctx=8192, num_ctx_ceiling=65536) as harness:
         small = msgspec.structs.replace(MODEL, trained=16384)
         unknown = msgspec.structs.replace(MODEL, trained=None)
-        assert harness.dispatcher.largest_ctx(small) == 16384
-        assert harness.dispatcher.largest_ctx(unknown) == 65536
+        assert harness.dispatcher.models.largest_ctx(small) == 16384
+        assert harness.dispatcher.models.largest_ctx(unknown) == 65536
     upstream = ScriptedUpstream(known=[MODEL])
     upstream.chooses_context = False
     async with line(upstream) as harness:
-        assert harness.dispatcher.largest_ctx(MODEL) == 0
+        assert harness.dispatcher.models.largest_ctx(MODEL) == 0
 
 
 async def test_a_larger_context_that_could_not_be_loaded_is_promised_to_nobody(autojump_clock: MockClock) -> None:
@@ -48,7 +48,7 @@ async def test_a_larger_context_that_could_not_be_loaded_is_promised_to_nobody(a
         harness.upstream.then_load(Break(text="out of memory"))
         with pytest.raises(LoadFailed):
             await harness.ask(num_ctx=32768)
-        assert harness.dispatcher.largest_ctx(MODEL) == 8192
+        assert harness.dispatcher.models.largest_ctx(MODEL) == 8192
 
 
 async def test_tokens_are_counted_by_the_upstream_or_not_at_all(autojump_clock: MockClock) -> None:
@@ -64,9 +64,9 @@ async def test_tokens_are_counted_by_the_upstream_or_not_at_all(autojump_clock: 
     upstream = Counting(known=[MODEL])
     asked = ChatRequest("scripted", (Message("user", "hello"),))
     async with line(upstream) as harness:
-        assert await harness.dispatcher.count_tokens(asked, MODEL) == 12
+        assert await harness.dispatcher.models.count_tokens(asked, MODEL) == 12
         upstream.error = UpstreamUnreachable()
-        assert await harness.dispatcher.count_tokens(asked, MODEL) is None
+        assert await harness.dispatcher.models.count_tokens(asked, MODEL) is None
 
 
 async def test_the_answer_comes_back_verbatim(autojump_clock: MockClock) -> None:
@@ -135,20 +135,20 @@ async def test_what_is_granted_to_whoever_asks_for_no_context(
     trained: int | None, granted: int, autojump_clock: MockClock
 ) -> None:
     async with line(num_ctx=8192) as held:
-        assert held.dispatcher.granted_ctx(msgspec.structs.replace(MODEL, trained=trained)) == granted
+        assert held.dispatcher.models.granted_ctx(msgspec.structs.replace(MODEL, trained=trained)) == granted
 
 
 async def test_what_is_granted_grows_with_the_model_s_size(autojump_clock: MockClock) -> None:
     async with line(num_ctx=2048) as held:
         await held.ask(num_ctx=16384)
-        assert held.dispatcher.granted_ctx(MODEL) == 16384
-        assert held.dispatcher.granted_ctx(OTHER) == 2048
+        assert held.dispatcher.models.granted_ctx(MODEL) == 16384
+        assert held.dispatcher.models.granted_ctx(OTHER) == 2048
 
 
 async def test_where_the_upstream_chooses_the_context_it_grants_what_it_says(autojump_clock: MockClock) -> None:
     async with line(ScriptedUpstream(chooses_context=False)) as held:
-        assert held.dispatcher.granted_ctx(MODEL) == 0
-        assert held.dispatcher.granted_ctx(msgspec.structs.replace(MODEL, served=4096)) == 4096
+        assert held.dispatcher.models.granted_ctx(MODEL) == 0
+        assert held.dispatcher.models.granted_ctx(msgspec.structs.replace(MODEL, served=4096)) == 4096
 
 
 async def test_two_programs_with_different_context_sizes_cause_one_raise(autojump_clock: MockClock) -> None:

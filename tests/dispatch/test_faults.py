@@ -318,10 +318,10 @@ async def test_a_loop_behind_an_outage_is_told_to_those_who_wait_and_those_who_c
 async def test_the_first_look_says_whether_the_upstream_is_ourselves(autojump_clock: MockClock) -> None:
     upstream = Loop(known=[MODEL])
     async with line(upstream) as held:
-        assert await held.dispatcher.first_look() is None
+        assert await held.dispatcher.watch.first_look() is None
     upstream.found = True
     async with line(upstream) as held:
-        found = await held.dispatcher.first_look()
+        found = await held.dispatcher.watch.first_look()
         assert found is not None
         assert found.message == "it is us"
 

@@ -213,7 +213,7 @@ async def test_a_prompt_that_was_underestimated_runs_again_with_room_for_what_wa
         assert (await ticket.whole()).completion.prompt_tokens == 12_000
         assert [run.key.num_ctx for run in held.upstream.runs] == [8192, 16384]
         assert (ticket.job.attempts, ticket.job.fitted_ctx) == (1, 16384)
-        assert held.dispatcher.estimate_tokens(chat(12_000), MODEL) > 12_000
+        assert held.dispatcher.models.estimate_tokens(chat(12_000), MODEL) > 12_000
 
 
 async def test_a_prompt_that_fits_into_no_context_is_refused_by_the_upstreams_own_count(
@@ -227,7 +227,7 @@ async def test_a_prompt_that_fits_into_no_context_is_refused_by_the_upstreams_ow
             await ticket.whole()
         assert (refused.value.tokens, refused.value.maximum) == (5_000, 4096)
         assert [run.key.num_ctx for run in upstream.runs] == [4096]
-        assert held.dispatcher.estimate_tokens(chat(5_000), small) > 5_000  # it was counted, after all
+        assert held.dispatcher.models.estimate_tokens(chat(5_000), small) > 5_000  # it was counted, after all
 
 
 async def test_a_raise_that_cannot_be_loaded_leaves_it_to_the_upstream_to_count(autojump_clock: MockClock) -> None:
@@ -262,10 +262,10 @@ async def test_a_prompt_that_was_probably_cut_teaches_nothing(autojump_clock: Mo
     upstream = Cutting(known=[MODEL], bytes_per_token=1.0)
     async with line(upstream, fit_context=False) as held:
         await held.ask("x" * 6_000)
-        assert held.dispatcher.estimate_tokens(chat(6_000), MODEL) == 2_008
+        assert held.dispatcher.models.estimate_tokens(chat(6_000), MODEL) == 2_008
         upstream.cuts = False
         await held.ask("x" * 6_000)
-        assert held.dispatcher.estimate_tokens(chat(6_000), MODEL) > 6_000
+        assert held.dispatcher.models.estimate_tokens(chat(6_000), MODEL) > 6_000
 
 
 async def test_an_upstream_without_a_context_to_choose_raises_none(autojump_clock: MockClock) -> None:

@@ -27,18 +27,18 @@ async def test_a_load_goes_through_the_line(autojump_clock: trio.testing.MockClo
         assert work(harness.upstream) == ["ChatRequest", "LoadRequest"]
         assert len(harness.upstream.loads) == 1
         await harness.dispatcher.catalog.refresh()
-        assert [(model.name, num_ctx) for model, num_ctx in harness.dispatcher.loaded()] == [(MODEL.name, 8192)]
+        assert [(model.name, num_ctx) for model, num_ctx in harness.dispatcher.models.loaded()] == [(MODEL.name, 8192)]
 
 
 async def test_what_nobody_else_wants_is_unloaded(autojump_clock: trio.testing.MockClock) -> None:
     async with line() as harness:
-        assert not harness.dispatcher.may_unload(MODEL), "it is not there"
+        assert not harness.dispatcher.models.may_unload(MODEL), "it is not there"
         await harness.ask()
-        assert harness.dispatcher.may_unload(MODEL)
-        assert not harness.dispatcher.may_unload(OTHER)
+        assert harness.dispatcher.models.may_unload(MODEL)
+        assert not harness.dispatcher.models.may_unload(OTHER)
         assert (await answer(load(harness, unload=True))).completion.finish_reason == "unload"
         assert harness.upstream.resident_keys == []
-        assert not harness.dispatcher.may_unload(MODEL)
+        assert not harness.dispatcher.models.may_unload(MODEL)
         await harness.ask()
         assert [record.implicit for record in harness.upstream.loads] == [False, False], "the line loads it again"
 
@@ -49,8 +49,8 @@ async def test_what_runs_or_waits_keeps_its_model(autojump_clock: trio.testing.M
         await harness.ask()
         running = harness.submit()
         await trio.testing.wait_all_tasks_blocked()
-        assert not harness.dispatcher.may_unload(MODEL)
-        assert harness.dispatcher.may_unload(OTHER) is False
+        assert not harness.dispatcher.models.may_unload(MODEL)
+        assert harness.dispatcher.models.may_unload(OTHER) is False
         await answer(running)
 
 
@@ -71,22 +71,22 @@ async def test_who_came_while_an_unload_waited_keeps_the_model(autojump_clock: t
 
 async def test_to_unload_what_is_gone_loads_nothing(autojump_clock: trio.testing.MockClock) -> None:
     async with line() as harness:
-        await harness.dispatcher.wait_ready()
+        await harness.dispatcher.watch.ready()
         assert (await answer(load(harness, unload=True))).completion.finish_reason == "unload"
         assert harness.upstream.loads == []
-        assert not harness.dispatcher.may_unload(MODEL)
+        assert not harness.dispatcher.models.may_unload(MODEL)
         await harness.ask()
 
 
 async def test_what_a_caller_is_granted(autojump_clock: trio.testing.MockClock) -> None:
     async with line(num_ctx=4096) as harness:
-        assert harness.dispatcher.granted_ctx(MODEL) == 4096
+        assert harness.dispatcher.models.granted_ctx(MODEL) == 4096
         await harness.ask(num_ctx=16384)
-        assert harness.dispatcher.granted_ctx(MODEL) == 16384
-        assert harness.dispatcher.granted_ctx(OTHER) == 4096
-        assert harness.dispatcher.native is None
+        assert harness.dispatcher.models.granted_ctx(MODEL) == 16384
+        assert harness.dispatcher.models.granted_ctx(OTHER) == 4096
+        assert harness.dispatcher.models.native is None
     async with line(ScriptedUpstream(known=[MODEL], chooses_context=False)) as harness:
-        assert harness.dispatcher.granted_ctx(MODEL) == 0
+        assert harness.dispatcher.models.granted_ctx(MODEL) == 0
         assert (await harness.ask(num_ctx=16384)).completion.finish_reason == "stop"
 
 

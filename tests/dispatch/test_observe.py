@@ -199,15 +199,15 @@ async def test_a_retried_job_has_waited_as_long_by_its_report_as_by_its_own_coun
 
 async def test_it_can_be_waited_for_until_the_upstream_is_there(autojump_clock: MockClock) -> None:
     async with line() as held:
-        await held.dispatcher.wait_ready()
+        await held.dispatcher.watch.ready()
         held.upstream.down = True
         waiting = held.submit()
         await trio.sleep(2)
         with trio.move_on_after(1) as patience:
-            await held.dispatcher.wait_ready()
+            await held.dispatcher.watch.ready()
         assert patience.cancelled_caught
         held.upstream.down = False
-        await held.dispatcher.wait_ready()
+        await held.dispatcher.watch.ready()
         assert held.dispatcher.readiness() is None
         await answer(waiting)
 

@@ -73,7 +73,7 @@ async def test_an_outage_that_ended_a_job_after_its_first_attempt_is_not_remembe
             await ticket.whole()
         assert ticket.job.attempts == 1
         held.upstream.down = False
-        await held.dispatcher.wait_ready()
+        await held.dispatcher.watch.ready()
         held.upstream.then(Break())
         again = held.submit("a")
         await again.whole()

@@ -73,7 +73,7 @@ async def _web(dispatcher: Dispatcher) -> AsyncIterator[int]:
 async def _ask_and_check(
     cell: Cell, server: Server, dispatcher: Dispatcher, port: int, load_faults: list[str]
 ) -> Outcome:
-    await dispatcher.wait_ready()
+    await dispatcher.watch.ready()
     if not cell.fault.load or cell.attempt is Try.RETRY:
         await _served(await ask(port, CHAT, "alpha", "the model is loaded", stream=False), CHAT)
     await _prepare(cell, server, load_faults)
@@ -169,7 +169,7 @@ async def _the_next_is_served(cell: Cell, server: Server, dispatcher: Dispatcher
         await trio.sleep(REFUSE_AFTER_FAILED_LOAD)
     # A probe looks at least once a second; one that hangs must first be given up.
     with trio.fail_after(PROBE_DELAYS[1] + (ASK_TIMEOUT if cell.fault.name == "hang" else 0.0) + 0.5):
-        await dispatcher.wait_ready()
+        await dispatcher.watch.ready()
     if cell.fault.name == "others":
         await _served(await ask(port, CHAT, "beta", "the other", stream=False), CHAT)
         gone = await ask(port, CHAT, "alpha", "one that is gone", stream=False)

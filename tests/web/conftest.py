@@ -91,6 +91,11 @@ class FakeLine:
         self.script: Callable[[Ticket], None] = lambda ticket: None
 
     @property
+    def models(self) -> FakeLine:
+        """It says itself what a line says of its models."""
+        return self
+
+    @property
     def native(self) -> Native | None:
         return self.ollama
 
