@@ -207,6 +207,16 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Ten thousand callers at once, 30 minutes of random load and faults, and 100,000 requests for a foreign canary.
+
+    ``nox -s soak -- --seconds 60 --callers 2000 --isolation 5000`` is a short one; ``--seed`` asks the same again.
+    """
+    install(session, "tests")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """A million steps of the core's machine, and the mutants that the tests must kill."""
     install(session, "tests")

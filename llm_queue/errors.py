@@ -9,7 +9,16 @@ the reader what to do next. Nothing in here knows HTTP bodies: a dialect gives a
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Self
+import re
+from typing import ClassVar, Final, Self
+
+_QUOTED_TO_THE_END: Final = re.compile(r"(\braw=|\bcontent=|\binput at pos \d+: ?).*", re.DOTALL)
+"""What Ollama and llama.cpp write in front of a model's answer that they could not parse; little comes behind it."""
+
+_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+_FROM_FIRST_TO_LAST: Final = re.compile(r"['\"`].*['\"`]", re.DOTALL)
+_NAME: Final = re.compile(r"[\w./:@+-]{0,100}")
+"""The names of models, fields and settings, which a log should have."""
 
 
 class QueueError(Exception):
@@ -36,6 +45,11 @@ class QueueError(Exception):
     def http_status(self) -> int:
         """The status to answer with; only an upstream's own refusal has one that differs from its class."""
         return self.status
+
+    @property
+    def discreet(self) -> str:
+        """The message for everybody but the caller, such as the log: nothing that was asked or answered is in it."""
+        return self.message
 
 
 # --- the request is at fault: refused before anything is queued -------------------------------------------------
@@ -177,6 +191,14 @@ class UpstreamError(QueueError):
 
     code = "upstream_error"
     status = 502
+
+    @property
+    def discreet(self) -> str:
+        """Engines quote in their errors what they could not read: a tool call that the model wrote, a field's value."""
+        text = _QUOTED_TO_THE_END.sub(r"\1…", self.message)
+        if all(_NAME.fullmatch(said[1:-1]) for said in _QUOTED.findall(text)):
+            return text
+        return _FROM_FIRST_TO_LAST.sub("'…'", text)
 
 
 class UpstreamBroke(UpstreamError):

@@ -23,6 +23,21 @@ DUE: Final = 1000
 OVERDUE: Final = 100_000
 """Finished jobs after which everything is collected even if some wait: a line that is never empty must not grow."""
 
+OLD: Final = 20
+"""Small collections of the second generation after which one of everything is worth its time when nobody waits. There
+is one for each 7,000 objects that are there to stay, or that only look so: connections and refused requests are no
+jobs, and leave some hundred objects in cycles each. These make about 1 MiB."""
+
+TOO_OLD: Final = 40
+"""The same if some wait, beside what belongs to those: about 140 objects for each."""
+
+JOBS_IN_ONE: Final = 50
+"""Jobs whose objects make one small collection of the second generation."""
+
+LOOK: Final = 10.0
+"""Seconds after which it is looked whether a collection is due, if no job and no refusal tells of one: a program that
+asks how the line is makes neither."""
+
 
 class Collector:
     """Freezes what has grown old, and collects all of it at quiet moments. An observer of the line."""
@@ -30,6 +45,7 @@ class Collector:
     def __init__(self) -> None:
         self._live = 0
         self._ended = 0
+        self._aged = 0
         self._due = trio.Event()
 
     def __call__(self, moment: Moment) -> None:
@@ -39,28 +55,40 @@ class Collector:
         elif isinstance(moment, JobEnded):
             self._live -= 1
             self._ended += 1
-            # One that lives runs, and its upstream is busy for longer than this takes.
-            if self._ended >= OVERDUE or (self._ended >= DUE and self._live <= 1):
-                self._due.set()
+        if self._is_due():
+            self._due.set()
+
+    def _is_due(self) -> bool:
+        if self._live <= 1:  # one that lives runs, and its upstream is busy for longer than this takes
+            return self._ended >= DUE or self._aged >= OLD
+        return self._ended >= OVERDUE or self._aged >= TOO_OLD + self._live / JOBS_IN_ONE
 
     @contextmanager
     def calm(self) -> Iterator[None]:
         """Collect all there is, and leave it and whatever grows old out of the collections until the block ends."""
         collect_everything()
-        gc.callbacks.append(_freeze_the_old)
+        gc.callbacks.append(self._freeze_the_old)
         try:
             yield
         finally:
-            gc.callbacks.remove(_freeze_the_old)
+            gc.callbacks.remove(self._freeze_the_old)
             gc.unfreeze()
 
     async def run(self) -> None:
         """Collect everything whenever it is due, until cancelled."""
         while True:
-            await self._due.wait()
+            with trio.move_on_after(LOOK):
+                await self._due.wait()
             self._due = trio.Event()
-            self._ended = 0
-            collect_everything()
+            if self._is_due():
+                collect_everything()
+                self._ended = self._aged = 0  # behind it: it is a collection, too
+
+    def _freeze_the_old(self, phase: str, info: dict[str, Any]) -> None:
+        """Called by Python around each collection: what has survived one of the second generation is old."""
+        if phase == "stop" and info["generation"] >= 1:
+            gc.freeze()
+            self._aged += 1
 
 
 def collect_everything() -> None:
@@ -68,9 +96,3 @@ def collect_everything() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-
-
-def _freeze_the_old(phase: str, info: dict[str, Any]) -> None:
-    """Called by Python around each collection: what has survived one of the second generation is old."""
-    if phase == "stop" and info["generation"] >= 1:
-        gc.freeze()

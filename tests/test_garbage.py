@@ -11,9 +11,9 @@ import trio
 import trio.testing
 
 from llm_queue.core.jobs import Lane
-from llm_queue.dispatch.moments import JobAccepted, JobEnded
+from llm_queue.dispatch.moments import Failure, JobAccepted, JobEnded, RequestRejected
 from llm_queue.dispatch.status import JobReport
-from llm_queue.garbage import DUE, OVERDUE, Collector
+from llm_queue.garbage import DUE, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, Collector
 
 ENDED = JobReport(
     job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
@@ -73,6 +73,50 @@ async def test_old_garbage_is_collected_when_nobody_waits(accepted: int, ended: 
         play(collector, accepted, ended)
         assert knot() is not None
         assert await collected(collector, knot) is due
+
+
+@pytest.mark.parametrize(
+    ("waiting", "aged", "due"),
+    [
+        (0, OLD, True),
+        (1, OLD, True),
+        (0, OLD - 2, False),
+        (2, OLD, False),
+        (2, TOO_OLD + 1, True),
+        (50 * JOBS_IN_ONE, TOO_OLD + 1, False),  # so many have come to wait
+        (50 * JOBS_IN_ONE, TOO_OLD + 50, True),
+    ],
+)
+async def test_garbage_of_what_makes_no_job_is_collected_too(
+    waiting: int, aged: int, due: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    collector = Collector()
+    with collector.calm():
+        held = Knot()
+        knot = weakref.ref(held)
+        gc.collect(1)
+        del held
+        for _ in range(aged - 1):
+            gc.collect(1)
+        play(collector, waiting, 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(collector.run)
+            await trio.sleep(LOOK + 1)
+            nursery.cancel_scope.cancel()
+        assert (knot() is None) is due
+
+
+async def test_a_refusal_has_what_is_due_collected_at_once() -> None:
+    collector = Collector()
+    with collector.calm():
+        held = Knot()
+        knot = weakref.ref(held)
+        gc.collect(1)
+        del held
+        for _ in range(OLD):
+            gc.collect(1)
+        collector(RequestRejected(Failure("not_found", 404, ""), "curl"))
+        assert await collected(collector, knot)
 
 
 async def test_what_has_grown_old_is_left_out_of_full_collections_until_the_end() -> None:

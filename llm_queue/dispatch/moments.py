@@ -18,7 +18,7 @@ from llm_queue.errors import QueueError
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a caller is told of an error: its code, its HTTP status and its message."""
+    """An error: its code, its HTTP status, and its message without what was asked or answered."""
 
     code: str
     status: int
@@ -27,7 +27,7 @@ class Failure:
     @classmethod
     def of(cls, error: QueueError) -> Self:
         """The error without its traceback."""
-        return cls(error.code, error.http_status, error.message)
+        return cls(error.code, error.http_status, error.discreet)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def report(
         completion_tokens=completion.completion_tokens if completion else msgspec.UNSET,
         finish=completion.finish_reason if completion else msgspec.UNSET,
         code=(error.code if error else None) if ended else msgspec.UNSET,
-        error=(error.message if error else None) if ended else msgspec.UNSET,
+        error=(error.discreet if error else None) if ended else msgspec.UNSET,
     )
 
 

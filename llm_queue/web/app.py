@@ -72,6 +72,7 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         return response
 
     async def refuse_http(error: HTTPException) -> Response:
+        request.routing_exception = None  # its traceback leads back to the request: a knot for the garbage collector
         allowed = getattr(error, "valid_methods", None) or ()
         path: str = request.scope["path"]  # Quart's own has lost a doubled slash
         if error.code == 404:

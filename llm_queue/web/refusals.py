@@ -27,7 +27,7 @@ def tell_refusal(line: Service, error: QueueError, client: str, scope: Scope) ->
     """
     line.rejected(error, client)
     headers = {name.lower(): value for name, value in scope["headers"]}
-    message = _QUOTED.sub("'…'", error.message) if isinstance(error, BadRequest) and error.param else error.message
+    message = _QUOTED.sub("'…'", error.message) if isinstance(error, BadRequest) and error.param else error.discreet
     said = {
         "method": scope["method"],
         "path": scope["path"],

@@ -227,3 +227,19 @@ async def test_every_job_of_the_line_is_accepted_once_and_those_beside_it_are_no
         status = held.dispatcher.status()
         assert (status.accepted, dict(status.ended)) == (2, {"succeeded": 1, "cancelled": 1})
         assert dict(status.remote.ended) == {"succeeded": 1}
+
+
+async def test_what_the_model_said_is_neither_in_the_log_nor_in_the_report_of_a_job_that_failed_on_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with line(max_attempts=1) as held:
+        seen = watch(held)
+        held.upstream.then(Refuse(400, "error parsing tool call: raw='the secret of Ann', err=none"))
+        with pytest.raises(QueueError, match="the secret of Ann"):
+            await held.ask()
+        [ended] = [moment for moment in seen if isinstance(moment, JobEnded)]
+        with structlog.testing.capture_logs() as logs:
+            JobLog("Ollama", "http://here")(ended)
+        assert ended.report.error == "error parsing tool call: raw=…"
+        for said in (logs, ended, held.dispatcher.find(ended.report.job)):
+            assert "Ann" not in repr(said)

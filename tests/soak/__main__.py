@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.soak.crowd import crowd
 from tests.soak.kinds import KINDS
 from tests.soak.ledger import Ledger
 from tests.soak.processes import Process, Service, Upstream, ask
@@ -33,7 +34,7 @@ WARM_JOBS: Final = 2000
 
 FLAGS: Final = (
     *("--attempt-timeout", "0.5", "--load-timeout", "5", "--outage-wait", "3", "--first-outage-wait", "3"),
-    *("--max-waiting", "60", "--drain-timeout", "10", "--stall-limit", "5"),
+    *("--max-waiting", "80", "--drain-timeout", "10", "--stall-limit", "5"),
 )
 
 
@@ -184,6 +185,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1800.0, help="of random load and faults [1800]")
     parser.add_argument("--isolation", type=int, default=100_000, help="interleaved requests after it [100000]")
     parser.add_argument("--isolation-seconds", type=float, default=3600.0, help="their limit [3600]")
+    parser.add_argument("--callers", type=int, default=10_000, help="who wait at once, before it [10000]")
     parser.add_argument("--processes", type=int, default=3, help="that call [3]")
     parser.add_argument("--clients", type=int, default=30, help="in each of them [30]")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31), help="of what is asked")
@@ -192,6 +194,9 @@ def main() -> int:
     ledger = Ledger()
     upstream = Upstream(ledger)
     try:
+        if given.callers:
+            crowd(upstream, ledger, given.callers)
+            ledger.forget()
         service = Service(upstream, ledger, *FLAGS)
         try:
             kinds = kinds_of(service)

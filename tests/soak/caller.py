@@ -19,6 +19,9 @@ from tests.soak.wire import Closed, Heard, Line
 MOST_TOLD: Final = 20
 """Complaints that are told in full; the rest is counted."""
 
+BACK_OFF: Final = 0.3
+"""Seconds after which a client that was refused asks again."""
+
 
 class Client:
     """One client with one connection."""
@@ -62,6 +65,8 @@ class Client:
             self._tally["hung up"] += 1
             return
         outcome = self._judge(plan, heard)
+        if heard.status in (429, 503):
+            await asyncio.sleep(BACK_OFF)
         self._tally[outcome] += 1
         if not job:
             self._tally[f"rejected {heard.status}"] += 1

@@ -43,6 +43,13 @@ class Ledger:
         self._awaited: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
+    def forget(self) -> None:
+        """Begin anew with another service, but for the problems."""
+        with self._lock:
+            for counted in (self.ended, self.ended_remote, self.events, self.rejected):
+                counted.clear()
+            self._logged.clear()
+
     def problem(self, what: str) -> None:
         """Something that must not be."""
         if len(self.problems) < MOST:
