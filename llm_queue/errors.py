@@ -222,6 +222,11 @@ class UpstreamUnreachable(UpstreamError):
 
     code = "upstream_unreachable"
 
+    @property
+    def discreet(self) -> str:
+        """All of it: nothing was asked, so nothing can be quoted; and it says how to start the upstream."""
+        return self.message
+
 
 class LoopDetected(UpstreamError):
     """The upstream leads back to this llm-queue itself, so nothing could be answered. Correct the setting that says

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_queue.errors import BadRequest, LoadFailed, UpstreamBroke, UpstreamRefused
+from llm_queue.errors import BadRequest, LoadFailed, UpstreamBroke, UpstreamRefused, UpstreamUnreachable
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,8 @@ def test_an_upstreams_error_is_logged_without_what_it_quotes(message: str, discr
 
 def test_our_own_errors_are_said_as_they_are() -> None:
     assert BadRequest("'x y' is not it").discreet == "'x y' is not it"
+
+
+def test_how_to_start_an_upstream_stands_in_the_log_too() -> None:
+    error = UpstreamUnreachable("Ollama cannot be reached. Start it (`ollama serve`), or correct OLLAMA_URL.")
+    assert error.discreet == error.message
