@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Coroutine
 from typing import Final
 
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -52,11 +53,22 @@ class Engine:
                 length = _LENGTH.search(head)
                 body = await reader.readexactly(int(length[1])) if length else b""
                 path = head.split(b" ", 2)[1].decode()
-                await self._answer(path, body, writer)
+                await self._unless_left(reader, self._answer(path, body, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    async def _unless_left(self, reader: asyncio.StreamReader, work: Coroutine[None, None, None]) -> None:
+        """Do the work, and give it up when the caller closes its side, as Ollama does."""
+        working, left = asyncio.create_task(work), asyncio.create_task(reader.read(1))
+        await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            left.cancel()
+            await working
+            return
+        working.cancel()
+        raise ConnectionResetError
 
     async def _answer(self, path: str, body: bytes, writer: asyncio.StreamWriter) -> None:
         if path == "/_log":

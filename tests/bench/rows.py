@@ -118,7 +118,7 @@ async def hang_up(way: Way, engine: Engine) -> Numbers:
     """From the hang-up of a caller whose request runs to the arrival of the next one at the engine."""
     data = request(way, stream=True)
     gaps: list[float] = []
-    for _ in range(40):
+    for _ in range(20):
         first, second = await Caller.connect(way), await Caller.connect(way)
         first.writer.write(data)
         await until_count(engine, 2 * len(gaps) + 1)
@@ -264,7 +264,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         Row(fast, tokens=20_000),
     ),
     "dialects": (Row(dialects, tokens=200, ways=("llm-queue",)),),
-    "hang-up": (Row(hang_up, seconds=0.2, tokens=2000, rate=100.0, rounds=1),),
+    "hang-up": (Row(hang_up, seconds=0.1, tokens=300, rate=100.0, rounds=1),),
     "crowd": (Row(crowd, first=3600.0, rounds=1),),
 }
 
