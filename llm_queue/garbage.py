@@ -29,10 +29,12 @@ is one for each 7,000 objects that are there to stay, or that only look so: conn
 jobs, and leave some hundred objects in cycles each. These make about 1 MiB."""
 
 TOO_OLD: Final = 40
-"""The same if some wait, beside what belongs to those: about 140 objects for each."""
+"""The same if some wait, beside what belongs to those."""
 
-JOBS_IN_ONE: Final = 50
-"""Jobs whose objects make one small collection of the second generation."""
+JOBS_IN_ONE: Final = 10
+"""Waiting jobs to which one small collection of the second generation is put down: some 700 objects for each. With
+fewer, ten thousand that came made a collection of everything due while they waited, which takes more than a second.
+"""
 
 LOOK: Final = 10.0
 """Seconds after which it is looked whether a collection is due, if no job and no refusal tells of one: a program that
