@@ -54,8 +54,9 @@ def check(request: Request) -> tuple[str, ...]:
 def chat_body(request: ChatRequest, num_ctx: int, keep_alive: float | None = None) -> bytes:
     """A chat, always streamed.
 
-    With ``unload`` it has one of zero: the model goes right after the answer. A ``num_ctx`` of 0 is not sent. What asks
-    for a call that must be made is answered in another form, see :mod:`~llm_queue.wire.upstreams.ollama_forced`.
+    The model stays for ``keep_alive`` seconds after it (infinity: for ever; 0: it goes right after the answer); None
+    leaves that as it is. A ``num_ctx`` of 0 is not sent. What asks for a call that must be made is answered in another
+    form, see :mod:`~llm_queue.wire.upstreams.ollama_forced`.
     """
     request = forced.without_tools(request)
     body: JsonObject = {
@@ -138,8 +139,6 @@ def _common(request: ChatRequest | TextRequest, num_ctx: int) -> JsonObject:
         body["logprobs"] = True
     if request.top_logprobs is not None:
         body["top_logprobs"] = request.top_logprobs
-    if request.truncate is not None:
-        body["truncate"] = request.truncate
     return body
 
 
