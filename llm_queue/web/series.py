@@ -38,6 +38,7 @@ class Series(Ticket):
         """``submit`` takes one job into the line. Raises what it raises for the ``first``."""
         self._submit = submit
         self._rest = deque(rest)
+        self._earlier: list[Answer] = []
         self._failure: QueueError | None = None
         self._ticket = ticket = submit(first)
         super().__init__(ticket.job, first, leave=self.close, place=lambda: self._ticket.place())
@@ -57,16 +58,15 @@ class Series(Ticket):
         return received
 
     async def whole(self) -> Answer:
-        """The last answer, with the earlier ones in it."""
-        earlier: list[Answer] = []
+        """The last answer, with the earlier ones in it. Cancelled, it loses none of them, and can be asked again."""
         while self._rest:
-            earlier.append(await self._ticket.whole())
+            self._earlier.append(await self._ticket.whole())
             self._next()
         answer = await self._ticket.whole()
         completion = answer.completion
-        if any(one.completion.truncated for one in earlier):
+        if any(one.completion.truncated for one in self._earlier):
             completion = msgspec.structs.replace(completion, truncated=True)
-        return msgspec.structs.replace(answer, completion=completion, earlier=tuple(earlier))
+        return msgspec.structs.replace(answer, completion=completion, earlier=tuple(self._earlier))
 
     def close(self, error: QueueError | None = None) -> None:
         """The caller is gone, or has all it wanted."""

@@ -11,10 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from llm_queue.dispatch.tickets import Ticket
+from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import LineFull, QueueError, UpstreamBroke
 from llm_queue.settings import Settings
 from llm_queue.web.app import create_quart
+from llm_queue.web.series import in_turn
 from llm_queue.wire.shapes import Answer, Completion, Delta, TextRequest
 from tests.web.conftest import Caller, FakeLine
 
@@ -128,3 +129,17 @@ async def test_who_leaves_ends_the_job_that_is_at_work_and_there_is_none_after_i
         await line.gone.wait()
         await trio.sleep(1)
     assert (line.left, line.leaving, len(line.tickets)) == (["job_1"], ["cancelled"], 2)
+
+
+async def test_cancelled_between_two_of_them_it_loses_no_answer(
+    line: FakeLine, autojump_clock: trio.testing.MockClock
+) -> None:
+    submission = Submission(request=TextRequest("small", "a"), model=None)
+    ticket = in_turn(line.submit, submission, [TextRequest("small", "b"), TextRequest("small", "c")])
+    for number, word in enumerate("xyz"):
+        with trio.move_on_after(1) as patience:
+            await ticket.whole()
+        assert patience.cancelled_caught
+        line.tickets[number].settle(Answer(Delta(word), Completion("stop")))
+    answer = await ticket.whole()
+    assert [one.message.content for one in (*answer.earlier, answer)] == ["x", "y", "z"]
