@@ -56,7 +56,7 @@ class QueueError(Exception):
 
 
 class BadRequest(QueueError):
-    """The request body is not a valid chat completion request."""
+    """The request is not valid. The message says which field is wrong."""
 
     code = "invalid_request"
     status = 400

@@ -106,9 +106,15 @@ async def serve(
             died = await nursery.start(_supervise, dispatcher, shutdown)
             await nursery.start(_stop_on_signal, dispatcher, shutdown, signals, systemd)
             async with trio.open_nursery() as web:
-                most = descriptors.most_connections(files)
-                served = partial(serve_http, stall_limit=settings.stall_limit, most=most)
-                await web.start(partial(served, app, listeners, shutdown=shutdown))
+                served = partial(
+                    serve_http,
+                    app,
+                    listeners,
+                    shutdown=shutdown,
+                    stall_limit=settings.stall_limit,
+                    most=descriptors.most_connections(files),
+                )
+                await web.start(served)
                 with trio.move_on_after(FIRST_LOOK):
                     loop = await dispatcher.watch.first_look()
                 if loop is None:

@@ -54,7 +54,7 @@ from llm_queue.upstream.protocol import Upstream
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
 
-SEND: Final = 2
+PASSES_TO_SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
 
 
@@ -301,7 +301,7 @@ class Dispatcher:
         for action in actions:
             self._act(action, nursery)
         if settled and len(settled) < len(actions):
-            for _ in range(SEND):
+            for _ in range(PASSES_TO_SEND):
                 await trio.lowlevel.cancel_shielded_checkpoint()
         for settle in settled:
             self._settle(settle.job, settle.error)

@@ -71,7 +71,7 @@ class ContextFit:
                 maximum=most,
             )
         fitting = self._contexts.fitting(estimate + _room(request, estimate), most)
-        return Fit(fitting, raised=True) if fitting > self._now(identity, asked) else Fit(asked)
+        return Fit(fitting, raised=True) if fitting > self._current(identity, asked) else Fit(asked)
 
     def again(self, model: Model, request: Request, num_ctx: int, refusal: PromptTooLong) -> int | None:
         """The context in tokens with which the upstream may take what it refused as too long at ``num_ctx``.
@@ -112,7 +112,7 @@ class ContextFit:
         """
         return self._raises and isinstance(request, ChatRequest | TextRequest) and request.truncate is not True
 
-    def _now(self, model: str | None, asked: int) -> int:
+    def _current(self, model: str | None, asked: int) -> int:
         return asked if model is None else self._contexts.key(model, asked).num_ctx
 
 

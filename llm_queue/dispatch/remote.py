@@ -13,10 +13,10 @@ from typing import Final
 
 import trio
 
-from llm_queue.core.events import AttemptEnded, Outcome
+from llm_queue.core.events import AttemptEnded
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.verdict import verdict
+from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, verdict
 from llm_queue.dispatch.attempts import Attempts, Entry
 from llm_queue.dispatch.moments import AttemptFinished, AttemptStarted, Failure, JobRequeued
 from llm_queue.dispatch.observe import Observers
@@ -102,10 +102,7 @@ class RemoteJobs:
         job.run_seconds += seconds
         job.committed = job.committed or event.committed
         self._observers.tell(AttemptFinished(job.id, event.outcome, seconds))
-        if event.outcome in _NOBODY_WAITS and not job.cancel_requested:
+        # A job of the line waits such an end out. Beside it there is no order to keep, and the caller may decide.
+        if event.outcome in NOT_THE_JOBS_FAULT and not job.cancel_requested:
             return State.FAILED, event.error
         return verdict(event, job, job.max_attempts or self._max_attempts)
-
-
-_NOBODY_WAITS: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
-"""Ends that a job of the line waits out. Beside the line there is no order to keep, and the caller may decide."""

@@ -23,6 +23,7 @@ from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import App, Scope, visit_of
+from llm_queue.wire.callers.anthropic import VERSION_HEADER
 from llm_queue.wire.callers.dialect import Dialect
 from llm_queue.wire.callers.routes import dialect_of
 
@@ -65,7 +66,7 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
         if ticket is None:
             scope = cast(Scope, request.scope)
             tell_refusal(line, error, client_of(request.headers, visit.permit, scope), scope)
-        dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
+        dialect = dialect_of(request.path, request.headers.get(VERSION_HEADER))
         response = error_response(error, dialect, visit.request_id)
         if ticket is not None:
             response.headers.update(job_headers(ticket.job))

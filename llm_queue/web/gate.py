@@ -22,6 +22,7 @@ from llm_queue.settings.keys import ApiKey
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
 from llm_queue.web.visit import ANYONE, App, Permit, Receive, Scope, Send, Visit, begin_visit
+from llm_queue.wire.callers.anthropic import VERSION_HEADER
 from llm_queue.wire.callers.routes import dialect_of
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -194,7 +195,7 @@ class Gate:
         # service is here, which the time to connect would tell it as well, and which setting its owner would have to
         # change. Nothing else is behind a refusal: it is made up here, from what the page has sent.
         extra = [(b"x-request-id", request_id), *self._rules.cors_headers(headers.get(b"origin"))]
-        dialect = dialect_of(scope["path"], headers.get(b"anthropic-version"))
+        dialect = dialect_of(scope["path"], headers.get(VERSION_HEADER.encode()))
         if dialect.request_id_header:
             extra.append((dialect.request_id_header.encode(), request_id))
 
@@ -209,9 +210,7 @@ class Gate:
 
         visit = begin_visit(scope, Visit(request_id.decode("ascii")))
         try:
-            if self._instance.sent(
-                senders
-            ):  # before Host and key, which would be refused in words that explain nothing
+            if self._instance.sent(senders):  # first: a refusal for the Host or the key would explain nothing
                 raise LoopDetected
             host = self._check_form_and_host(scope)
             if scope["method"] == "OPTIONS":
