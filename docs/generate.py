@@ -118,7 +118,7 @@ def errors_table() -> str:
 
 def _status(kind: type[QueueError]) -> str:
     own = kind.http_status is QueueError.http_status
-    return str(kind.status) if own else "the upstream's own, 400 to 499"
+    return str(kind.status) if own else "the upstream's own, mostly 400 to 499"
 
 
 def _retryable(kind: type[QueueError]) -> str:
