@@ -32,8 +32,9 @@ TOO_OLD: Final = 40
 """The same if some wait, beside what belongs to those."""
 
 JOBS_IN_ONE: Final = 10
-"""Waiting jobs to which one small collection of the second generation is put down: some 700 objects for each. With
-fewer, ten thousand that came made a collection of everything due while they waited, which takes more than a second.
+"""Waiting jobs that bring about one small collection of the second generation by being there, with some 700 objects
+each. Were these not allowed for, ten thousand that came would make a collection of everything due while they waited,
+which takes more than a second.
 """
 
 LOOK: Final = 10.0
