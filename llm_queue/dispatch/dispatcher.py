@@ -269,7 +269,7 @@ class Dispatcher:
         self._inbox_send.send_nowait(event)
 
     def _take(self, event: Event | Entry | Beat, nursery: trio.Nursery) -> list[Action]:
-        """An event is the scheduler's; an entry is a job that goes beside the line."""
+        """An event is the scheduler's; an entry is a job that goes beside the line; a beat is called."""
         if callable(event):
             event()
             return []

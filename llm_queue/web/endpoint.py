@@ -13,20 +13,20 @@ import trio
 from quart import Request, Response
 
 from llm_queue.core.jobs import Lane
-from llm_queue.dispatch.tickets import Submission, Ticket
+from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
-from llm_queue.web.headers import dropped_names, job_headers
+from llm_queue.web.headers import dropped_names
 from llm_queue.web.series import in_turn
 from llm_queue.web.service import Service
-from llm_queue.web.stream import AnswerStream, first_items
+from llm_queue.web.stream import streamed_answer
 from llm_queue.web.visit import Scope, visit_of
 from llm_queue.web.whole import whole_answer
 from llm_queue.wire import wishes
-from llm_queue.wire.callers.dialect import Encoder, Operation, Parsed, RequestLimits, Served
+from llm_queue.wire.callers.dialect import Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.prompts import PromptSize, prompt_size
 from llm_queue.wire.shapes import Answer, Completion, Delta, LoadRequest
 from llm_queue.wire.wishes import NORMAL, Wishes
@@ -89,7 +89,7 @@ class Endpoint:
         )
         encoder = operation.encoder(parsed.reply, served)
         if parsed.stream:
-            response = await _stream(ticket, encoder, operation.stream_type)
+            response = await streamed_answer(ticket, encoder, operation.stream_type)
         else:
             response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
         if wanted.dropped:
@@ -213,12 +213,3 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body is larger than {limit} bytes. Send less, or raise --max-body.")
-
-
-async def _stream(ticket: Ticket, encoder: Encoder, media_type: str) -> Response:
-    first = await first_items(ticket)
-    response = Response(AnswerStream(ticket, encoder, first), content_type=media_type)
-    response.headers.update(job_headers(ticket.job))
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would gather the events
-    return response

@@ -12,7 +12,7 @@ from llm_queue.upstream.protocol import Model, Native
 from llm_queue.wire.shapes import Request
 
 
-class Models(Protocol):
+class Catalog(Protocol):
     """The models that the upstream has."""
 
     async def resolve(self, name: str) -> Model:
@@ -68,7 +68,7 @@ class Service(Protocol):
         """What the line says of models: their contexts, how long prompts are to them, what is loaded."""
 
     @property
-    def catalog(self) -> Models:
+    def catalog(self) -> Catalog:
         """The upstream's models."""
 
     def submit(self, submission: Submission) -> Ticket:

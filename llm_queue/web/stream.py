@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, Self
 
 import structlog
 import trio
+from quart import Response
 from quart.wrappers.response import ResponseBody
 
 from llm_queue.core.jobs import State
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
+from llm_queue.web.headers import job_headers
 from llm_queue.wire.callers.dialect import Encoder, Progress
 from llm_queue.wire.shapes import Completion, Piece
 
@@ -25,11 +28,31 @@ MAX_BATCH: Final = 500
 """Pieces of an answer in one write: one send for all that lies there, without holding up everybody else."""
 
 
-class AnswerStream(ResponseBody):
-    """The body of a streamed response. What has arrived by the time of a write leaves in one piece.
+class IteratedBody(ResponseBody):
+    """A response body that is asked for each piece.
 
     It is no generator, because nothing must depend on a generator being closed: a caller who leaves ends the request's
-    tasks, and those close the ticket. After an error comes the dialect's error, never a made-up end.
+    tasks, and those close the ticket.
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is held that would need it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    @abstractmethod
+    async def __anext__(self) -> bytes:
+        """The next piece, which must not be empty: that would end the body."""
+
+
+class AnswerStream(IteratedBody):
+    """The body of a streamed response. What has arrived by the time of a write leaves in one piece.
+
+    After an error comes the dialect's error, never a made-up end.
     """
 
     def __init__(self, ticket: Ticket, encoder: Encoder, first: list[Piece | Completion]) -> None:
@@ -43,15 +66,6 @@ class AnswerStream(ResponseBody):
         self._begun = False
         self._ended = False
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is held that would need it."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
     async def __anext__(self) -> bytes:
         data = b""
         if not self._begun:
@@ -59,7 +73,7 @@ class AnswerStream(ResponseBody):
             data = self._encoder.begin()
             if self._owes_word:
                 data += self._encoder.waiting(progress(self._ticket))
-        while not data:  # an encoder may have nothing to say yet, and an empty piece would end the body
+        while not data:  # an encoder may have nothing to say yet
             if self._ended:
                 raise StopAsyncIteration
             data = await self._next()
@@ -90,14 +104,24 @@ class AnswerStream(ResponseBody):
         return self._encoder.pieces(pieces)
 
 
-async def first_items(ticket: Ticket) -> list[Piece | Completion]:
-    """What arrives in the first :data:`QUIET` seconds, or nothing: then the headers must leave without it.
+async def streamed_answer(ticket: Ticket, encoder: Encoder, content_type: str) -> Response:
+    """The response whose headers leave with what arrives in the first :data:`QUIET` seconds, or without anything.
 
     Raises the :class:`~llm_queue.errors.QueueError` that ended the job before a header was sent.
     """
+    first: list[Piece | Completion] = []
     with trio.move_on_after(QUIET):
-        return await ticket.receive()
-    return []
+        first = await ticket.receive()
+    return begun(AnswerStream(ticket, encoder, first), ticket, content_type)
+
+
+def begun(body: IteratedBody, ticket: Ticket, content_type: str) -> Response:
+    """A response whose body comes in pieces, which nothing on the way is to gather."""
+    response = Response(body, content_type=content_type)
+    response.headers.update(job_headers(ticket.job))
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would gather them
+    return response
 
 
 def progress(ticket: Ticket) -> Progress:

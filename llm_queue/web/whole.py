@@ -8,17 +8,15 @@ client takes it for an answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Final, Self
+from typing import Final
 
 import trio
 from quart import Response
-from quart.wrappers.response import ResponseBody
 
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.web.headers import job_headers
-from llm_queue.web.stream import QUIET, warn_truncated
+from llm_queue.web.stream import QUIET, IteratedBody, begun, warn_truncated
 from llm_queue.web.visit import Visit
 from llm_queue.wire.callers.dialect import JSON, Encoder, Operation
 from llm_queue.wire.shapes import Answer
@@ -49,17 +47,11 @@ async def whole_answer(
             response.headers["X-LLM-Queue-Truncated"] = "maybe"
             warn_truncated(ticket)
         return response
-    response = Response(LateAnswer(ticket, encoder, operation, visit), content_type=operation.whole_type)
-    response.headers.update(job_headers(ticket.job))
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the white space to itself
-    return response
+    return begun(LateAnswer(ticket, encoder, operation, visit), ticket, operation.whole_type)
 
 
-class LateAnswer(ResponseBody):
-    """The body of a whole answer whose headers have left before it. Like a stream's, it is no generator, because
-    nothing must depend on a generator being closed.
-    """
+class LateAnswer(IteratedBody):
+    """The body of a whole answer whose headers have left before it."""
 
     def __init__(self, ticket: Ticket, encoder: Encoder, operation: Operation[object], visit: Visit) -> None:
         self._ticket = ticket
@@ -68,15 +60,6 @@ class LateAnswer(ResponseBody):
         self._visit = visit
         self._begun = False
         self._ended = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is held that would need it."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
 
     async def __anext__(self) -> bytes:
         if self._ended:
