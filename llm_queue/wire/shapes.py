@@ -175,7 +175,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "load",
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """A piece of an answer, as it came: any of its parts may be empty. ``logprobs`` are in OpenAI's form."""
+    """A piece of an answer, as it came: any of its parts may be empty. ``logprobs`` are in OpenAI's form, with
+    all of its fields: ``token``, ``logprob``, ``bytes`` (or None) and ``top_logprobs``, which have the first three.
+    """
 
     content: str = ""
     thinking: str = ""

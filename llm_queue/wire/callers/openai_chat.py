@@ -147,6 +147,4 @@ def count_body(tokens: int) -> bytes:
 
 
 def _logprobs(items: tuple[JsonObject, ...]) -> JsonObject:
-    """OpenAI's item has all of its fields, but some servers leave out those that are empty."""
-    content = [item | {"bytes": item.get("bytes"), "top_logprobs": item.get("top_logprobs") or []} for item in items]
-    return {"content": content, "refusal": None}
+    return {"content": items, "refusal": None}

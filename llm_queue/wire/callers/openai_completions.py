@@ -148,9 +148,9 @@ class CompletionEncoder:
 
     def _logprobs(self, items: Sequence[JsonObject]) -> JsonObject:
         """Four lists as long as there are tokens; the offsets are characters of the whole text."""
-        tokens = [str(item.get("token", "")) for item in items]
-        numbers = [item.get("logprob") for item in items]
-        among = [_likely(item.get("top_logprobs")) for item in items]
+        tokens = [item["token"] for item in items]
+        numbers = [item["logprob"] for item in items]
+        among = [{other["token"]: other["logprob"] for other in item["top_logprobs"]} for item in items]
         for others, token, number in zip(among, tokens, numbers, strict=True):
             if others:
                 others.setdefault(token, number)
@@ -177,12 +177,6 @@ class CompletionEncoder:
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
         } | more
-
-
-def _likely(others: Any) -> JsonObject:
-    """The tokens that might have been, with their numbers; nothing where a server sent something else."""
-    known = [one for one in others if isinstance(one, dict)] if isinstance(others, list) else []
-    return {str(one.get("token", "")): one.get("logprob") for one in known}
 
 
 COMPLETIONS: Final = Operation(OPENAI, parse_completion, CompletionEncoder, body=CompletionBody)

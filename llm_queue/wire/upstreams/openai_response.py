@@ -247,11 +247,13 @@ def _parts(content: Content) -> tuple[str, str]:
 
 
 def _logprobs(given: JsonObject | None) -> tuple[JsonObject, ...]:
-    """OpenAI's items, as they are; those of its older completions, which are four lists, in the same form."""
+    """OpenAI's items with all their fields, of which some servers leave out the empty ones; those of its older
+    completions, which are four lists, in the same form.
+    """
     if not given:
         return ()
     if isinstance(items := given.get("content"), list):
-        return tuple(item for item in items if isinstance(item, dict))
+        return tuple(_token(item) | {"top_logprobs": _tokens(item.get("top_logprobs"))} for item in _objects(items))
     tokens, numbers = given.get("tokens") or [], given.get("token_logprobs") or []
     others = given.get("top_logprobs") or [None] * len(tokens)
     return tuple(
@@ -265,6 +267,20 @@ def _logprobs(given: JsonObject | None) -> tuple[JsonObject, ...]:
         }
         for token, number, among in zip(tokens, numbers, others, strict=False)
     )
+
+
+def _tokens(others: Any) -> list[JsonObject]:
+    return [_token(one) for one in _objects(others)]
+
+
+def _token(item: JsonObject) -> JsonObject:
+    token, raw = item.get("token"), item.get("bytes")
+    known = {"token": token if isinstance(token, str) else "", "logprob": item.get("logprob")}
+    return item | known | {"bytes": raw if isinstance(raw, list) else None}
+
+
+def _objects(items: Any) -> list[JsonObject]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 # --- embeddings -------------------------------------------------------------------------------------------------------

@@ -90,13 +90,6 @@ def test_thinking_and_logprobs_of_a_whole_answer() -> None:
     assert choice["logprobs"] == {"content": [LOGPROB], "refusal": None}
 
 
-@pytest.mark.parametrize("item", [{"token": "a", "logprob": -0.5}, LOGPROB | {"bytes": None, "top_logprobs": None}])
-def test_an_item_of_logprobs_has_all_its_fields(item: Any) -> None:
-    complete = LOGPROB | {"bytes": None}
-    assert whole(Delta("a", logprobs=(item,)))["choices"][0]["logprobs"]["content"] == [complete]
-    assert choices(Delta("a", logprobs=(item,)))[0]["logprobs"]["content"] == [complete]
-
-
 def test_arguments_of_a_tool_call_are_a_json_text() -> None:
     choice = whole(Delta(tool_calls=(ToolCall("weather", '{"city": "Köln", "at": 1.10}', "call_7"),)))["choices"][0]
     assert choice["message"]["tool_calls"] == [

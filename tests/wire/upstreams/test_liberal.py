@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from llm_queue.errors import UpstreamBroke
+from llm_queue.wire.callers.dialect import Served
+from llm_queue.wire.callers.ollama_answers import ChatEncoder as OllamaEncoder
+from llm_queue.wire.callers.openai_chat import ChatEncoder
+from llm_queue.wire.callers.openai_completions import CompletionEncoder, CompletionReply
+from llm_queue.wire.callers.openai_request import ChatReply
+from llm_queue.wire.callers.responses import ResponsesEncoder
+from llm_queue.wire.callers.responses_request import ResponsesReply
 from llm_queue.wire.shapes import Answer, ToolCall, fold
 from llm_queue.wire.upstreams.lines import MAX_LINE
 from llm_queue.wire.upstreams.openai_catalog import Listed, error_text, parse_models
@@ -172,6 +180,32 @@ def test_a_content_in_parts_is_text_and_thought() -> None:
     ]
     answer = read(sse(choice({"content": content}, "stop")))
     assert (answer.message.thinking, answer.message.content) == ("hmso", "hi")
+
+
+@pytest.mark.parametrize(
+    ("item", "missing"),
+    [
+        ({"token": "a", "logprob": -0.5}, {"bytes": None, "top_logprobs": []}),
+        ({"token": "a", "logprob": -0.5, "bytes": "odd", "top_logprobs": None}, {"bytes": None, "top_logprobs": []}),
+        ({"token": "a", "top_logprobs": "odd"}, {"logprob": None, "bytes": None, "top_logprobs": []}),
+        ({"token": 3, "logprob": -0.5, "id": 7}, {"token": "", "bytes": None, "top_logprobs": []}),
+        (
+            {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [3, {"token": "b"}]},
+            {"top_logprobs": [{"token": "b", "logprob": None, "bytes": None}]},
+        ),
+    ],
+)
+def test_an_item_of_logprobs_has_all_its_fields_and_goes_to_each_dialect(item: Any, missing: Any) -> None:
+    answer = read(sse(choice({"content": "a"}, "stop", logprobs={"content": [item, "odd"]})))
+    assert answer.message.logprobs == (item | missing,)
+    served = Served("small", 0)
+    for encoder in (
+        ChatEncoder(ChatReply(), served),
+        CompletionEncoder(CompletionReply(), served),
+        ResponsesEncoder(ResponsesReply({}, {}, logprobs=True), served),
+        OllamaEncoder(20, served),
+    ):
+        json.loads(encoder.whole(answer))
 
 
 def test_logprobs_of_older_completions_are_given_in_the_newer_form() -> None:
