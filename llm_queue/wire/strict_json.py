@@ -13,8 +13,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from llm_queue.errors import BadRequest
+from llm_queue.wire.shapes import JsonObject
 
 T = TypeVar("T")
+
+_OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 _BRACKETS: Final = b"[{]}"
 _INSIGNIFICANT: Final = bytes(set(range(256)) - set(_BRACKETS) - set(b'",'))
@@ -109,6 +112,14 @@ def decode(text: bytes, decoder: msgspec.json.Decoder[T], max_depth: int, *, wit
     except (msgspec.DecodeError, ValueError) as error:  # ValueError: a number of more digits than Python reads
         detail = "it holds half of a surrogate pair" if _HALF_A_PAIR.search(text) else str(error)
         raise BadRequest(f"{place} is not valid JSON: {detail}.", param=within or None) from None
+
+
+def object_in(text: str | bytes) -> JsonObject | None:
+    """The object that a text of somebody's is in JSON; None if it is anything else, or nests too deeply to be read."""
+    try:
+        return _OBJECT.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
 
 
 def blame(error: msgspec.ValidationError, within: str = "") -> BadRequest:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from llm_queue.errors import QueueError
+from llm_queue.wire import strict_json
 from llm_queue.wire.callers.anthropic import ANTHROPIC, error_object
 from llm_queue.wire.callers.anthropic_request import MessagesReply, parse_messages
 from llm_queue.wire.callers.anthropic_shapes import MessagesBody
@@ -29,7 +30,6 @@ PINGS: Final = 2
 empty piece of text. That takes a block of text, which stays in the message; whoever waits shortly shall have none."""
 
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
-_OBJECT: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(dict[str, Any])
 
 Kind = Literal["text", "thinking"]
 
@@ -193,11 +193,7 @@ def _usage(completion: Completion) -> JsonObject:
 
 def _is_object(arguments: str) -> bool:
     """True if they can be the input of a call. Otherwise whatever stood there would be made up, and would be run."""
-    try:
-        _OBJECT.decode(arguments)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return False
-    return True
+    return strict_json.object_in(arguments) is not None
 
 
 def _as_text(call: ToolCall) -> str:

@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from llm_queue.errors import QueueError
+from llm_queue.wire import strict_json
 from llm_queue.wire.callers.dialect import Operation, Progress, Served
 from llm_queue.wire.callers.ollama import JSON, LINES, OLLAMA, OLLAMA_EMBED, error_line, error_text, time_stamp
 from llm_queue.wire.callers.ollama_request import parse_chat, parse_embed, parse_embeddings, parse_generate
 from llm_queue.wire.callers.ollama_shapes import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 
-_OBJECT: Final = msgspec.json.Decoder(JsonObject)
 _REASONS: Final = {"tool_calls": "stop"}
 
 
@@ -170,12 +170,12 @@ def _line(line: JsonObject) -> bytes:
 
 
 def _arguments(text: str) -> Any:
-    """The arguments of a call as the object that clients need; a text that holds none stands in one, as it is."""
-    try:
-        _OBJECT.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    """The arguments of a call as the object that clients need, on one line; a text that holds none stands in one, as it
+    is. An object stays as it was written, but for its line ends, which are never in its strings.
+    """
+    if strict_json.object_in(text) is None:
         return {"_text": text}
-    return msgspec.Raw(text.encode())
+    return msgspec.Raw(text.replace("\n", " ").replace("\r", " ").encode())
 
 
 def _token(item: JsonObject, others: int = 0) -> JsonObject:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from llm_queue.wire import strict_json
 from llm_queue.wire.callers.ollama import tagged, time_stamp
 from llm_queue.wire.shapes import JsonObject
 
@@ -23,7 +24,6 @@ NEVER: Final = "2318-01-01T00:00:00Z"
 """When a model goes that stays: about what Ollama itself says, which adds the longest time it can to now."""
 
 _PADDED: Final = 30
-_OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def names_in(body: bytes) -> list[str]:
 
 def granted_show(body: bytes, num_ctx: int) -> bytes:
     """``/api/show`` with the context that callers get, in each place where programs look for it."""
-    shown = _object(body)
+    shown = strict_json.object_in(body)
     if shown is None or num_ctx == 0:
         return body
     for place in ("model_info", "details"):
@@ -91,7 +91,7 @@ def granted_show(body: bytes, num_ctx: int) -> bytes:
 
 
 def _each_model(body: bytes, look: Callable[[JsonObject], None]) -> bytes:
-    listed = _object(body)
+    listed = strict_json.object_in(body)
     models = listed.get("models") if listed is not None else None
     if not isinstance(models, list):
         return body
@@ -99,13 +99,6 @@ def _each_model(body: bytes, look: Callable[[JsonObject], None]) -> bytes:
         if isinstance(model, dict):
             look(model)
     return msgspec.json.encode(listed)
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        return _OBJECT.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
 
 
 def _parameter(name: str, value: int) -> str:

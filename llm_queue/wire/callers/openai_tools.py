@@ -18,8 +18,6 @@ from llm_queue.wire.shapes import JsonObject, ToolChoice
 INPUT: Final = "input"
 """The one argument of the function that stands for a custom tool."""
 
-_OBJECT: Final = msgspec.json.Decoder(JsonObject)
-
 
 class Tools(NamedTuple):
     """Functions in OpenAI's form, how to choose among them, and the names of those that are custom tools."""
@@ -57,10 +55,7 @@ def input_of(arguments: str) -> str:
 
     A model that did not keep to the one text gets through with what it wrote, as JSON.
     """
-    try:
-        said = _OBJECT.decode(arguments)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return arguments
+    said = strict_json.object_in(arguments) or {}
     if len(said) == 1 and isinstance(text := said.get(INPUT), str):
         return text
     return arguments

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from llm_queue.errors import BadRequest
+from llm_queue.wire import strict_json
 from llm_queue.wire.callers import responses_shapes as shapes
 from llm_queue.wire.callers.responses_parts import Reader
 from llm_queue.wire.callers.responses_tools import flat_name, wrapped_input
@@ -32,7 +33,6 @@ REASONING_ID: Final = "rs_"
 SEALED: Final = "llmq1."
 """What a reasoning item's ``encrypted_content`` begins with where it is ours. It hides nothing: it is base64."""
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGE: Final = msgspec.json.Decoder(shapes.MessageItem)
 _CALL: Final = msgspec.json.Decoder(shapes.CallItem)
 _CUSTOM_CALL: Final = msgspec.json.Decoder(shapes.CustomCallItem)
@@ -77,11 +77,7 @@ def _arguments(text: str) -> str:
     """
     if not text.strip():
         return "{}"
-    try:
-        _OBJECT.decode(text)
-    except (msgspec.DecodeError, ValueError):
-        return msgspec.json.encode({"arguments": text}).decode()
-    return text
+    return text if strict_json.object_in(text) is not None else msgspec.json.encode({"arguments": text}).decode()
 
 
 class _Turn(Struct):

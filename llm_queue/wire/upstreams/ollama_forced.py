@@ -229,7 +229,6 @@ class _Named(Struct):
 
 
 _NAMED: Final = msgspec.json.Decoder(_Named)
-_OBJECT: Final = msgspec.json.Decoder(JsonObject)
 _BEGUN: Final = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
 _STRING: Final = msgspec.json.Decoder(str)
 
@@ -276,7 +275,7 @@ class CallDecoder:
         call = _call(text, self._names, cut=completion.finish_reason == "length")
         if call is not None:
             left.append(Delta(tool_calls=(call,)))
-            if _is_object(call.arguments):
+            if strict_json.object_in(call.arguments) is not None:
                 completion = msgspec.structs.replace(completion, finish_reason="tool_calls")
         elif text:
             left.append(Delta(content=text))
@@ -294,7 +293,8 @@ def _call(text: str, names: tuple[str, ...], *, cut: bool) -> ToolCall | None:
         name, arguments = names[0], text
     else:
         name, arguments = _named(text)
-    if name not in names or not (_is_object(arguments) or (cut and arguments.lstrip().startswith("{"))):
+    whole = strict_json.object_in(arguments) is not None
+    if name not in names or not (whole or (cut and arguments.lstrip().startswith("{"))):
         return None
     return ToolCall(name, arguments)
 
@@ -307,11 +307,3 @@ def _named(text: str) -> tuple[str, str]:
         begun = _BEGUN.match(text)
         return (_STRING.decode(begun[1]), text[begun.end() :]) if begun else ("", "")
     return named.name, bytes(named.arguments).decode()
-
-
-def _is_object(text: str) -> bool:
-    try:
-        _OBJECT.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return False
-    return True

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from llm_queue.errors import BadRequest
+from llm_queue.wire import strict_json
 from llm_queue.wire.shapes import (
     ChatRequest,
     EmbedRequest,
@@ -27,8 +28,6 @@ from llm_queue.wire.upstreams import ollama_forced as forced
 
 UNKNOWN: Final = ("typical_p",)
 """Fields of :class:`~llm_queue.wire.shapes.Sampling` that Ollama has no more: since 0.34 it answers 400 to them."""
-
-_OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 
 def check(request: Request) -> tuple[str, ...]:
@@ -170,10 +169,8 @@ def _arguments(call: ToolCall, place: str) -> msgspec.Raw:
     text = call.arguments.encode()
     if text.strip() in (b"", b"null"):
         return msgspec.Raw(b"{}")
-    try:
-        _OBJECT.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    if strict_json.object_in(text) is None:
         raise BadRequest(
             f"{place}: the arguments of the call of {call.name!r} are no JSON object, which Ollama needs.", param=place
-        ) from None
+        )
     return msgspec.Raw(text)

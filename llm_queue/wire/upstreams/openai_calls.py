@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, field
 
-from llm_queue.wire.shapes import JsonObject, ToolCall
+from llm_queue.wire import strict_json
+from llm_queue.wire.shapes import ToolCall
 from llm_queue.wire.upstreams.lines import Halves, decode_halves
 
 _TEXT: Final = msgspec.json.Decoder(str)
-_OBJECT: Final = msgspec.json.Decoder(JsonObject)
 
 
 class FunctionPiece(Struct):
@@ -46,7 +46,7 @@ class _Call:
         """True if a piece that has a name, this id and these arguments cannot belong to this call."""
         if call_id and self.id:
             return call_id != self.id
-        return bool(arguments) and _is_object(self.arguments)
+        return bool(arguments) and strict_json.object_in(self.arguments) is not None
 
     def whole(self) -> ToolCall:
         halves = Halves()
@@ -92,11 +92,3 @@ def _text(arguments: Raw) -> str:
     if raw[:1] == b'"':
         return decode_halves(raw, _TEXT)
     return "" if raw == b"null" else raw.decode(errors="replace")
-
-
-def _is_object(text: str) -> bool:
-    try:
-        _OBJECT.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return False
-    return True

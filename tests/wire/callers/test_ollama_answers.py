@@ -118,6 +118,14 @@ def test_calls_are_counted_and_their_arguments_are_objects(encoder: Any) -> None
     assert [call["function"]["arguments"] for call in second] == [{"_text": '{"n": '}, {"_text": "[1]"}]
 
 
+@pytest.mark.parametrize("encoder", [chat, text])
+def test_arguments_of_several_lines_go_on_one_and_stay_as_they_were_written(encoder: Any) -> None:
+    written = '{\n  "n": 1.50e3,\r\n  "s": "a\\n\\u00e9",\n  "long": 12345678901234567890123456789\n}'
+    pieces = [Delta(tool_calls=(ToolCall("f", written, "call_1"),))]
+    (line,) = encoder().pieces(pieces).splitlines()
+    assert written.replace("\n", " ").replace("\r", " ").encode() in line
+
+
 def test_logprobs_are_in_the_line_without_lists_that_are_empty() -> None:
     delta = Delta("a", logprobs=(LOGPROB, {"token": "", "logprob": -1, "bytes": [], "top_logprobs": []}))
     said = [
