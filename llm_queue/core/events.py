@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
+from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.errors import QueueError
 
 
@@ -75,7 +76,8 @@ class AttemptEnded:
     ``surprise_load`` is true if the upstream had to load a model that was taken for resident; ``committed`` is true if
     the caller has been given a piece of the answer, so that it cannot be begun anew; ``unloaded`` is true if the
     upstream has unloaded the model after the answer; ``needed_ctx`` is the larger context in tokens with which it may
-    take what it has refused (None: there is none).
+    take what it has refused (None: there is none). ``prompt`` is what its prompt took (None: not reported), and
+    ``ending`` how the answer ended, if it did.
     """
 
     job: Job
@@ -85,6 +87,8 @@ class AttemptEnded:
     committed: bool = False
     unloaded: bool = False
     needed_ctx: int | None = None
+    prompt: PromptWork | None = None
+    ending: Ending | None = None
     seat: int = 0
 
 

@@ -70,6 +70,7 @@ class Job:
     ``wanted_ctx`` is the context size that this job needs, already within floor and trained size; ``fitted_ctx`` is the
     same if it was raised because the prompt would not have fitted (None: it was not). ``max_attempts`` is how often it
     may be tried (None: as often as any job). ``share`` is its client's weight among others in the same lane.
+    ``label`` tells the conversations of one client with one model apart ("": nothing does), and says nothing of them.
     ``busy_since`` is when the slot was given to it, while it has it.
     ``committed`` is true once the caller has been given a piece of the answer.
     """
@@ -86,6 +87,7 @@ class Job:
     size: int = 0
     fitted_ctx: int | None = None
     share: float = 1.0
+    label: str = ""
     state: State = State.QUEUED
     attempts: int = 0
     broken_loads: int = 0

@@ -30,6 +30,7 @@ from llm_queue.core.events import (
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.errors import QueueError
@@ -49,6 +50,7 @@ _JOB_FIELDS: Final = (
     "size",
     "fitted_ctx",
     "share",
+    "label",
 )
 
 
@@ -165,11 +167,15 @@ def _event_row(event: Event) -> dict[str, Any]:
             row |= {"job": job.id, "error": error.code}
         case LoadEnded(job, outcome, error_or_none, reported):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none), "reported": _keys(reported)}
-        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded, needed_ctx):
+        case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded, needed_ctx, prompt, ending):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none)}
             row |= {"surprise_load": surprise, "committed": committed, "unloaded": unloaded}
             if needed_ctx is not None:
                 row["needed_ctx"] = needed_ctx
+            if prompt is not None:
+                row["prompt"] = list(prompt)
+            if ending is not None:
+                row["ending"] = ending.value
         case ProbeEnded(failure, reported, resolved):
             row |= {"error": _code(failure), "reported": _keys(reported)}
             row["resolved"] = {
@@ -200,7 +206,9 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
             return LoadEnded(job, Outcome(row["outcome"]), error, keys)
         case "AttemptEnded", Job() as job, error:
             flags = row["surprise_load"], row["committed"], row["unloaded"]
-            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags, row.get("needed_ctx"))
+            prompt = PromptWork(*row["prompt"]) if "prompt" in row else None
+            ending = Ending(row["ending"]) if "ending" in row else None
+            return AttemptEnded(job, Outcome(row["outcome"]), error, *flags, row.get("needed_ctx"), prompt, ending)
         case "ProbeEnded", None, error:
             return ProbeEnded(
                 error, keys or frozenset(), {name: _answer(each) for name, each in row["resolved"].items()}

@@ -7,7 +7,6 @@ the end of everything that was started. Nothing else changes the line, so there 
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -23,6 +22,7 @@ from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
+from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.models import LineModels
@@ -41,12 +41,11 @@ from llm_queue.dispatch.moments import (
 from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
 from llm_queue.dispatch.remote import RemoteJobs
-from llm_queue.dispatch.repeats import Repeats
 from llm_queue.dispatch.room import Room
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
-from llm_queue.errors import Draining, QueueError, Unfinished
+from llm_queue.errors import QueueError, Unfinished
 from llm_queue.settings import Settings
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Upstream
@@ -100,11 +99,9 @@ class Dispatcher:
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
         self.watch = Watch(self._seat, self.observers)
-        self._repeats = Repeats()
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
-        self._room = Room(settings, self._places.seconds_for)
-        self._arrivals = 0
-        self._draining = False
+        room = Room(settings, self._places.seconds_for)
+        self._admission = Admission(settings, self._scheduler, self._fit, self._remote, room)
         self._drained = trio.Event()
         self.unfinished: list[str] = []
 
@@ -119,25 +116,7 @@ class Dispatcher:
         """
         model = submission.model
         remote = model is not None and model.remote
-        self._refuse(submission, remote=remote)
-        wanted_ctx, raised = self._fit.fit(submission)
-        now = _now()
-        self._arrivals += 1
-        failed_ago = self._repeats.failed_ago(submission, now) if self.settings.max_attempts > 1 else None
-        job = Job(
-            id=secrets.token_urlsafe(16),
-            lane=submission.lane,
-            client=submission.client,
-            model=model.identity if model else None,
-            wanted_ctx=wanted_ctx,
-            fitted_ctx=wanted_ctx if raised else None,
-            arrival=self._arrivals,
-            submitted_at=now,
-            max_wait=submission.max_wait if submission.max_wait is not None else self.settings.max_wait,
-            max_attempts=None if failed_ago is None else 1,
-            size=submission.size,
-            share=submission.share,
-        )
+        job, failed_ago = self._admission.admit(submission, _now())
 
         def leave(error: QueueError) -> None:
             if remote:
@@ -151,18 +130,17 @@ class Dispatcher:
         place = partial(Place, 0, None) if remote else partial(self._place, job)
         ticket = Ticket(job, submission, leave=leave, place=place)
         entry = self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
-        self._room.take(job.size)
         if remote:
             self._remote.enter(entry)
             self._post(entry)
         else:
-            self._room.entering += 1
+            self._admission.room.entering += 1
             self._post(Submitted(job))
         return ticket
 
     def readiness(self) -> str | None:
         """None if a job that came now could be served; else why not."""
-        if self._draining:
+        if self._admission.draining:
             return "the service is shutting down"
         if self._seat.outage is not None and self._seat.outage.loop:
             return self._seat.outage.reason
@@ -211,7 +189,7 @@ class Dispatcher:
                 while True:
                     await self._step(nursery)
         except Exception as bug:
-            self._draining = True  # nobody would serve who came now
+            self._admission.draining = True  # nobody would serve who came now
             for entry in self._entries.values():
                 entry.ticket.settle(QueueError())
             self._entries.clear()
@@ -222,7 +200,7 @@ class Dispatcher:
 
         Those stand in ``unfinished`` then. Cancelled, it answers the rest at once.
         """
-        self._draining = True
+        self._admission.draining = True
         self.observers.tell(DrainStarted(self.live_jobs))
         self._post(DrainBegan())
         try:
@@ -262,7 +240,7 @@ class Dispatcher:
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:
-        if self._draining and not self._entries:
+        if self._admission.draining and not self._entries:
             self._drained.set()
 
     def _post(self, event: Event | Entry | Beat) -> None:
@@ -280,7 +258,7 @@ class Dispatcher:
         now, slot = _now(), self._seat.slot
         match event:
             case Submitted(job):
-                self._room.entering -= 1
+                self._admission.room.entering -= 1
                 self.observers.tell(self._entries[job.id].accepted())
             case Stopped(error):
                 self._remote.stop(error)
@@ -341,11 +319,11 @@ class Dispatcher:
 
     def _settle(self, job: Job, error: QueueError | None) -> None:
         entry = self._entries.pop(job.id)
-        self._room.give_back(job.size)
+        self._admission.room.give_back(job.size)
         if error is None and entry.completion is None:
             error = QueueError()
         if error is not None:
-            error = self._repeats.used_up(job, entry.submission, error, entry.failed_ago, _now())
+            error = self._admission.repeats.used_up(job, entry.submission, error, entry.failed_ago, _now())
             entry.ticket.settle(error)
         elif entry.completion is not None:
             entry.ticket.settle(entry.answer or entry.completion)
@@ -358,18 +336,6 @@ class Dispatcher:
         self._look_whether_drained()
 
     # --- small things ---
-
-    def _refuse(self, submission: Submission, *, remote: bool) -> None:
-        if self._draining:
-            raise Draining(retry_after=5)
-        outage = self._seat.outage
-        if outage is not None and outage.given_up:
-            raise outage.error
-        if remote:
-            self._remote.check_room()
-        else:
-            self._room.check_jobs(self._scheduler.waiting)
-        self._room.check_bytes(submission.size, self._scheduler.waiting)
 
     def _place(self, job: Job) -> Place:
         return self._places.place(job, _now())

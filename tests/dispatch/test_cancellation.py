@@ -174,7 +174,7 @@ async def test_a_thousand_callers_that_leave_at_any_moment_leave_nothing_behind(
         assert stayed > 10
         assert held.upstream.max_in_flight == 1
         assert not list(held.dispatcher._scheduler.waiting_jobs())
-        assert held.dispatcher._room._bytes == 0
+        assert held.dispatcher._admission.room._bytes == 0
         assert not held.dispatcher._scheduler._patience
 
 

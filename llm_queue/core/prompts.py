@@ -1,0 +1,26 @@
+"""What a prompt took, and how its answer ended: all that the core hears of them."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class Ending(enum.Enum):
+    """How an answer ended. Programs pause differently after each: a tool call is answered in a moment, and what stops
+    by itself is read by somebody.
+    """
+
+    TOOLS = "tools"
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class PromptWork(NamedTuple):
+    """The prompt of one answer: how many ``tokens`` it had, how many of them the upstream found ``cached``, and the
+    ``seconds`` that it took to compute the others.
+    """
+
+    tokens: int
+    cached: int
+    seconds: float
