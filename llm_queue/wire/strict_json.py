@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from itertools import accumulate
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -112,6 +112,25 @@ def decode(text: bytes, decoder: msgspec.json.Decoder[T], max_depth: int, *, wit
     except (msgspec.DecodeError, ValueError) as error:  # ValueError: a number of more digits than Python reads
         detail = "it holds half of a surrogate pair" if _HALF_A_PAIR.search(text) else str(error)
         raise BadRequest(f"{place} is not valid JSON: {detail}.", param=within or None) from None
+
+
+def part(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], place: str) -> T:
+    """A part of a body that was decoded already, so that it is JSON within its bounds.
+
+    Raises :class:`~llm_queue.errors.BadRequest` that blames a field of it, which stands at ``place``.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise blame(error, place) from None
+
+
+def converted(value: JsonObject, shape: Any, place: str) -> Any:
+    """An object of a body that was decoded already, as a ``shape``. Raises as :func:`part`."""
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise blame(error, place) from None
 
 
 def object_in(text: str | bytes) -> JsonObject | None:

@@ -14,8 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from llm_queue.errors import BadRequest
-
-Scalar = bool | int | float | str | None
+from llm_queue.wire.fields import Scalar
 
 INTERACTIVE: Final = "interactive"
 NORMAL: Final = "normal"
@@ -39,6 +38,7 @@ _TIERS: Final = {
     "fast": INTERACTIVE,
     "ultrafast": INTERACTIVE,
     "auto": NORMAL,
+    "standard_only": NORMAL,
     "default": NORMAL,
     "scale": NORMAL,
     "flex": BACKGROUND,

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.wishes import Scalar, Wishes, from_body, from_headers, tier_name
+from llm_queue.wire.fields import Scalar
+from llm_queue.wire.wishes import Wishes, from_body, from_headers, tier_name
 
 
 def lane_name(header: str | None, priority: Scalar, tier: str | None) -> tuple[str | None, bool]:

@@ -6,23 +6,19 @@ one message are joined with a newline, and the images keep their order among the
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire import strict_json
+from llm_queue.wire.base64_text import checked_image
 from llm_queue.wire.callers import anthropic_shapes as shapes
-
-T = TypeVar("T")
+from llm_queue.wire.strict_json import part
 
 SEPARATOR: Final = "\n"
 
 IMAGES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
-
-_LINE_ENDS: Final = str.maketrans("", "", "\r\n")
 
 
 class Said(NamedTuple):
@@ -32,22 +28,11 @@ class Said(NamedTuple):
     images: tuple[str, ...] = ()
 
 
-def read(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], field: str) -> T:
-    """A part of a body that was decoded already, so that it is JSON within its bounds.
-
-    Raises :class:`~llm_queue.errors.BadRequest` that blames ``field``, where the part stands.
-    """
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise strict_json.blame(error, field) from None
-
-
 def blocks(content: Sequence[msgspec.Raw], place: str) -> Iterator[tuple[str, msgspec.Raw, str]]:
     """The type of each block, the block, and its place. Raises :class:`~llm_queue.errors.BadRequest`."""
     for index, raw in enumerate(content):
         field = f"{place}[{index}]"
-        yield read(raw, shapes.BLOCK, field).type, raw, field
+        yield part(raw, shapes.BLOCK, field).type, raw, field
 
 
 def said_in(content: shapes.Content, place: str) -> Said:
@@ -64,17 +49,17 @@ def said_by(kind: str, raw: msgspec.Raw, field: str) -> Said:
     """Text and images of one block. Raises :class:`~llm_queue.errors.BadRequest`."""
     match kind:
         case "text":
-            return Said(read(raw, shapes.TEXT, field).text)
+            return Said(part(raw, shapes.TEXT, field).text)
         case "image":
-            return Said(images=(_image(read(raw, shapes.IMAGE, field).source, f"{field}.source"),))
+            return Said(images=(_image(part(raw, shapes.IMAGE, field).source, f"{field}.source"),))
         case "document":
-            return _document(read(raw, shapes.DOCUMENT, field), field)
+            return _document(part(raw, shapes.DOCUMENT, field), field)
         case "search_result":
-            found = read(raw, shapes.SEARCH_RESULT, field)
+            found = part(raw, shapes.SEARCH_RESULT, field)
             about = [Said(words) for words in (found.title, found.source) if words]
             return join([*about, said_in(found.content, f"{field}.content")])
         case "tool_reference":
-            return Said(read(raw, shapes.TOOL_REFERENCE, field).tool_name)
+            return Said(part(raw, shapes.TOOL_REFERENCE, field).tool_name)
         case _:
             raise BadRequest(f"{field}.type: a block of the type {kind[:60]!r} is not supported here.", param=field)
 
@@ -113,11 +98,4 @@ def _image(source: shapes.Source, field: str) -> str:
         )
     if source.media_type is not None and source.media_type.lower() not in IMAGES:
         raise BadRequest(f"{field}.media_type: it is one of {', '.join(IMAGES)}.", param=f"{field}.media_type")
-    data = source.data.translate(_LINE_ENDS)  # encoders for mail break lines at 76 characters
-    try:
-        decoded = binascii.a2b_base64(data.encode(), strict_mode=True)
-    except binascii.Error as error:
-        raise BadRequest(f"{field}.data: the image is not valid base64: {error}.", param=f"{field}.data") from None
-    if not decoded:
-        raise BadRequest(f"{field}.data: the image is empty.", param=f"{field}.data")
-    return data
+    return checked_image(source.data, f"{field}.data")

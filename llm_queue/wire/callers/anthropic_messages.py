@@ -13,8 +13,9 @@ import msgspec
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire.callers import anthropic_shapes as shapes
-from llm_queue.wire.callers.anthropic_content import SEPARATOR, Said, blocks, join, read, said_by, said_in
+from llm_queue.wire.callers.anthropic_content import SEPARATOR, Said, blocks, join, said_by, said_in
 from llm_queue.wire.shapes import Message, ToolCall
+from llm_queue.wire.strict_json import part
 
 ROLES: Final = ("user", "assistant", "system")
 
@@ -66,7 +67,7 @@ class Conversation:
         if isinstance(content, str):
             texts = [content]
         else:
-            texts = [said_by(kind, raw, field).text for kind, raw, field in blocks(content, place)]
+            texts = [_system_text(kind, raw, field) for kind, raw, field in blocks(content, place)]
         left = [_BILLING.sub("", text) for text in texts]
         self._system += [text for text in left if text]
 
@@ -88,7 +89,7 @@ class Conversation:
             self._turns.append(Message("user", text, images))
 
     def _result(self, raw: msgspec.Raw, field: str) -> Message:
-        result = read(raw, shapes.TOOL_RESULT, field)
+        result = part(raw, shapes.TOOL_RESULT, field)
         text, images = said_in(result.content or "", f"{field}.content")
         if result.is_error:  # there is no other place to say it
             text = f"{_FAILED}: {text}" if text else _FAILED
@@ -106,11 +107,11 @@ class Conversation:
         for kind, raw, field in blocks(content, place):
             match kind:
                 case "text":
-                    texts.append(read(raw, shapes.TEXT, field).text)
+                    texts.append(part(raw, shapes.TEXT, field).text)
                 case "thinking":
-                    thoughts.append(read(raw, shapes.THINKING, field).thinking)
+                    thoughts.append(part(raw, shapes.THINKING, field).thinking)
                 case "tool_use":
-                    calls.append(self._call(read(raw, shapes.TOOL_USE, field), field))
+                    calls.append(self._call(part(raw, shapes.TOOL_USE, field), field))
                 case _:  # echoed as it came from a server that runs tools, or thinks in secret
                     self.skipped.append(kind)
         if texts or thoughts or calls:
@@ -124,3 +125,11 @@ class Conversation:
         if call.id:
             self._called[call.id] = call.name
         return ToolCall(call.name, arguments if arguments[:1] == "{" else "{}", call.id)
+
+
+def _system_text(kind: str, raw: msgspec.Raw, field: str) -> str:
+    """Raises :class:`~llm_queue.errors.BadRequest` for images: no model's template has a place for them there."""
+    said = said_by(kind, raw, field)
+    if said.images:
+        raise BadRequest(f"{field}: the system says no images; send them in a turn of the user's.", param=field)
+    return said.text

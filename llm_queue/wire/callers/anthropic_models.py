@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from llm_queue.errors import BadRequest
+from llm_queue.wire.dates import time_stamp
 from llm_queue.wire.shapes import JsonObject
 
 PAGE: Final = 20
 """Models of a page, unless the caller says how many."""
 
 LONGEST_PAGE: Final = 1000
-
-_LAST_SECOND: Final = 253_402_300_799
-"""The end of the year 9999, after which no date can be written."""
 
 
 class Listed(NamedTuple):
@@ -55,9 +52,8 @@ def model_body(model: Listed) -> bytes:
 
 def model_object(model: Listed) -> JsonObject:
     """One model. Its answers may be as long as the context has room for, so both limits are the same number."""
-    seconds = min(max(model.created, 0), _LAST_SECOND)
-    created = datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
-    body: JsonObject = {"type": "model", "id": model.name, "display_name": model.name, "created_at": created}
+    created = {"created_at": time_stamp(model.created)}
+    body: JsonObject = {"type": "model", "id": model.name, "display_name": model.name} | created
     return body | ({"max_input_tokens": model.context, "max_tokens": model.context} if model.context else {})
 
 

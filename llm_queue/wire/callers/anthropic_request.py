@@ -13,15 +13,10 @@ from llm_queue.wire import strict_json
 from llm_queue.wire.callers import anthropic_shapes as shapes
 from llm_queue.wire.callers.anthropic_messages import Conversation
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
+from llm_queue.wire.fields import scalar, stops_of
 from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import ChatRequest, JsonObject, Sampling, ToolChoice
 from llm_queue.wire.wishes import Wishes, from_body, session_name
-
-STANDARD: Final = "standard_only"
-"""The service tier of those who want no better one: it is nothing else than the usual lane."""
-
-MOST_NAMED: Final = 20
-"""Types of blocks and tools that were left out and are named: a header, not a catalogue."""
 
 _MODES: Final[dict[str, Any]] = {"auto": "auto", "any": "required", "tool": "function", "none": "none"}
 _EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
@@ -71,9 +66,11 @@ def _parsed(asked: shapes.MessagesBody, limits: RequestLimits) -> Parsed[Message
     request = ChatRequest(
         model=asked.model or "",
         messages=conversation.messages,
-        # An empty list means "none of my own" and must not take the model's away.
         sampling=Sampling(
-            temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k, stop=stops if stops else None
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            top_k=asked.top_k,
+            stop=stops_of(asked.stop_sequences),
         ),
         max_tokens=asked.max_tokens,
         format=_format(asked),
@@ -127,7 +124,9 @@ def _choice(said: shapes.ToolChoice | None, tools: Tools, left_out: dict[str, st
     if said.name in left_out:
         return None
     if all(tool["function"]["name"] != said.name for tool in tools):
-        raise BadRequest(f"tool_choice.name: there is no tool of the name {said.name!r}.", param="tool_choice.name")
+        raise BadRequest(
+            f"tool_choice.name: there is no tool of the name {said.name[:100]!r}.", param="tool_choice.name"
+        )
     return ToolChoice("function", said.name)
 
 
@@ -152,8 +151,7 @@ def _think(asked: shapes.MessagesBody) -> bool | str | None:
 
 
 def _wishes(asked: shapes.MessagesBody, dropped: tuple[str, ...]) -> Wishes:
-    tier = _value(asked.service_tier)
-    wishes = Wishes() if tier == STANDARD else from_body(None, tier if isinstance(tier, str | None) else str(tier))
+    wishes = from_body(None, scalar(asked.service_tier))
     return msgspec.structs.replace(wishes, session=_session(asked.metadata), dropped=dropped)
 
 
@@ -178,5 +176,4 @@ def _value(text: bytes | msgspec.Raw) -> Any:
 def _named(place: str, kinds: dict[str, str] | list[str]) -> list[str]:
     """Names for types that the caller has written, as they may stand in a header."""
     found = dict.fromkeys(kinds.values() if isinstance(kinds, dict) else kinds)
-    plain = [f"{place}.{kind}" if _PLAIN.fullmatch(kind) else place for kind in found]
-    return plain[:MOST_NAMED]
+    return [f"{place}.{kind}" if _PLAIN.fullmatch(kind) else place for kind in found]

@@ -7,18 +7,12 @@ type and on who says it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Raw, Struct, field
 
-# msgspec reads integers of any length; Ollama's are Go's, of 64 bits.
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
-# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
-Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+from llm_queue.wire.fields import Count, Int, Name, NotNegative, Share
 
 Content = str | list[Raw]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -40,11 +39,6 @@ def embed_error_body(error: QueueError, _request_id: str = "") -> bytes:
 
 OLLAMA: Final = Dialect("ollama", error_body, JSON)
 OLLAMA_EMBED: Final = Dialect("ollama", embed_error_body, JSON)
-
-
-def time_stamp(unix: int) -> str:
-    """A moment in RFC 3339, as Ollama writes it."""
-    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def tagged(name: str) -> str:

@@ -12,9 +12,10 @@ import msgspec
 from llm_queue.errors import QueueError
 from llm_queue.wire import strict_json
 from llm_queue.wire.callers.dialect import Operation, Progress, Served
-from llm_queue.wire.callers.ollama import JSON, LINES, OLLAMA, OLLAMA_EMBED, error_line, error_text, time_stamp
+from llm_queue.wire.callers.ollama import JSON, LINES, OLLAMA, OLLAMA_EMBED, error_line, error_text
 from llm_queue.wire.callers.ollama_request import parse_chat, parse_embed, parse_embeddings, parse_generate
 from llm_queue.wire.callers.ollama_shapes import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody
+from llm_queue.wire.dates import time_stamp
 from llm_queue.wire.shapes import Answer, Completion, Delta, JsonObject, Piece, ToolCall
 
 _REASONS: Final = {"tool_calls": "stop"}
@@ -64,7 +65,8 @@ class _Lines(ABC):
 
     def _last(self, delta: Delta, completion: Completion) -> bytes:
         reason = completion.finish_reason
-        ended: JsonObject = {"done": True, "done_reason": _REASONS.get(reason, completion.finish_text or reason)}
+        said = completion.finish_text or reason if reason == "other" else _REASONS.get(reason, reason)
+        ended: JsonObject = {"done": True, "done_reason": said}
         if completion.context:
             ended["context"] = completion.context
         line = self._head | self.said(delta) | ended

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from llm_queue.wire import strict_json
-from llm_queue.wire.callers.ollama import tagged, time_stamp
+from llm_queue.wire.callers.ollama import tagged
+from llm_queue.wire.dates import time_stamp
 from llm_queue.wire.shapes import JsonObject
 
 VERSION: Final = "0.34.2"

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from llm_queue.errors import BadRequest
+from llm_queue.wire.base64_text import without_line_ends
 from llm_queue.wire.callers import ollama_shapes as shapes
 from llm_queue.wire.shapes import Message, ToolCall
 
-_LINE_ENDS: Final = str.maketrans("", "", "\r\n")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*")
 
 
@@ -51,10 +51,10 @@ def _call(call: shapes.Call, place: str) -> ToolCall:
 
 
 def _image(image: str, field: str) -> str:
-    data = image.translate(_LINE_ENDS)  # Go leaves them out as well
+    data = without_line_ends(image)  # Go leaves them out as well
     try:
         binascii.a2b_base64(data.encode(), strict_mode=True)
-    except (binascii.Error, UnicodeEncodeError):
+    except binascii.Error:
         match = _BASE64.match(data)
         at = len(match[0]) if match else 0
         message = f"illegal base64 data at input byte {at}"

@@ -17,8 +17,9 @@ from llm_queue.wire.callers import ollama_shapes as shapes
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
 from llm_queue.wire.callers.ollama_messages import images_of, messages_of
 from llm_queue.wire.durations import lifetime
+from llm_queue.wire.fields import scalar
 from llm_queue.wire.shapes import ChatRequest, EmbedRequest, JsonObject, LoadRequest, Request, Sampling, TextRequest
-from llm_queue.wire.wishes import Scalar, Wishes, from_body
+from llm_queue.wire.wishes import Wishes, from_body
 
 NO_TOKENS: Final = 1024
 """Tokens that ``num_predict: 0`` is read as. To Ollama it is no limit at all, which nobody can have meant who wrote it:
@@ -27,7 +28,6 @@ the answer would hold up the line until it has filled the context ten times over
 _EFFORTS: Final = ("high", "medium", "low", "max")
 _THINK: Final = ", ".join(f'"{effort}"' for effort in _EFFORTS) + ", true, or false"
 _BIGGEST: Final = 2.0**63
-_SCALAR: Final[msgspec.json.Decoder[Scalar]] = msgspec.json.Decoder(Scalar)
 _FORMAT: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -170,18 +170,16 @@ _CHANGE: Final = msgspec.json.Decoder(_Change)
 
 
 def _parsed(
-    request: Request, body: shapes.Conversing, limits: RequestLimits, more: tuple[str, ...] = ()
+    request: Request, body: shapes.Conversing, limits: RequestLimits, dropped: tuple[str, ...] = ()
 ) -> Parsed[int]:
     if body.debug_render_only:
         field = "_debug_render_only"
         raise BadRequest(f"{field}: only Ollama itself shows prompts; ask it past the line.", param=field)
     wishes = _wishes(body, limits)
     if body.shift is not None:
-        more = ("shift", *more)  # another value than the model's would have it loaded anew
-    dropped = wishes.dropped + more
-    return Parsed(
-        request, body.top_logprobs or 0, body.stream is not False, msgspec.structs.replace(wishes, dropped=dropped)
-    )
+        dropped = ("shift", *dropped)  # another value than the model's would have it loaded anew
+    wishes = msgspec.structs.replace(wishes, dropped=wishes.dropped + dropped)
+    return Parsed(request, body.top_logprobs or 0, body.stream is not False, wishes)
 
 
 def _load(body: shapes.Common, limits: RequestLimits) -> Parsed[int]:
@@ -201,7 +199,7 @@ def _wishes(body: shapes.Common, limits: RequestLimits) -> Wishes:
     if _keep_alive(body.keep_alive) == 0:
         dropped.append("keep_alive")
     return msgspec.structs.replace(
-        from_body(_scalar(body.priority), None),
+        from_body(scalar(body.priority), None),
         num_ctx=num_ctx if num_ctx and num_ctx > 0 else None,
         dropped=tuple(dropped),
     )
@@ -245,7 +243,7 @@ def _format(raw: msgspec.Raw, max_depth: int) -> Literal["json"] | JsonObject | 
 
 
 def _think(raw: msgspec.Raw) -> bool | str | None:
-    said = _scalar(raw)
+    said = scalar(raw)
     if said is None or isinstance(said, bool):
         return said
     if not isinstance(said, str) or bytes(raw)[:1] != b'"':
@@ -257,7 +255,7 @@ def _think(raw: msgspec.Raw) -> bool | str | None:
 
 
 def _keep_alive(raw: msgspec.Raw) -> float | None:
-    said = _scalar(raw)
+    said = scalar(raw)
     if said is None:
         return None
     try:
@@ -276,10 +274,7 @@ def _top_logprobs(body: shapes.Conversing) -> int | None:
 
 def _tools(tools: list[JsonObject]) -> tuple[JsonObject, ...]:
     for index, tool in enumerate(tools):
-        try:
-            msgspec.convert(tool, shapes.Tool)
-        except msgspec.ValidationError as error:
-            raise strict_json.blame(error, f"tools[{index}]") from None
+        strict_json.converted(tool, shapes.Tool, f"tools[{index}]")
     return tuple(tools)
 
 
@@ -291,14 +286,3 @@ def _inputs(raw: msgspec.Raw) -> tuple[str, ...]:
     except msgspec.ValidationError:
         raise BadRequest("invalid input type", param="input") from None
     return (said,) * bool(said) if isinstance(said, str) else tuple(said or ())
-
-
-def _scalar(raw: msgspec.Raw) -> Scalar:
-    """The value; the text of it where it is no single one."""
-    text = bytes(raw)
-    if not text:
-        return None
-    try:
-        return _SCALAR.decode(text)
-    except msgspec.DecodeError:  # an array, an object, or a number that no machine holds
-        return text.decode()

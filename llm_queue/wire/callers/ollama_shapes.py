@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Raw, Struct, field
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
+from llm_queue.wire.fields import Int, Name
 
 T = TypeVar("T")
-
-# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
-Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Function(Struct):

@@ -60,7 +60,7 @@ def parse_completion(body: bytes, limits: RequestLimits) -> Parsed[CompletionRep
         model=asked.model or "",
         prompt=first,
         suffix=asked.suffix,
-        sampling=sampling_of(asked),
+        sampling=sampling_of(asked, asked.options),
         max_tokens=max_tokens_of(asked.max_tokens, asked.options.num_predict if asked.options else None),
         logprobs=asked.logprobs is not None,
         top_logprobs=asked.logprobs or None,

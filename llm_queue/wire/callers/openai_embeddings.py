@@ -14,7 +14,8 @@ from llm_queue.errors import QueueError, UpstreamBroke, UpstreamRefused
 from llm_queue.wire.callers.dialect import Operation, Parsed, Progress, RequestLimits, Served
 from llm_queue.wire.callers.openai import OPENAI, error_json
 from llm_queue.wire.callers.openai_answers import event_of
-from llm_queue.wire.callers.openai_parameters import Count, Name, decode, line_wishes, texts_of
+from llm_queue.wire.callers.openai_parameters import decode, line_wishes, texts_of
+from llm_queue.wire.fields import Count, Name
 from llm_queue.wire.shapes import Answer, Completion, EmbedRequest, Piece
 
 

@@ -7,7 +7,6 @@ text like any other, under its name.
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -16,6 +15,7 @@ import msgspec
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
+from llm_queue.wire.base64_text import checked_image, decoded
 from llm_queue.wire.callers import openai_shapes as shapes
 from llm_queue.wire.callers.openai_tools import arguments_of
 from llm_queue.wire.shapes import Message, ToolCall
@@ -26,7 +26,6 @@ ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 
 _DATA_URL: Final = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,", re.IGNORECASE)
 _TEXT_URL: Final = re.compile(r"data:text/[\w.+-]+(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
-_LINE_ENDS: Final = str.maketrans("", "", "\r\n")
 _TEXT: Final = msgspec.json.Decoder(str)
 
 
@@ -141,10 +140,7 @@ def _image(given: str | shapes.ImageUrl, field: str) -> str:
             "data:image/png;base64,… (jpeg, png or webp).",
             param=field,
         )
-    data = given[prefix.end() :].translate(_LINE_ENDS)  # encoders for mail break lines at 76 characters
-    if not _decoded(data, field, "image"):
-        raise BadRequest(f"{field}: the image is empty.", param=field)
-    return data
+    return checked_image(given[prefix.end() :], field)
 
 
 def _file(file: shapes.File, field: str) -> str:
@@ -160,14 +156,7 @@ def _file(file: shapes.File, field: str) -> str:
             param=field,
         )
     try:
-        text = _decoded(file.file_data[prefix.end() :].translate(_LINE_ENDS), field, "file").decode()
+        text = decoded(file.file_data[prefix.end() :], field, "file").decode()
     except UnicodeDecodeError:
         raise BadRequest(f"{field}: the file is not UTF-8.", param=field) from None
     return f"{file.filename}:\n{text}" if file.filename else text
-
-
-def _decoded(data: str, field: str, what: str) -> bytes:
-    try:
-        return binascii.a2b_base64(data.encode(), strict_mode=True)
-    except binascii.Error as error:
-        raise BadRequest(f"{field}: the {what} is not valid base64: {error}.", param=field) from None

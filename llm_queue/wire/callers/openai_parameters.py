@@ -15,21 +15,13 @@ from msgspec import Meta, Raw, Struct, field
 from llm_queue.errors import BadRequest
 from llm_queue.wire import shapes, strict_json
 from llm_queue.wire.callers.dialect import RequestLimits
+from llm_queue.wire.fields import Count, Int, Name, NotNegative, Share, scalar, stops_of
 from llm_queue.wire.shapes import JsonObject
-from llm_queue.wire.wishes import Scalar, Wishes, bad_num_ctx, from_body, session_name
+from llm_queue.wire.wishes import Wishes, bad_num_ctx, from_body, session_name
 
-# msgspec reads integers of any length; Ollama's are Go's, of 64 bits.
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
 One = Annotated[int, Meta(ge=1, le=1)]
-# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
-Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 T = TypeVar("T")
-
-_SCALAR: Final[msgspec.json.Decoder[Scalar]] = msgspec.json.Decoder(Scalar)
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
@@ -96,6 +88,18 @@ class TextBody(Parameters, kw_only=True):
     logit_bias: Any = None
 
 
+EFFORTS: Final[dict[str, bool | str]] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "max",
+    "ultra": "max",
+    "max": "max",
+}
+"""How hard to think, in OpenAI's words and in those of models."""
+
 SAMPLING: Final = Sampling.__struct_fields__
 RELOADING: Final = Parameters.__struct_fields__[len(SAMPLING) :]
 
@@ -122,16 +126,14 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: RequestLimits)
         raise
 
 
-def sampling_of(body: TextBody) -> shapes.Sampling:
+def sampling_of(body: Sampling, options: Options | None = None) -> shapes.Sampling:
     """What the caller gave, its own fields before those in ``options``; nothing else, so the model's defaults stand."""
-    options = body.options or Options()
+    options = options or Options()
     given: JsonObject = {}
     for name in SAMPLING:
         value = getattr(body, name)
         given[name] = getattr(options, name) if value is None else value
-    stop = given.pop("stop")
-    # An empty list means "none of my own" and must not take the model's away.
-    return shapes.Sampling(stop=((stop,) if isinstance(stop, str) else tuple(stop)) if stop else None, **given)
+    return shapes.Sampling(**given | {"stop": stops_of(given["stop"])})
 
 
 def texts_of(given: str | list[Any], field: str, most: int) -> list[str]:
@@ -156,23 +158,23 @@ def max_tokens_of(*limits: int | None) -> int | None:
     return limit if limit > 0 else None
 
 
-def text_wishes(body: TextBody, limits: RequestLimits, idle: tuple[str, ...] = ()) -> Wishes:
-    """What a request for text says to the line. ``idle`` are names of more fields that can have no effect."""
+def text_wishes(body: TextBody, limits: RequestLimits, without_effect: tuple[str, ...] = ()) -> Wishes:
+    """What a request for text says to the line. ``without_effect`` are names of more fields that can have none."""
     options = body.options or Options()
-    session = _scalar(body.prompt_cache_key)
+    session = scalar(body.prompt_cache_key)
     return msgspec.structs.replace(
         line_wishes(body, limits, options.num_ctx),
         session=session_name(session) if isinstance(session, str) else None,
         dropped=tuple(
             name for name in RELOADING if getattr(body, name) is not None or getattr(options, name) is not None
         )
-        + tuple(name for name in ("logit_bias", *idle) if getattr(body, name)),
+        + tuple(name for name in ("logit_bias", *without_effect) if getattr(body, name)),
     )
 
 
 def line_wishes(body: LineFields, limits: RequestLimits, in_options: int | None = None) -> Wishes:
     """The lane and the context size that a body asks for; ``in_options`` is the size in its ``options``."""
-    wanted = from_body(_scalar(body.priority), _scalar(body.service_tier))
+    wanted = from_body(scalar(body.priority), scalar(body.service_tier))
     asked = {"numCtx": body.num_ctx_camel, "num_ctx": body.num_ctx, "options.num_ctx": in_options}
     given = {name: size for name, size in asked.items() if size is not None}
     for name, size in given.items():
@@ -181,13 +183,3 @@ def line_wishes(body: LineFields, limits: RequestLimits, in_options: int | None 
     if len(set(given.values())) > 1:
         raise BadRequest(f"{' and '.join(given)} differ; send one of them.", param=next(iter(given)))
     return msgspec.structs.replace(wanted, num_ctx=next(iter(given.values()), None))
-
-
-def _scalar(raw: Raw) -> Scalar:
-    text = bytes(raw)
-    if not text:
-        return None
-    try:
-        return _SCALAR.decode(text)
-    except msgspec.DecodeError:  # an array, an object, or a number that no machine holds
-        return text.decode()

@@ -10,20 +10,10 @@ from llm_queue.errors import BadRequest
 from llm_queue.wire.callers import openai_shapes as shapes
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
 from llm_queue.wire.callers.openai_messages import messages_of
-from llm_queue.wire.callers.openai_parameters import decode, max_tokens_of, sampling_of, text_wishes
+from llm_queue.wire.callers.openai_parameters import EFFORTS, decode, max_tokens_of, sampling_of, text_wishes
 from llm_queue.wire.callers.openai_tools import tools_of
 from llm_queue.wire.shapes import ChatRequest, JsonObject
 
-_EFFORTS: Final[dict[str, bool | str]] = {
-    "none": False,
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "max",
-    "ultra": "max",
-    "max": "max",
-}
 _SCHEMA_PARTS: Final = ("type", "properties", "$ref", "$defs", "anyOf", "oneOf", "allOf", "enum", "items")
 
 
@@ -55,7 +45,7 @@ def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[ChatReply]:
     request = ChatRequest(
         model=chat.model or "",
         messages=messages_of(chat.messages, limits.max_depth),
-        sampling=sampling_of(chat),
+        sampling=sampling_of(chat, chat.options),
         max_tokens=max_tokens_of(
             chat.max_completion_tokens, chat.max_tokens, chat.options.num_predict if chat.options else None
         ),
@@ -76,7 +66,7 @@ def parse_chat(body: bytes, limits: RequestLimits) -> Parsed[ChatReply]:
             custom=tools.custom,
         ),
         stream=bool(chat.stream),
-        wishes=text_wishes(chat, limits, shapes.IDLE),
+        wishes=text_wishes(chat, limits, shapes.WITHOUT_EFFECT),
     )
 
 
@@ -119,6 +109,6 @@ def _think(chat: shapes.ChatBody) -> bool | str | None:
         return chat.think
     if effort == "":
         return None
-    if effort not in _EFFORTS:
-        raise BadRequest(f"{field}: unknown; it is one of {', '.join(_EFFORTS)}.", param=field)
-    return _EFFORTS[effort]
+    if effort not in EFFORTS:
+        raise BadRequest(f"{field}: unknown; it is one of {', '.join(EFFORTS)}.", param=field)
+    return EFFORTS[effort]

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from llm_queue.wire.callers.openai_parameters import Int, TextBody
+from llm_queue.wire.callers.openai_parameters import TextBody
+from llm_queue.wire.fields import Int
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
@@ -213,5 +214,11 @@ class ChatBody(TextBody, kw_only=True):
 
 
 CHAT: Final = msgspec.json.Decoder(ChatBody)
-IDLE: Final = ("moderation", "verbosity", "web_search_options", "add_generation_prompt", "continue_final_message")
+WITHOUT_EFFECT: Final = (
+    "moderation",
+    "verbosity",
+    "web_search_options",
+    "add_generation_prompt",
+    "continue_final_message",
+)
 """Fields that would change an answer elsewhere, and have no effect here."""

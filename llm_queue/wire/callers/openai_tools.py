@@ -6,7 +6,7 @@ its calls are turned back on the way out, and those of earlier answers on the wa
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -31,13 +31,13 @@ def tools_of(chat: shapes.ChatBody) -> Tools:
     """The tools of a request. Raises :class:`~llm_queue.errors.BadRequest` with the field that is wrong."""
     if not chat.tools and chat.functions:  # the older function calling
         for index, function in enumerate(chat.functions):
-            _check(function, shapes.Named, f"functions[{index}]")
+            strict_json.converted(function, shapes.Named, f"functions[{index}]")
         functions: tuple[JsonObject, ...] = tuple({"type": "function", "function": one} for one in chat.functions)
         return Tools(*_choice(chat.function_call, functions, "function_call"))
     custom: set[str] = set()
     given: list[JsonObject] = []
     for index, tool in enumerate(chat.tools or ()):
-        checked = _check(tool, shapes.Tool | shapes.CustomTool, f"tools[{index}]")
+        checked = strict_json.converted(tool, shapes.Tool | shapes.CustomTool, f"tools[{index}]")
         if isinstance(checked, shapes.CustomTool):
             custom.add(checked.custom.name)
             tool = _function(checked.custom)
@@ -75,13 +75,6 @@ def _function(custom: shapes.Custom) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-def _check(given: JsonObject, shape: Any, place: str) -> Any:
-    try:
-        return msgspec.convert(given, shape)
-    except msgspec.ValidationError as error:
-        raise strict_json.blame(error, place) from None
-
-
 def _choice(
     said: str | shapes.Choice | shapes.Named | None, tools: tuple[JsonObject, ...], field: str
 ) -> tuple[tuple[JsonObject, ...], ToolChoice | None]:
@@ -99,7 +92,7 @@ def _choice(
             | shapes.Choice(custom=shapes.Named(name=name))
         ):
             if all(tool["function"]["name"] != name for tool in tools):
-                raise BadRequest(f"{field}: there is no tool of the name {name!r}.", param=field)
+                raise BadRequest(f"{field}: there is no tool of the name {name[:100]!r}.", param=field)
             return tools, ToolChoice("function", name)
         case shapes.Choice(allowed_tools=shapes.AllowedTools(mode=mode, tools=allowed)):
             named = [one.function or one.custom for one in allowed or ()]

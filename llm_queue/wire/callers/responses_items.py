@@ -18,8 +18,9 @@ from msgspec import Raw, Struct
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
 from llm_queue.wire.callers import responses_shapes as shapes
+from llm_queue.wire.callers.openai_tools import arguments_of
 from llm_queue.wire.callers.responses_parts import Reader
-from llm_queue.wire.callers.responses_tools import flat_name, wrapped_input
+from llm_queue.wire.callers.responses_tools import flat_name
 from llm_queue.wire.shapes import Message, ToolCall
 
 ITEM_SEPARATOR: Final = "\n\n"
@@ -121,7 +122,7 @@ class _Conversation:
                 self._add_call(call.name, call.namespace, _arguments(call.arguments), call.call_id)
             case "custom_tool_call":
                 custom = self._reader.read(raw, _CUSTOM_CALL, place)
-                self._add_call(custom.name, custom.namespace, wrapped_input(custom.input), custom.call_id)
+                self._add_call(custom.name, custom.namespace, arguments_of(custom.input), custom.call_id)
             case "function_call_output" | "custom_tool_call_output":
                 self._add_output(self._reader.read(raw, _OUTPUT, place), place)
             case "item_reference" as kind:

@@ -6,7 +6,6 @@ be read here.
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterable
 from typing import Final, TypeVar
@@ -16,6 +15,7 @@ from msgspec import Raw
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
+from llm_queue.wire.base64_text import checked_image, decoded
 from llm_queue.wire.callers import responses_shapes as shapes
 
 T = TypeVar("T")
@@ -25,8 +25,7 @@ PART_SEPARATOR: Final = "\n"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _IMAGE: Final = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,", re.IGNORECASE)
-_DATA_URL: Final = re.compile(r"data:[^,]*,", re.IGNORECASE)
-_LINE_ENDS: Final = str.maketrans("", "", "\r\n")
+_DATA_URL: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 _KIND: Final = msgspec.json.Decoder(shapes.Kind)
 _TEXT: Final = msgspec.json.Decoder(shapes.TextPart)
@@ -49,7 +48,7 @@ class Reader:
 
     def read(self, raw: Raw, decoder: msgspec.json.Decoder[T], place: str) -> T:
         """The piece at ``place``. Raises :class:`~llm_queue.errors.BadRequest` with the field that is wrong."""
-        return strict_json.decode(bytes(raw), decoder, self._max_depth, within=place)
+        return strict_json.part(raw, decoder, place)
 
     def check_text(self, text: str, place: str) -> None:
         """Refuse a JSON text within the request that is too large to be read by an upstream."""
@@ -116,9 +115,7 @@ def _image(part: shapes.ImagePart, place: str) -> str:
             "data:image/png;base64,… (jpeg, png or webp).",
             param=field,
         )
-    data = given[prefix.end() :].translate(_LINE_ENDS)  # encoders for mail break lines at 76 characters
-    _decode(data, field, "image")
-    return data
+    return checked_image(given[prefix.end() :], field)
 
 
 def _file(part: shapes.FilePart, place: str) -> str:
@@ -127,19 +124,10 @@ def _file(part: shapes.FilePart, place: str) -> str:
     if part.file_data is None:
         raise BadRequest(f"{field}: files are neither stored nor fetched here; send the file itself.", param=field)
     prefix = _DATA_URL.match(part.file_data)
-    data = part.file_data[prefix.end() if prefix else 0 :].translate(_LINE_ENDS)
+    if prefix is None and part.file_data[:5].lower() == "data:":
+        raise BadRequest(f"{field}: send its base64, alone or as data:text/plain;base64,…", param=field)
     try:
-        text = _decode(data, field, "file").decode()
+        text = decoded(part.file_data[prefix.end() if prefix else 0 :], field, "file").decode()
     except UnicodeDecodeError:
         raise BadRequest(f"{field}: only text files (UTF-8) are read here; send the text of it.", param=field) from None
     return f"{part.filename}{PART_SEPARATOR}{text}" if part.filename else text
-
-
-def _decode(data: str, field: str, what: str) -> bytes:
-    try:
-        decoded = binascii.a2b_base64(data.encode(), strict_mode=True)
-    except binascii.Error as error:
-        raise BadRequest(f"{field}: the {what} is not valid base64: {error}.", param=field) from None
-    if not decoded:
-        raise BadRequest(f"{field}: the {what} is empty.", param=field)
-    return decoded

@@ -6,20 +6,20 @@ refused with what to send instead.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
-from msgspec import Raw
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire import strict_json
 from llm_queue.wire.callers import responses_shapes as shapes
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
+from llm_queue.wire.callers.openai_parameters import EFFORTS, decode, line_wishes, sampling_of
 from llm_queue.wire.callers.responses_items import messages_of
 from llm_queue.wire.callers.responses_parts import Reader
 from llm_queue.wire.callers.responses_tools import Tool, ToolBox, choice_of, tools_of
-from llm_queue.wire.shapes import ChatRequest, JsonObject, Message, Sampling
-from llm_queue.wire.wishes import Scalar, Wishes, bad_num_ctx, from_body, session_name
+from llm_queue.wire.fields import scalar
+from llm_queue.wire.shapes import ChatRequest, JsonObject, Message
+from llm_queue.wire.wishes import Wishes, session_name
 
 LOGPROBS: Final = "message.output_text.logprobs"
 SEALED_REASONING: Final = "reasoning.encrypted_content"
@@ -29,16 +29,6 @@ _NEEDS_A_STORE: Final = {
     "conversation": "send the whole conversation in `input`",
     "prompt": "send the prompt's own text in `instructions` and `input`",
 }
-_EFFORTS: Final[dict[str, bool | str]] = {
-    "none": False,
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "max",
-    "max": "max",
-}
-_SCALAR: Final[msgspec.json.Decoder[Scalar]] = msgspec.json.Decoder(Scalar)
 
 
 class ResponsesReply(msgspec.Struct, frozen=True):
@@ -60,12 +50,7 @@ def parse_response(body: bytes, limits: RequestLimits) -> Parsed[ResponsesReply]
 
     Raises :class:`~llm_queue.errors.BadRequest`, with the field that is wrong as its ``param``.
     """
-    try:
-        asked = strict_json.decode(body, shapes.BODY, limits.max_depth)
-    except BadRequest as error:
-        if error.param in ("numCtx", "num_ctx"):
-            raise bad_num_ctx(error.param, limits.num_ctx_ceiling) from None
-        raise
+    asked = decode(body, shapes.BODY, limits)
     _refuse_what_needs_a_store(asked)
     reader = Reader(limits.max_depth)
     box = tools_of(asked.tools or [])
@@ -75,13 +60,13 @@ def parse_response(body: bytes, limits: RequestLimits) -> Parsed[ResponsesReply]
     request = ChatRequest(
         model=asked.model or "",
         messages=_messages(asked, reader, limits),
-        sampling=_sampling(asked),
+        sampling=sampling_of(asked),
         max_tokens=asked.max_output_tokens,
         format=_format(text),
         tools=tuple(tool.chat for tool in left),
         tool_choice=choice,
         parallel_tool_calls=asked.parallel_tool_calls,
-        think=_EFFORTS.get((asked.reasoning and asked.reasoning.effort) or ""),
+        think=EFFORTS.get((asked.reasoning and asked.reasoning.effort) or ""),
         logprobs=LOGPROBS in include,
         top_logprobs=asked.top_logprobs if LOGPROBS in include else None,
     )
@@ -119,14 +104,6 @@ def _messages(asked: shapes.ResponsesBody, reader: Reader, limits: RequestLimits
     return messages
 
 
-def _sampling(asked: shapes.ResponsesBody) -> Sampling:
-    """What the caller gave and nothing else, so that the model's own defaults stand."""
-    given: dict[str, Any] = {name: getattr(asked, name) for name in Sampling.__struct_fields__}
-    stop = given.pop("stop")
-    # An empty list means "none of my own" and must not take the model's away.
-    return Sampling(stop=((stop,) if isinstance(stop, str) else tuple(stop)) if stop else None, **given)
-
-
 def _format(text: shapes.TextOptions) -> Literal["json"] | JsonObject | None:
     match text.format:
         case shapes.JsonFormat():
@@ -152,7 +129,7 @@ def _without_effect(asked: shapes.ResponsesBody, *, choice_is_known: bool) -> li
 def _echo(asked: shapes.ResponsesBody, box: ToolBox, text: shapes.TextOptions, choice: object) -> JsonObject:
     """What the response says of its request: as it was asked, but for what is not so here."""
     reasoning = asked.reasoning or shapes.Reasoning()
-    key = _scalar(asked.prompt_cache_key)
+    key = scalar(asked.prompt_cache_key)
     return {
         "background": False,
         "instructions": asked.instructions,
@@ -184,34 +161,9 @@ def _echo(asked: shapes.ResponsesBody, box: ToolBox, text: shapes.TextOptions, c
 
 
 def _wishes(asked: shapes.ResponsesBody, limits: RequestLimits, dropped: tuple[str, ...]) -> Wishes:
-    session = _scalar(asked.prompt_cache_key)
+    session = scalar(asked.prompt_cache_key)
     return msgspec.structs.replace(
-        from_body(_scalar(asked.priority), _scalar(asked.service_tier)),
-        num_ctx=_num_ctx(asked, limits),
+        line_wishes(asked, limits),
         session=session_name(session) if isinstance(session, str) else None,
         dropped=dropped,
     )
-
-
-def _num_ctx(asked: shapes.ResponsesBody, limits: RequestLimits) -> int | None:
-    given = {
-        field: size
-        for field, size in {"numCtx": asked.num_ctx_camel, "num_ctx": asked.num_ctx}.items()
-        if size is not None
-    }
-    for field, size in given.items():
-        if size > limits.num_ctx_ceiling:
-            raise bad_num_ctx(field, limits.num_ctx_ceiling)
-    if len(set(given.values())) > 1:
-        raise BadRequest(f"{' and '.join(given)} differ; send one of them.", param=next(iter(given)))
-    return next(iter(given.values()), None)
-
-
-def _scalar(raw: Raw) -> Scalar:
-    text = bytes(raw)
-    if not text:
-        return None
-    try:
-        return _SCALAR.decode(text)
-    except msgspec.DecodeError:  # an array, an object, or a number that no machine holds
-        return text.decode()

@@ -12,12 +12,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-# msgspec reads integers of any length; Ollama's are Go's, of 64 bits.
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-# Names stand in logs and messages, and are remembered after the request. Ollama's own are shorter.
-Name = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+from llm_queue.wire.callers.openai_parameters import Sampling
+from llm_queue.wire.fields import Count, Int, Name
 
 # --- the items of the input -------------------------------------------------------------------------------------------
 
@@ -196,26 +192,12 @@ class TextOptions(Struct):
 class Reasoning(Struct):
     """How much the model thinks."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", ""] | None = None
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max", ""] | None = None
     summary: Literal["auto", "concise", "detailed", "none"] | None = None
 
 
-class ResponsesBody(Struct):
-    """The request body. Of the sampling parameters OpenAI has the first two; the others are those of its chat
-    completions, and of Ollama and llama.cpp.
-    """
-
-    temperature: Annotated[float, Meta(ge=0)] | None = None
-    top_p: Share | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: Int | None = None
-    stop: str | list[str] | None = None
-    top_k: Int | None = None
-    min_p: Share | None = None
-    typical_p: Share | None = None
-    repeat_penalty: float | None = None
-    repeat_last_n: Int | None = None
+class ResponsesBody(Sampling):
+    """The request body. Of the sampling parameters OpenAI has the first two here; the others are those of its chat."""
 
     input: str | list[Raw] | None = None
     instructions: str | None = None

@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from llm_queue.wire.callers.openai_tools import input_of
 from llm_queue.wire.callers.responses_items import sealed
-from llm_queue.wire.callers.responses_tools import Tool, unwrapped_input
+from llm_queue.wire.callers.responses_tools import Tool
 from llm_queue.wire.shapes import JsonObject, ToolCall
 
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -143,7 +144,7 @@ class CallItem(Written):
         custom = tool is not None and tool.kind == "custom"
         super().__init__(events, "custom_tool_call" if custom else "function_call", item_id, index)
         self._custom = custom
-        self._text = unwrapped_input(call.arguments) if custom else call.arguments
+        self._text = input_of(call.arguments) if custom else call.arguments
         self._called: JsonObject = {"call_id": call.id, "name": tool.name if tool else call.name}
         if tool is not None and tool.namespace:
             self._called["namespace"] = tool.namespace

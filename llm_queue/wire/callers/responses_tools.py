@@ -8,29 +8,20 @@ sandbox) are not here, and are left out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
-import msgspec
 from msgspec import Struct
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire import strict_json
 from llm_queue.wire.callers import responses_shapes as shapes
+from llm_queue.wire.callers.openai_tools import INPUT
 from llm_queue.wire.shapes import JsonObject, ToolChoice
-
-T = TypeVar("T")
 
 NAMESPACE_SEPARATOR: Final = "__"
 """Between a namespace and a name: every engine's rules for names allow it, which a dot is not."""
 
 _NO_PARAMETERS: Final[JsonObject] = {"type": "object", "properties": {}}
-
-
-class _Input(Struct):
-    input: str
-
-
-_INPUT: Final = msgspec.json.Decoder(_Input)
 
 
 class Tool(Struct, frozen=True):
@@ -76,22 +67,23 @@ def tools_of(given: list[JsonObject]) -> ToolBox:
     dropped: list[str] = []
     for index, tool in enumerate(given):
         place = f"tools[{index}]"
-        known = list(_known(tool, place))
-        for one in known:
+        for one in _known(tool, place):
+            if isinstance(one, str):
+                dropped.append(one)
+                continue
             if one.flat in by_name:
-                raise BadRequest(f"{place}: there is another tool of the name {one.flat!r}.", param=place)
+                raise BadRequest(f"{place}: there is another tool of the name {one.flat[:100]!r}.", param=place)
             by_name[one.flat] = one
-        if known or tool.get("type") == "namespace":
+        if tool.get("type") in ("function", "custom", "namespace"):
             kept.append(tool)
-        else:
-            dropped.append(str(tool.get("type")))
     return ToolBox(by_name, tuple(kept), tuple(dropped))
 
 
-def _known(tool: JsonObject, place: str, namespace: str | None = None, about: str = "") -> Iterator[Tool]:
+def _known(tool: JsonObject, place: str, namespace: str | None = None, about: str = "") -> Iterator[Tool | str]:
+    """The tool, or those of a namespace; of what is left out, its type."""
     match tool.get("type"):
         case "function":
-            function = _read(tool, shapes.FunctionTool, place)
+            function = strict_json.converted(tool, shapes.FunctionTool, place)
             body: JsonObject = {"name": flat_name(function.name, namespace)}
             if description := function.description or about:
                 body["description"] = description
@@ -100,36 +92,31 @@ def _known(tool: JsonObject, place: str, namespace: str | None = None, about: st
                 body["strict"] = function.strict
             yield Tool("function", function.name, namespace, body)
         case "custom":
-            custom = _read(tool, shapes.CustomTool, place)
+            custom = strict_json.converted(tool, shapes.CustomTool, place)
             yield Tool("custom", custom.name, namespace, _wrapped(custom, namespace, about))
         case "namespace" if namespace is None:
-            group = _read(tool, shapes.NamespaceTool, place)
+            group = strict_json.converted(tool, shapes.NamespaceTool, place)
             for index, inner in enumerate(group.tools):
                 yield from _known(inner, f"{place}.tools[{index}]", group.name, group.description or "")
+        case kind:
+            yield str(kind)
 
 
 def _wrapped(custom: shapes.CustomTool, namespace: str | None, about: str) -> JsonObject:
     """A function that takes the input of a custom tool. A grammar can only be told: nobody here enforces one."""
     rule = "The input of the tool, as plain text."
     if custom.format is not None and custom.format.definition:
-        rule = f"The input of the tool. It must follow this {custom.format.syntax or 'grammar'}:"
-        rule = f"{rule}\n{custom.format.definition}"
+        syntax = f"{custom.format.syntax} " if custom.format.syntax else ""
+        rule = f"The input of the tool. It must follow this {syntax}grammar:\n{custom.format.definition}"
     parameters = {
         "type": "object",
-        "properties": {"input": {"type": "string", "description": rule}},
-        "required": ["input"],
+        "properties": {INPUT: {"type": "string", "description": rule}},
+        "required": [INPUT],
     }
     body: JsonObject = {"name": flat_name(custom.name, namespace)}
     if description := custom.description or about:
         body["description"] = description
     return body | {"parameters": parameters}
-
-
-def _read(given: JsonObject, shape: type[T], place: str) -> T:
-    try:
-        return msgspec.convert(given, shape)
-    except msgspec.ValidationError as error:
-        raise strict_json.blame(error, place) from None
 
 
 # --- which of them may be called --------------------------------------------------------------------------------------
@@ -151,7 +138,9 @@ def choice_of(said: str | shapes.Choice | None, box: ToolBox) -> tuple[list[Tool
         case shapes.Choice(type="function" | "custom", name=name):
             found = [tool for tool in every if name in (tool.name, tool.flat)]
             if not found:
-                raise BadRequest(f"tool_choice: there is no tool of the name {name!r}.", param="tool_choice")
+                raise BadRequest(
+                    f"tool_choice: there is no tool of the name {(name or '')[:100]!r}.", param="tool_choice"
+                )
             return every, ToolChoice("function", found[0].flat)
         case shapes.Choice(type="allowed_tools", mode=mode, tools=allowed):
             left = [tool for tool in every if any(_allows(one, tool) for one in allowed or ())]
@@ -164,22 +153,3 @@ def _allows(allowed: shapes.AllowedTool, tool: Tool) -> bool:
     if allowed.type == "namespace":
         return allowed.name == tool.namespace
     return allowed.name in (tool.name, tool.flat)
-
-
-# --- calls ------------------------------------------------------------------------------------------------------------
-
-
-def wrapped_input(text: str) -> str:
-    """The arguments of the function that stands for a custom tool."""
-    return msgspec.json.encode({"input": text}).decode()
-
-
-def unwrapped_input(arguments: str) -> str:
-    """The input of a custom tool from the arguments of its function; the arguments themselves where they are no such.
-
-    A call that was cut short has no whole arguments.
-    """
-    try:
-        return _INPUT.decode(arguments).input
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return arguments

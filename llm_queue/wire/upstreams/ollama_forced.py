@@ -93,13 +93,8 @@ def without_tools(request: ChatRequest) -> ChatRequest:
 
 def _functions(request: ChatRequest) -> list[_Function]:
     """Those of which the model must call one."""
-    functions = []
-    for at, tool in enumerate(must_call(request)):
-        try:
-            functions.append(msgspec.convert(tool, _Tool).function)
-        except msgspec.ValidationError as error:
-            raise strict_json.blame(error, f"tools[{at}]") from None
-    return functions
+    tools = enumerate(must_call(request))
+    return [strict_json.converted(tool, _Tool, f"tools[{at}]").function for at, tool in tools]
 
 
 # --- what the model is told -------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from llm_queue.errors import BadRequest
-from llm_queue.wire.callers import anthropic_request
 from llm_queue.wire.callers.anthropic_request import MessagesReply, parse_counted, parse_messages
 from llm_queue.wire.callers.dialect import Parsed, RequestLimits
 from llm_queue.wire.shapes import ChatRequest, Message, Sampling, ToolCall, ToolChoice
@@ -175,9 +174,9 @@ def test_a_tool_of_a_type_of_its_own_that_has_a_schema_is_one_as_any_other() -> 
     assert len(request_of(tools=[WEATHER | {"type": "function"}]).tools) == 1
 
 
-def test_no_more_types_are_named_than_a_header_should_hold() -> None:
-    tools = [{"type": f"server_{number}", "name": str(number)} for number in range(100)]
-    assert len(parsed(tools=tools).wishes.dropped) == anthropic_request.MOST_NAMED
+def test_every_type_that_is_left_out_is_named_once() -> None:
+    tools = [{"type": f"server_{number % 50}", "name": str(number)} for number in range(100)]
+    assert parsed(tools=tools).wishes.dropped == tuple(f"tools.server_{number}" for number in range(50))
 
 
 @pytest.mark.parametrize("missing", ["name", "input_schema"])
@@ -225,7 +224,7 @@ def test_a_choice_of_no_tool_is_refused() -> None:
     ("tier", "lane", "unknown"),
     [
         ("auto", "normal", False),
-        ("standard_only", None, False),
+        ("standard_only", "normal", False),
         ("priority", "interactive", False),
         ("flex", "background", False),
         ("nonsense", "normal", True),
@@ -481,3 +480,14 @@ def test_what_is_no_json_is_found_in_blocks_too(said: bytes) -> None:
     body = b'{"max_tokens":1,"messages":[{"role":"user","content":[{"type":"text","text":"%b"}]}]}'
     with pytest.raises(BadRequest, match=r"not valid JSON|not UTF-8"):
         parse_messages(body % said, LIMITS)
+
+
+def test_an_image_in_what_the_system_says_is_refused() -> None:
+    image = {"type": "image", "source": {"type": "base64", "data": "aGVsbG8="}}
+    refused("system[0]", system=[image])
+
+
+@pytest.mark.parametrize("kind", ["image/PNG", "image/jpeg", None])
+def test_an_image_may_say_its_kind_in_any_case(kind: str | None) -> None:
+    image = {"type": "image", "source": {"type": "base64", "data": "aGVsbG8=", "media_type": kind}}
+    assert request_of(messages=[{"role": "user", "content": [image]}]).messages[0].images == ("aGVsbG8=",)

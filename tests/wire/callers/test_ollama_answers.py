@@ -245,3 +245,18 @@ def test_vectors_are_read_as_they_were_meant(vectors: list[tuple[float, float]])
     completion = Completion("stop", 3, 0, 0.5, None, 0.0, 0.0, "stop", total_seconds=0.75)
     body = EmbedEncoder(3, SERVED).whole(Answer(Delta(), completion, tuple(vectors)))
     assert parse_embedded(body) == (Vectors(tuple(vectors)), completion)
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "said"),
+    [
+        ("length", "max_tokens", "length"),
+        ("stop", "eos_token", "stop"),
+        ("tool_calls", "tool_calls", "stop"),
+        ("other", "stop_sequence", "stop_sequence"),
+        ("other", "", "other"),
+    ],
+)
+def test_an_end_is_said_in_ollamas_words_where_it_has_one(reason: Any, text: str, said: str) -> None:
+    ended = json.loads(ChatEncoder(0, SERVED).end(Completion(reason, finish_text=text)))
+    assert ended["done_reason"] == said

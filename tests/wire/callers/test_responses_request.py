@@ -266,3 +266,33 @@ def test_tools_and_the_choice_among_them_reach_the_model() -> None:
     request = chat(tools=[FUNCTION], tool_choice="required")
     assert [tool["function"]["name"] for tool in request.tools] == ["weather"]
     assert request.tool_choice == ToolChoice("required")
+
+
+@pytest.mark.parametrize(("effort", "think"), [("ultra", "max"), ("xhigh", "max"), ("minimal", "low"), ("none", False)])
+def test_an_effort_means_what_it_means_in_a_chat(effort: str, think: bool | str) -> None:
+    assert chat(reasoning={"effort": effort}).think == think
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/jpg", "image/png", "image/webp", "IMAGE/PNG", ""])
+def test_the_kinds_of_image_that_are_read(kind: str) -> None:
+    part = {"type": "input_image", "image_url": f"data:{kind};base64,aGVsbG8="}
+    assert chat(input=[{"role": "user", "content": [part]}]).messages[0].images == ("aGVsbG8=",)
+
+
+def test_a_data_url_that_is_not_base64_is_refused() -> None:
+    part = {"type": "input_file", "file_data": "data:text/plain,aGVsbG8="}
+    error = refused(input=[{"role": "user", "content": [part]}])
+    assert error.param == "input[0].content[0].file_data"
+    assert "base64" in error.message
+
+
+def test_images_of_a_turn_with_calls_stay_in_it() -> None:
+    said = {"role": "assistant", "content": [{"type": "input_image", "image_url": "data:;base64,aGVsbG8="}]}
+    call = {"type": "function_call", "name": "f", "call_id": "c"}
+    message = chat(input=["", said, call][1:]).messages[0]
+    assert (message.images, message.tool_calls[0].name) == (("aGVsbG8=",), "f")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_is_between_nothing_and_all(share: float) -> None:
+    assert refused(min_p=share).param == "min_p"

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from llm_queue.errors import BadRequest
+from llm_queue.wire.callers.openai_tools import arguments_of, input_of
 from llm_queue.wire.callers.responses_shapes import AllowedTool, Choice
 from llm_queue.wire.callers.responses_tools import (
     ToolBox,
     choice_of,
     flat_name,
     tools_of,
-    unwrapped_input,
-    wrapped_input,
 )
 from llm_queue.wire.shapes import ToolChoice
 
@@ -147,13 +146,26 @@ def test_a_choice_of_a_tool_that_there_is_not_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["", '*** Begin Patch\n+"é"\n', '{"input": 1}'])
 def test_the_input_of_a_custom_tool_survives_the_way_there_and_back(text: str) -> None:
-    assert unwrapped_input(wrapped_input(text)) == text
+    assert input_of(arguments_of(text)) == text
 
 
 @pytest.mark.parametrize("arguments", ['{"input": "half', "{}", '{"input": 5}', "", "just text"])
 def test_arguments_that_are_no_input_stay_as_they_are(arguments: str) -> None:
-    assert unwrapped_input(arguments) == arguments
+    assert input_of(arguments) == arguments
 
 
 def test_a_name_without_a_namespace_is_that_name() -> None:
     assert flat_name("f", None) == flat_name("f", "") == "f"
+
+
+def test_what_is_left_out_of_a_namespace_is_named() -> None:
+    inner = [{"type": "web_search"}, {"type": "namespace", "name": "deeper", "tools": [WEATHER]}, WEATHER]
+    found = box({"type": "namespace", "name": "all", "tools": inner})
+    assert (list(found.by_name), found.dropped) == (["all__weather"], ("web_search", "namespace"))
+
+
+def test_a_grammar_is_told_as_a_sentence() -> None:
+    custom = {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "lark", "definition": "start: X"}}
+    function = box(custom).by_name["c"].function
+    rule = function["parameters"]["properties"]["input"]["description"]
+    assert rule == "The input of the tool. It must follow this lark grammar:\nstart: X"
