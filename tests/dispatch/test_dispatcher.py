@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import msgspec
 import pytest
 import trio
@@ -13,21 +15,24 @@ from llm_queue.dispatch.moments import AttemptStarted, JobEnded, Moment
 from llm_queue.dispatch.tickets import MAX_UNREAD, Submission
 from llm_queue.errors import (
     AttemptTimedOut,
+    Cancelled,
     Draining,
     LineFull,
     LoadFailed,
     LoadTimedOut,
     QueueError,
     Unfinished,
+    UpstreamBroke,
+    UpstreamRefused,
     UpstreamUnreachable,
     WaitExpired,
 )
 from llm_queue.settings import Settings
-from llm_queue.testing import Break, Hang, Say, ScriptedUpstream, Stall, prompt_of
+from llm_queue.testing import Break, Hang, Refuse, Say, ScriptedUpstream, Stall, prompt_of
 from llm_queue.testing.scripted import scripted_model
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import ChatRequest, Completion, Delta, Message, Request, ToolCall, ToolChoice
-from tests.harness import MODEL, OTHER, answer, line
+from tests.harness import MODEL, OTHER, REMOTE, Endings, Harness, answer, line
 
 
 async def test_the_largest_context_is_what_the_weights_and_the_ceiling_allow(autojump_clock: MockClock) -> None:
@@ -363,6 +368,40 @@ async def test_the_line_is_bounded_by_jobs_and_by_bytes(autojump_clock: MockCloc
             held.submit(size=1001)
 
 
+@pytest.mark.parametrize("model", [MODEL, REMOTE])
+async def test_what_a_job_takes_of_the_room_is_given_back_however_it_ends(
+    model: Model, autojump_clock: MockClock
+) -> None:
+    async with line(max_waiting_bytes=1000, max_attempts=1) as held:
+        held.upstream.then(Say(), Refuse(), Break(), Stall())
+        for ending in (None, UpstreamRefused, UpstreamBroke, Cancelled):
+            ticket = held.submit(model=model, size=1000, client=f"{ending}")
+            with pytest.raises(LineFull, match="bytes"):
+                held.submit(model=model, size=1)
+            await trio.sleep(2)
+            ticket.close()
+            with nullcontext() if ending is None else pytest.raises(ending):
+                await ticket.whole()
+
+
+async def test_the_advice_when_to_ask_again_is_how_long_the_jobs_that_wait_take_here(autojump_clock: MockClock) -> None:
+    async with line(max_waiting=3) as held:
+        held.upstream.default = Say(first_after=5.0)
+        held.upstream.then(Say(first_after=5.0), Say(first_after=50.0))
+        await held.ask()
+        await held.ask(model=REMOTE)  # which says nothing of the jobs of this machine
+        tickets = [held.submit()]
+        await wait_all_tasks_blocked()
+        tickets += [held.submit(), held.submit()]
+        await wait_all_tasks_blocked()
+        tickets.append(held.submit())  # the line has not taken it yet
+        with pytest.raises(LineFull) as caught:
+            held.submit()
+        assert caught.value.retry_after == 15
+        for ticket in tickets:
+            await answer(ticket)
+
+
 async def test_max_wait_ends_the_wait_on_time(autojump_clock: MockClock) -> None:
     async with line() as held:
         held.upstream.default = Say(first_after=10.0)
@@ -438,6 +477,19 @@ async def test_a_drain_while_a_model_loads_ends_too(autojump_clock: MockClock) -
             await answer(ticket)
 
 
+async def test_a_drain_that_is_cancelled_answers_the_rest_before_it_ends(autojump_clock: MockClock) -> None:
+    async with line(drain_timeout=30.0) as held:
+        held.upstream.default = Hang()
+        tickets = [held.submit() for _ in range(3)]
+        with trio.move_on_after(2) as patience:
+            await held.dispatcher.drain()
+        assert patience.cancelled_caught
+        assert held.dispatcher.live_jobs == 0
+        for ticket in tickets:
+            with pytest.raises(Unfinished):
+                await answer(ticket)
+
+
 async def test_an_idle_line_drains_at_once(autojump_clock: MockClock) -> None:
     async with line() as held:
         started = trio.current_time()
@@ -453,8 +505,6 @@ async def test_a_bug_in_the_line_answers_everybody_and_ends_the_dispatcher(
         async with trio.open_nursery() as nursery:
             dispatcher = Dispatcher(Settings(), upstream)
             await nursery.start(dispatcher.run)
-            from tests.harness import Endings, Harness
-
             held = Harness(dispatcher, upstream, Endings())
             ticket = held.submit()
             monkeypatch.setattr(dispatcher._scheduler, "_load_ended", None)
@@ -462,6 +512,24 @@ async def test_a_bug_in_the_line_answers_everybody_and_ends_the_dispatcher(
                 await answer(ticket)
             with pytest.raises(Draining):
                 held.submit()
+            assert dispatcher.live_jobs == 0  # a drain would wait for them
+
+
+async def test_a_job_that_has_ended_is_told_so_even_if_the_line_is_cancelled_before(autojump_clock: MockClock) -> None:
+    upstream, endings = ScriptedUpstream(known=[MODEL]), Endings()
+    async with trio.open_nursery() as nursery:
+        dispatcher = Dispatcher(Settings(), upstream, [endings])
+        await nursery.start(dispatcher.run)
+        held = Harness(dispatcher, upstream, endings)
+        first, second = held.submit(), held.submit()
+
+        def end_it(moment: Moment) -> None:
+            if isinstance(moment, AttemptStarted) and moment.job == second.job.id:
+                nursery.cancel_scope.cancel()  # the first one has ended, and is about to be settled
+
+        dispatcher.observers.add(end_it)
+    assert endings.count == {first.job.id: 1}
+    assert (await first.whole()).message.content == "hello"
 
 
 # --- what can be seen ---

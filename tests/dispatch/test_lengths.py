@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llm_queue.dispatch.lengths import (
     LEARNED_FROM,
     MARGIN,
+    MOST_BYTES_PER_TOKEN,
     MOST_MODELS,
     PER_IMAGE,
     PER_MESSAGE,
@@ -103,3 +104,34 @@ def test_the_models_that_are_remembered_are_bounded() -> None:
         lengths.learn("sha1", size, 30_000)
     assert lengths.estimate("sha0", size) == 10_000
     assert lengths.estimate("sha1", size) > 30_000
+
+
+def test_the_model_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
+    lengths, size = PromptLengths(), PromptSize(30_000)
+    for number in range(MOST_MODELS):
+        lengths.learn(f"sha{number}", size, 30_000)
+    lengths.learn("sha0", size, 30_000)
+    lengths.learn("new", size, 30_000)
+    assert lengths.estimate("sha0", size) > 30_000
+    assert lengths.estimate("sha1", size) == 10_000
+
+
+def test_no_estimate_goes_beyond_six_bytes_a_token_however_sparse_the_prompts_were() -> None:
+    lengths = PromptLengths()
+    for _ in range(1000):
+        lengths.learn("sha", PromptSize(30_000), 100)  # rows of blanks
+    assert lengths.estimate("sha", PromptSize(30_000)) >= 30_000 / MOST_BYTES_PER_TOKEN
+
+
+def test_what_a_prompt_has_at_least_is_told_by_the_sparsest_that_ever_was_and_never_above_what_any_text_has() -> None:
+    lengths, size = PromptLengths(), PromptSize(48_000)
+    lengths.learn("sha", size, 4_000)  # 12 bytes a token, of which twice is more than any text has
+    for _ in range(SURE_AFTER):
+        lengths.learn("sha", size, 24_000)
+    assert lengths.at_least("sha", size) == 48_000 / SPARSEST
+
+
+def test_what_came_as_tokens_says_nothing_of_the_text_beside_it() -> None:
+    lengths = PromptLengths()
+    lengths.learn("sha", PromptSize(30_000, tokens=20_000), 30_000)
+    assert lengths.estimate("sha", PromptSize(30_000)) == math.ceil(10_000 / MARGIN)

@@ -63,6 +63,21 @@ async def test_the_life_of_a_job_is_a_row_of_moments(autojump_clock: MockClock) 
     assert ANSWER not in repr(seen)
 
 
+async def test_the_life_of_a_job_beside_the_line_is_a_row_of_moments_too(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        seen = watch(held)
+        held.upstream.then(Break(after=1.0), Say(first_after=2.0))
+        ticket = held.submit(client="cron", model=REMOTE)
+        await answer(ticket)
+    assert [type(moment) for moment in seen] == [
+        *(JobAccepted, AttemptStarted, AttemptFinished, JobRequeued),
+        *(AttemptStarted, FirstPiece, AttemptFinished, JobEnded),
+    ]
+    assert [moment.attempt for moment in seen if isinstance(moment, AttemptStarted)] == [1, 2]
+    assert [moment.seconds for moment in seen if isinstance(moment, AttemptFinished)] == [1.0, 2.0]
+    assert ticket.job.run_seconds == 3.0
+
+
 def reachable(start: object) -> Iterator[object]:
     """All that can be reached from ``start`` by attributes and items, but for what belongs to the program."""
     seen, left = {id(start)}, [start]

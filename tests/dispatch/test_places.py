@@ -12,8 +12,9 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
 from llm_queue.core.scheduler import RetryLimits, Scheduler
 from llm_queue.core.seat import Seat
-from llm_queue.dispatch.places import FEW, FORECAST, KEPT, Places
-from llm_queue.errors import Cancelled
+from llm_queue.dispatch.places import FEW, FORECAST, KEPT, SMOOTHING, Places
+from llm_queue.dispatch.tickets import Place
+from llm_queue.errors import Cancelled, UpstreamUnreachable
 
 
 class Counted(Scheduler):
@@ -27,13 +28,17 @@ class Counted(Scheduler):
 
 
 class Line:
-    """A scheduler with many jobs of one client, of which the first one runs."""
+    """A scheduler with many jobs of one client, of which the first one runs.
 
-    def __init__(self, waiting: int) -> None:
+    Unless its model is not ``resident``, so that it is loaded, or the upstream is ``away``, so that all of them wait.
+    """
+
+    def __init__(self, waiting: int, *, resident: bool = True, away: bool = False) -> None:
         contexts = ContextSizes(8192, 65536)
         self.scheduler = Counted(TurnOrder(OrderRules(), contexts), Seat(contexts, 0.0), RetryLimits())
         self.scheduler.tick(0.0)
-        self.scheduler.handle(ProbeEnded(None, frozenset({RunnerKey("m", 8192)})), 0.0)
+        loaded = frozenset({RunnerKey("m", 8192)} if resident else ())
+        self.scheduler.handle(ProbeEnded(UpstreamUnreachable("Gone.") if away else None, loaded), 0.0)
         self.jobs = [Job(f"job {at}", Lane.NORMAL, "cron", "m", 8192, at, 0.0) for at in range(waiting + 1)]
         for job in self.jobs:
             self.scheduler.handle(Submitted(job), 0.0)
@@ -59,6 +64,14 @@ def test_a_short_line_is_shown_as_it_is_now(short: Line) -> None:
     assert short.first(3, 0.0) == ["job 0", "job 2", "job 3"]
 
 
+def test_a_short_line_shows_who_has_come_since(short: Line) -> None:
+    short.scheduler.handle(Left(short.jobs[1], Cancelled()), 0.0)
+    short.first(3, 0.0)
+    click = Job("click", Lane.INTERACTIVE, "person", "m", 8192, FEW + 1, 0.0)
+    short.scheduler.handle(Submitted(click), 0.0)
+    assert short.first(3, 0.0) == ["job 0", "click", "job 2"]
+
+
 def test_a_long_line_is_looked_at_once_a_second_whoever_asks(long: Line) -> None:
     assert long.first(2, 0.0) == ["job 0", "job 1"]
     for job in long.jobs[2:]:
@@ -82,3 +95,36 @@ def test_who_wants_to_see_more_than_was_looked_at_makes_it_look_again(long: Line
     assert len(long.first(FORECAST + 50, 0.0)) == FORECAST + 50
     assert len(long.first(FORECAST + 50, 0.5)) == FORECAST + 50
     assert long.scheduler.asked == 2
+
+
+def test_a_place_is_of_a_second_ago_at_most(long: Line) -> None:
+    assert long.places.place(long.jobs[3], 0.0).ahead == 3
+    long.scheduler.handle(Left(long.jobs[1], Cancelled()), 0.0)
+    assert long.places.place(long.jobs[3], KEPT).ahead == 2
+    assert long.scheduler.asked == 2
+
+
+def test_behind_those_that_are_looked_at_all_others_go_first(long: Line) -> None:
+    last = long.jobs[-1]
+    assert long.places.place(last, 0.0) == Place(FEW + 5, None)
+    long.places.ran(4.0)
+    assert long.places.place(last, 0.0) == Place(FEW + 5, (FEW + 5) * 4.0)
+    long.places.ran(12.0)
+    assert long.places.seconds_for(1) == 4.0 + 8.0 / SMOOTHING
+    away = Line(FEW, away=True)
+    assert away.places.place(away.jobs[-1], 0.0).ahead == FEW
+
+
+def test_while_nobody_has_the_slot_the_first_that_waits_has_nobody_before_it() -> None:
+    away = Line(3, away=True)
+    assert [away.places.place(job, 0.0).ahead for job in away.jobs] == [0, 1, 2, 3]
+    assert [one.place for one in away.places.first(4, 0.0)] == [1, 2, 3, 4]
+
+
+def test_a_load_for_a_job_is_its_place_and_one_for_a_job_that_has_left_goes_before_all() -> None:
+    loading = Line(3, resident=False)
+    assert loading.places.place(loading.jobs[0], 0.0) == Place(0, None, loading=True)
+    assert [one.place for one in loading.places.first(4, 0.0)] == [0, 1, 2, 3]
+    loading.scheduler.handle(Left(loading.jobs[0], Cancelled()), 0.0)
+    assert [(one.job.id, one.place) for one in loading.places.first(1, 0.0)] == [("job 1", 1)]
+    assert loading.places.place(loading.jobs[1], 0.0).ahead == 1

@@ -31,7 +31,7 @@ from llm_queue.errors import (
 )
 from llm_queue.settings import Settings
 from llm_queue.testing import Break, Busy, Hang, Refuse, Say, ScriptedUpstream, Stall
-from llm_queue.wire.shapes import Delta
+from llm_queue.wire.shapes import Delta, Request
 from tests.harness import MODEL, REMOTE, Endings, Harness, line
 
 
@@ -98,6 +98,17 @@ async def test_the_report_of_one_that_has_not_begun_has_nobody_ahead(autojump_cl
         await ticket.whole()
 
 
+async def test_one_that_runs_has_not_waited(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.then(Say(first_after=5.0))
+        ticket = held.submit(model=REMOTE)
+        await trio.sleep(3)
+        report = held.dispatcher.find(ticket.job.id)
+        assert report is not None
+        assert (report.state, report.wait_s) == ("running", 0)
+        await ticket.whole()
+
+
 async def test_a_stream_arrives_as_it_comes(autojump_clock: MockClock) -> None:
     async with line() as held:
         held.upstream.then(Say("a b", tokens=2, seconds_per_token=1.0))
@@ -129,6 +140,36 @@ async def test_a_caller_that_leaves_before_it_has_begun_costs_no_request(autojum
         with pytest.raises(Cancelled):
             await ticket.whole()
         assert held.upstream.runs == []
+
+
+async def test_a_caller_that_left_has_left_even_if_the_upstream_is_busy_at_that_moment(
+    autojump_clock: MockClock,
+) -> None:
+    async with line() as held:
+
+        def leave(request: Request) -> Busy:
+            ticket.close()
+            return Busy()
+
+        held.upstream.by_request = leave
+        ticket = held.submit(model=REMOTE)
+        with pytest.raises(QueueError):
+            await ticket.whole()
+        assert ticket.job.state is State.CANCELLED
+
+
+async def test_who_left_first_is_blamed_and_not_the_stop_that_came_while_it_was_ended(
+    autojump_clock: MockClock,
+) -> None:
+    async with line(ScriptedUpstream(known=[MODEL], close_seconds=3.0), drain_timeout=2.0) as held:
+        held.upstream.default = Hang()
+        ticket = held.submit(model=REMOTE)
+        await trio.sleep(1)
+        ticket.close()
+        await held.dispatcher.drain()
+        with pytest.raises(Cancelled):
+            await ticket.whole()
+        assert ticket.job.state is State.CANCELLED
 
 
 async def test_its_limits_in_time_are_those_of_any_attempt(autojump_clock: MockClock) -> None:
@@ -164,6 +205,16 @@ async def test_a_busy_or_missing_upstream_is_told_at_once(autojump_clock: MockCl
         held.upstream.down = True
         with pytest.raises(UpstreamUnreachable):
             await held.ask("away", model=REMOTE)
+        held.upstream.down = False
+
+
+async def test_in_an_outage_that_lasts_it_is_refused_before_it_is_tried(autojump_clock: MockClock) -> None:
+    async with line(outage_wait=5.0) as held:
+        held.upstream.down = True
+        with pytest.raises(UpstreamUnreachable):
+            await held.ask()
+        with pytest.raises(UpstreamUnreachable):
+            held.submit(model=REMOTE)
         held.upstream.down = False
 
 

@@ -12,7 +12,7 @@ from llm_queue.errors import UpstreamBroke, UpstreamRefused, UpstreamUnreachable
 from llm_queue.testing import Break, Hang, Refuse, Say
 from llm_queue.web.headers import job_headers
 from llm_queue.wire.shapes import ChatRequest, Message
-from tests.harness import line
+from tests.harness import REMOTE, line
 
 
 def submission(text: str, client: str = "sdk") -> Submission:
@@ -31,6 +31,16 @@ async def test_the_same_request_after_its_attempts_were_used_up_gets_one_attempt
                 await held.ask("again", client="sdk")
             assert repeated.value.code == first.value.code
         assert len(held.upstream.runs) == 2 + 3
+
+
+async def test_a_request_that_goes_beside_the_line_gets_one_attempt_then_as_well(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.default = Break(after=1.0)
+        with pytest.raises(UpstreamBroke):
+            await held.ask("again", client="sdk", model=REMOTE)
+        with pytest.raises(UpstreamBroke, match="tried once only"):
+            await held.ask("again", client="sdk", model=REMOTE)
+        assert len(held.upstream.runs) == 2 + 1
 
 
 async def test_the_answer_of_a_request_that_gets_one_attempt_says_so(autojump_clock: MockClock) -> None:
