@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import trio
-from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from llm_queue.errors import ReaderTooSlow
@@ -17,36 +16,73 @@ LAST_MESSAGE: Final = 2.0
 
 
 class HttpConnection(TrioASGIHTTPConnection):
-    """Quart's, which lets go of the job however the request ends.
+    """Quart's, in one task, which lets go of the job however the request ends.
+
+    Quart reads each body in a task of its own, which then waits for the caller to leave. Here whoever reads the body
+    asks for its pieces, and a caller who leaves is seen by the listener, which cancels this task.
 
     The ticket is closed here and not in the handler or in the stream's generator, because neither runs on when the
     client leaves while headers are being sent.
     """
 
     async def __call__(self, receive: Receive, send: Send) -> None:
+        visit = visit_of(self.scope)
         try:
-            await super().__call__(receive, finishing(send, visit_of(self.scope)))
+            with trio.CancelScope() as scope:
+                request = self._create_request_from_scope(send)
+                body = ArrivingBody(receive, scope)
+                request.body = body  # type: ignore[assignment]  # what reads it here iterates over it
+                response = await self.app.handle_request(request)
+                await self._send_beside(body, finishing(send, visit), response)
         finally:
-            ticket = visit_of(self.scope).ticket
+            ticket = visit.ticket
             if ticket is not None:
                 backlog = connection_of(self.scope).backlog
                 ticket.close(_too_slow(backlog.limit) if backlog is not None and backlog.given_up else None)
 
-    async def handle_messages(  # type: ignore[override]  # quart-trio's signature, which is not that of Quart
-        self, nursery: trio.Nursery, request: Request, receive: Receive
-    ) -> None:
-        """A caller who leaves is a cancellation, and nothing else: newer versions of Quart would also raise an error of
-        theirs in whatever reads or answers the request, where it looks like one of ours.
+    async def _send_beside(self, body: ArrivingBody, send: Send, response: Any) -> None:
+        """Send the response. What nobody wanted of the body is dropped meanwhile, or it would lie in memory."""
+        if body.complete:
+            await self._send_response(send, response)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body.drop)
+            await self._send_response(send, response)
+            nursery.cancel_scope.cancel()
+
+
+class ArrivingBody:
+    """The body of a request, in the pieces in which it arrives: an asynchronous iterator of bytes.
+
+    ``complete`` is true once all of it was received.
+    """
+
+    def __init__(self, receive: Receive, caller: trio.CancelScope) -> None:
+        """``receive`` is ASGI's. ``caller`` is cancelled when the client leaves before the body is complete: a caller
+        who leaves is a cancellation, and no error.
         """
+        self._receive = receive
+        self._caller = caller
+        self.complete = False
 
-        async def receive_until_left() -> Any:
-            message = await receive()
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self.complete:
+            message = await self._receive()
             if message["type"] == "http.disconnect":
-                nursery.cancel_scope.cancel()
+                self._caller.cancel()
                 await trio.sleep_forever()
-            return message
+            self.complete = not message.get("more_body", False)
+            if data := message.get("body", b""):
+                return bytes(data)
+        raise StopAsyncIteration
 
-        await super().handle_messages(nursery, request, receive_until_left)
+    async def drop(self) -> None:
+        """Receive the rest, or until the caller leaves, and keep nothing."""
+        async for _ in self:
+            pass
 
 
 def _too_slow(limit: float) -> ReaderTooSlow:

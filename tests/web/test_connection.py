@@ -65,3 +65,35 @@ async def test_a_caller_that_leaves_before_its_body_is_there_is_no_error(
 async def test_a_last_message_that_nobody_takes_is_given_up(line: Any, autojump_clock: trio.testing.MockClock) -> None:
     assert not await serve_one(line, 1000.0)
     assert trio.current_time() == pytest.approx(2.0)
+
+
+async def test_a_body_that_nobody_reads_is_dropped_while_the_response_is_sent(line: Any) -> None:
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        await trio.lowlevel.checkpoint()
+        received += 1
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": received < 20}
+
+    async def send(message: Any) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+
+    scope = SCOPE | {"headers": [(b"host", b"localhost"), (b"content-length", b"20000")]}
+    await create_quart(Settings(), line)(scope, receive, send)  # type: ignore[arg-type]  # a scope by hand
+    assert received == 20
+
+
+async def test_a_caller_that_leaves_while_a_body_is_dropped_ends_the_request(
+    line: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def receive() -> Any:
+        await trio.sleep(1)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            await trio.sleep(1000)
+
+    await create_quart(Settings(), line)(dict(SCOPE), receive, send)  # type: ignore[arg-type]  # a scope by hand
+    assert trio.current_time() == pytest.approx(1.0)
