@@ -34,7 +34,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(request: Request) -> Fingerprint:
-    """That of a request's prompt. A megabyte takes about two milliseconds; any text will do."""
+    """That of a request's prompt. A megabyte takes some milliseconds; any text will do."""
     marks = _Marks()
     for text in fixed_beginning(request):
         marks.add(text)
