@@ -266,14 +266,14 @@ class ScriptedUpstream:
                         return Completion("stop", counted or script.prompt_tokens, 0, load_seconds)
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
+                    if script.calls:
+                        say(Delta(tool_calls=tuple(ToolCall(name) for name in script.calls)))
                     pieces = script.pieces()
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
                         say(Delta(content=piece))
                     if calls:
                         say(Delta(tool_calls=(ToolCall(calls[0]["function"]["name"], script.text),)))
-                    if script.calls:
-                        say(Delta(tool_calls=tuple(ToolCall(name) for name in script.calls)))
                     reason = "tool_calls" if calls and script.finish_reason == "stop" else script.finish_reason
                     told = prompt or script.told(counted)
                     return msgspec.structs.replace(

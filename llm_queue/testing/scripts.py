@@ -12,8 +12,8 @@ from llm_queue.wire.shapes import Completion, FinishReason
 class Say:
     """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
 
-    ``thinking`` comes first, in one piece; ``calls`` are the names of tools that are called last. ``prompt_tokens``,
-    ``cached_tokens``, ``prompt_seconds`` and ``finish_reason`` go into the completion. A request
+    ``thinking`` comes first, in one piece; ``calls`` are the names of tools that are called before the text.
+    ``prompt_tokens``, ``cached_tokens``, ``prompt_seconds`` and ``finish_reason`` go into the completion. A request
     for vectors is answered with ``(length of the text, 1.0)`` for each input; one for a tool call that must be made
     with a call of the first tool that there is to choose from, which has the text as its arguments.
     """

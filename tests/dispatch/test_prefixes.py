@@ -69,7 +69,7 @@ def test_the_conversations_heard_of_last_are_known() -> None:
     prefixes = Prefixes()
     for number in range(CONVERSATIONS + 1):
         look(prefixes, LONG, session=str(number))
-        look(prefixes, LONG, session="0")  # spoken to all the time
+        assert not look(prefixes, LONG, session="0").new  # spoken to all the time
     assert look(prefixes, LONG, session="1").new
     assert not look(prefixes, LONG, session="0").new
     assert not look(prefixes, LONG, session=str(CONVERSATIONS)).new

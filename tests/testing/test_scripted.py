@@ -202,5 +202,6 @@ def test_the_prompt_used_last_is_kept_and_one_that_goes_on_takes_no_room() -> No
     assert [cache.take(said.split()) for said in ("p q r", "p", "")] == [2, 0, 0]
     cache.clear()
     assert cache.take(["p", "q"]) == 0
+    assert [cache.take(said.split()) for said in ("a b c d e f", "a x y z", "a b c d e f")] == [0, 1, 5]
     nothing = PromptCache(0)
     assert [nothing.take(["a", "b"]) for _ in range(2)] == [0, 0]
