@@ -68,6 +68,8 @@ def shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     short |= {name: f"{event[f'{name}_s']:.1f}s" for name in ("wait", "load", "run") if event.get(f"{name}_s")}
     if event.get("completion_tokens") is not None:
         short["tokens"] = f"{event.get('prompt_tokens')}+{event['completion_tokens']}"
+    if event.get("cached_tokens") is not None:
+        short["cached"] = event["cached_tokens"]
     return short | {name: event[name] for name in ("finish", "error") if event.get(name) not in (None, "stop")}
 
 

@@ -45,11 +45,12 @@ HOUSE = {
     "upstream": room("errors instance core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
-        "errors settings core wire.prompts wire.shapes upstream.protocol upstream.catalog",
+        "errors settings core wire.labels wire.prompts wire.shapes upstream.protocol upstream.catalog",
         others="msgspec structlog trio",
     ),
     "web": room(
-        "errors instance settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
+        "errors instance settings core.jobs wire upstream.protocol"
+        " dispatch.fingerprints dispatch.status dispatch.tickets",
         others="msgspec psutil quart quart_trio structlog trio werkzeug",
     ),
     "web.backlog": room(others="trio"),

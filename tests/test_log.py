@@ -135,11 +135,14 @@ async def test_a_finished_job_is_one_line_with_what_it_took_and_nothing_it_said(
 ) -> None:
     terminal = logging_to("json")
     upstream = ScriptedUpstream(known=[MODEL], load_seconds=2.0)
-    upstream.then(Say(ANSWER, tokens=4, seconds_per_token=0.5, prompt_tokens=7))
+    upstream.then(Say(ANSWER, tokens=4, seconds_per_token=0.5, prompt_tokens=7, cached_tokens=0, prompt_seconds=0.25))
     async with line(upstream) as harness:
         harness.dispatcher.observers.add(JobLog("Scripted", upstream.url))
         await harness.ask(PROMPT, client="cron")
-    loaded, done = terminal.events()
+        await harness.ask(PROMPT, client="cron")
+    loaded, done, unknown = terminal.events()
+    assert (done["cached_tokens"], done["prompt_s"]) == (0, 0.25)
+    assert "cached_tokens" not in unknown
     assert (loaded["event"], loaded["load_s"]) == ("loaded", 2.0)
     assert done["event"] == "done"
     assert (done["wait_s"], done["load_s"], done["run_s"]) == (0.0, 2.0, 2.0)

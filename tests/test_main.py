@@ -77,6 +77,8 @@ def test_a_finished_job_is_one_line_of_about_a_hundred_characters() -> None:
         "lane": "normal", "model": "granite4.1:8b", "wait": "1.2s", "run": "0.4s", "tokens": "8+12",
     }  # fmt: skip
     assert len(" ".join(short.values())) < 110
+    assert shorten(None, "info", event | {"cached_tokens": 0}) == {**short, "cached": 0}
+    assert shorten(None, "info", event | {"cached_tokens": None}) == short
     failed = shorten(None, "info", event | {"event": "failed", "error": "it broke", "finish": None})
     assert failed["error"] == "it broke"
 

@@ -6,6 +6,7 @@ import secrets
 
 from llm_queue.core.jobs import Job
 from llm_queue.core.scheduler import Scheduler
+from llm_queue.dispatch.fingerprints import fingerprint, label_of
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.repeats import Repeats
@@ -45,6 +46,7 @@ class Admission:
         self._arrivals += 1
         failed_ago = self.repeats.failed_ago(submission, now) if self._settings.max_attempts > 1 else None
         self.room.take(submission.size)
+        begun = submission.fingerprint or fingerprint(submission.request)
         job = Job(
             id=secrets.token_urlsafe(16),
             lane=submission.lane,
@@ -58,6 +60,7 @@ class Admission:
             max_attempts=None if failed_ago is None else 1,
             size=submission.size,
             share=submission.share,
+            label=label_of(submission.session, begun.fixed),
         )
         return job, failed_ago
 

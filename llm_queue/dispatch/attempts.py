@@ -17,6 +17,7 @@ from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, 
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.fit import ContextFit
+from llm_queue.dispatch.measured import calls_in, ending_of, prompt_work, timed
 from llm_queue.dispatch.moments import JobAccepted
 from llm_queue.dispatch.status import model_name
 from llm_queue.dispatch.tickets import Submission, Ticket
@@ -122,11 +123,14 @@ class Attempts:
         last_moment = began + total
         outcome, error = Outcome.TIMED_OUT, None
         pieces: list[Piece] = []
-        silent = True
+        silent, called = True, False
+        sign: float | None = None  # seconds until the upstream gave one of the answer
         with trio.move_on_after(min(limit, total)) as entry.scope:
 
             def emit(piece: Piece) -> None:
-                nonlocal silent
+                nonlocal silent, called, sign
+                sign = trio.current_time() - began if sign is None else sign
+                called = called or calls_in(piece)
                 if stream:
                     assert entry.scope is not None
                     entry.scope.deadline = min(trio.current_time() + limit, last_moment)
@@ -143,7 +147,8 @@ class Attempts:
             if entry.abort_error is not None:
                 entry.scope.cancel()
             try:
-                entry.completion = await self._upstream.run(model, key.num_ctx, entry.submission.request, emit)
+                completion = await self._upstream.run(model, key.num_ctx, entry.submission.request, emit)
+                entry.completion = completion if model.remote else timed(completion, sign)
                 outcome = Outcome.SUCCEEDED
                 if not stream:
                     entry.answer = fold(pieces, entry.completion)
@@ -166,7 +171,13 @@ class Attempts:
             self._fit.learn(model, entry.submission, error.tokens)
             needed = self._fit.again(model, entry.submission.request, key.num_ctx, error)
             error = error if needed else self._fit.explained(model, error)
-        return AttemptEnded(entry.job, outcome, error, surprise, stream and not silent, unloaded, needed)
+        prompt, ending = None, None
+        if outcome is Outcome.SUCCEEDED and entry.completion is not None and not model.remote:
+            prompt = prompt_work(entry.completion, attempt=entry.job.attempts)
+            ending = ending_of(entry.completion, called=called)
+        return AttemptEnded(
+            entry.job, outcome, error, surprise, stream and not silent, unloaded, needed, prompt, ending
+        )
 
     async def load(self, entry: Entry, key: RunnerKey) -> LoadEnded:
         """Make a model resident. The load belongs to the line: a caller that leaves meanwhile does not end it.

@@ -25,6 +25,7 @@ from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.fit import ContextFit
+from llm_queue.dispatch.measured import prompt_computed
 from llm_queue.dispatch.models import LineModels
 from llm_queue.dispatch.moments import (
     AttemptFinished,
@@ -40,6 +41,7 @@ from llm_queue.dispatch.moments import (
 )
 from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
+from llm_queue.dispatch.prefixes import Prefixes
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.room import Room
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
@@ -98,6 +100,7 @@ class Dispatcher:
         self._attempts = Attempts(settings, self.catalog, self._fit)
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
+        self._prefixes = Prefixes()
         self.watch = Watch(self._seat, self.observers)
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
@@ -266,6 +269,9 @@ class Dispatcher:
                 model, seconds = self._model_name(job), now - slot.since
                 self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
+                if event.prompt is not None:
+                    submission = self._entries[job.id].submission
+                    self.observers.tell(prompt_computed(job, submission, event.prompt, self._prefixes))
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
         return self._scheduler.handle(event, now)
 

@@ -94,6 +94,26 @@ class FirstPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptComputed:
+    """The upstream told what the prompt of an answer took: of its ``tokens`` it found ``cached``, and computed the
+    others in ``seconds``. It was ``cold`` if little was found of a prompt that was not short.
+
+    ``new`` and ``changed_at`` are as in :class:`~llm_queue.dispatch.prefixes.Seen`: whether an earlier prompt began
+    alike, and between which characters it differs from that one.
+    """
+
+    job: str
+    client: str
+    model: str
+    tokens: int
+    cached: int
+    seconds: float
+    cold: bool
+    new: bool
+    changed_at: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptFinished:
     """The attempt has ended, and nothing of it runs upstream any more."""
 
@@ -159,6 +179,7 @@ Moment = (
     | LoadFinished
     | AttemptStarted
     | FirstPiece
+    | PromptComputed
     | AttemptFinished
     | JobRequeued
     | JobEnded

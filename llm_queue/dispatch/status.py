@@ -39,7 +39,8 @@ class JobReport(Value, frozen=True, kw_only=True):
 
     ``wait_s`` is the time in which it neither loaded nor ran, ``load_s`` and ``run_s`` are what it loaded and ran, all
     attempts together. ``ahead`` counts the jobs before it while it waits. The counts of tokens and ``finish`` are those
-    of its answer, if it has one. ``remote`` is true for a job beside the line, whose model runs elsewhere.
+    of its answer, if it has one: ``cached_tokens`` of the ``prompt_tokens`` were computed before, and the others took
+    ``prompt_s``; None is "not known". ``remote`` is true for a job beside the line, whose model runs elsewhere.
     """
 
     job: str
@@ -56,6 +57,8 @@ class JobReport(Value, frozen=True, kw_only=True):
     run_s: float
     ahead: int | msgspec.UnsetType = msgspec.UNSET
     prompt_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    cached_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    prompt_s: float | msgspec.UnsetType | None = msgspec.UNSET
     completion_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
     finish: str | msgspec.UnsetType = msgspec.UNSET
     code: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -163,6 +166,8 @@ def report(
         run_s=job.run_seconds,
         ahead=msgspec.UNSET if ahead is None else ahead,
         prompt_tokens=completion.prompt_tokens if completion else msgspec.UNSET,
+        cached_tokens=completion.cached_tokens if completion else msgspec.UNSET,
+        prompt_s=completion.prompt_seconds if completion else msgspec.UNSET,
         completion_tokens=completion.completion_tokens if completion else msgspec.UNSET,
         finish=completion.finish_reason if completion else msgspec.UNSET,
         code=(error.code if error else None) if ended else msgspec.UNSET,

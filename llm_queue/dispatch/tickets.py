@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from llm_queue.core.jobs import Job, Lane
+from llm_queue.dispatch.fingerprints import Fingerprint
 from llm_queue.errors import Cancelled, QueueError, ReaderTooSlow
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import PromptSize
@@ -26,7 +27,7 @@ class Submission:
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
     anything; ``share`` is the client's; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes;
     ``unknown_lane`` says that it named a lane that there is not; ``session`` is the caller's name for the conversation
-    that it belongs to; ``prompt_size`` is that of ``request`` where it was looked at already.
+    that it belongs to; ``prompt_size`` and ``fingerprint`` are those of ``request`` where it was looked at already.
     """
 
     request: Request
@@ -42,6 +43,7 @@ class Submission:
     unknown_lane: bool = False
     session: str | None = None
     prompt_size: PromptSize | None = None
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)

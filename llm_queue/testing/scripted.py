@@ -22,6 +22,7 @@ from llm_queue.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from llm_queue.testing.prompt_cache import PromptCache, words_of
 from llm_queue.testing.scripts import Break, Busy, Garble, Hang, Refuse, Say, Script, Stall
 from llm_queue.upstream.protocol import Model, Native
 from llm_queue.wire.prompts import prompt_size
@@ -119,6 +120,11 @@ class ScriptedUpstream:
     bytes_per_token: float | None = None
     """If set, the tokens of each prompt are counted, and one that does not fit into its context is refused."""
 
+    kept_prompts: int | None = None
+    """If set, the words of each prompt are its tokens, and so many prompts are kept while their model is loaded."""
+    seconds_per_prompt_token: float = 0.0
+    """What each token takes that is not found among those."""
+
     loads: list[LoadRecord] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
     requests: list[LoadRecord | RunRecord] = field(default_factory=list)
@@ -131,6 +137,7 @@ class ScriptedUpstream:
     _in_flight: list[LoadRecord | RunRecord] = field(default_factory=list, init=False)
     _resident: list[RunnerKey] = field(default_factory=list, init=False)
     _crash: trio.Event = field(default_factory=trio.Event, init=False)
+    _prompts: dict[RunnerKey, PromptCache] = field(default_factory=dict, init=False)
 
     def then(self, *scripts: Script) -> None:
         """Add to what the next runs do."""
@@ -232,6 +239,7 @@ class ScriptedUpstream:
                 return Completion("unload", finish_text="unload", unloaded=True)
             load_seconds = await self._load_for(record)
             counted = self._count(record)
+            prompt = self._find(record)
             match script:
                 case Hang():
                     await self._pass(math.inf)
@@ -250,7 +258,7 @@ class ScriptedUpstream:
                 case Garble():
                     raise UpstreamBroke("the answer is not JSON")
                 case Say():
-                    await self._pass(script.first_after)
+                    await self._pass(script.first_after + ((prompt.prompt_seconds or 0.0) if prompt else 0.0))
                     if isinstance(request, LoadRequest):
                         return Completion("load", load_seconds=load_seconds, finish_text="load")
                     if isinstance(request, EmbedRequest):
@@ -258,15 +266,19 @@ class ScriptedUpstream:
                         return Completion("stop", counted or script.prompt_tokens, 0, load_seconds)
                     if script.thinking:
                         say(Delta(thinking=script.thinking))
+                    if script.calls:
+                        say(Delta(tool_calls=tuple(ToolCall(name) for name in script.calls)))
                     pieces = script.pieces()
                     for piece in pieces:
                         await self._pass(script.seconds_per_token)
                         say(Delta(content=piece))
                     if calls:
                         say(Delta(tool_calls=(ToolCall(calls[0]["function"]["name"], script.text),)))
-                    tokens = counted or script.prompt_tokens
                     reason = "tool_calls" if calls and script.finish_reason == "stop" else script.finish_reason
-                    return Completion(reason, tokens, len(pieces), load_seconds)
+                    told = prompt or script.told(counted)
+                    return msgspec.structs.replace(
+                        told, finish_reason=reason, completion_tokens=len(pieces), load_seconds=load_seconds
+                    )
         raise AssertionError("a hang does not end")
 
     async def aclose(self) -> None:
@@ -287,6 +299,15 @@ class ScriptedUpstream:
             text = f"request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens)"
             raise PromptTooLong(text, tokens=tokens, maximum=num_ctx)
         return tokens
+
+    def _find(self, run: RunRecord) -> Completion | None:
+        """What is told of its prompt where prompts are kept, but for the end."""
+        words = words_of(run.request)
+        if self.kept_prompts is None or not words:
+            return None
+        cached = self._prompts.setdefault(run.key, PromptCache(self.kept_prompts)).take(words)
+        seconds = self.seconds_per_prompt_token * (len(words) - cached)
+        return Completion("stop", len(words), cached_tokens=cached, prompt_seconds=seconds)
 
     async def _question(self, name: str) -> None:
         self.questions.append(name)
@@ -355,6 +376,7 @@ class ScriptedUpstream:
             self._resident.remove(load.key)
         else:
             self._make_room(load.key)
+            self._prompts.pop(load.key, None)
             await self._pass(self.load_seconds)
         self._resident.append(load.key)
 

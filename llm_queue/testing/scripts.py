@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from llm_queue.wire.shapes import FinishReason
+from llm_queue.wire.shapes import Completion, FinishReason
 
 
 @dataclass(frozen=True)
 class Say:
     """Answer with ``text``, cut into ``tokens`` pieces (None: one per word). Times are in seconds.
 
-    ``thinking`` comes first, in one piece. ``prompt_tokens`` and ``finish_reason`` go into the completion. A request
+    ``thinking`` comes first, in one piece; ``calls`` are the names of tools that are called before the text.
+    ``prompt_tokens``, ``cached_tokens``, ``prompt_seconds`` and ``finish_reason`` go into the completion. A request
     for vectors is answered with ``(length of the text, 1.0)`` for each input; one for a tool call that must be made
     with a call of the first tool that there is to choose from, which has the text as its arguments.
     """
@@ -24,6 +25,14 @@ class Say:
     thinking: str = ""
     finish_reason: FinishReason = "stop"
     prompt_tokens: int = 1
+    cached_tokens: int | None = None
+    prompt_seconds: float | None = None
+    calls: tuple[str, ...] = ()
+
+    def told(self, counted: int | None = None) -> Completion:
+        """What the completion says of the prompt; ``counted`` are its tokens, if somebody counted them."""
+        tokens = counted or self.prompt_tokens
+        return Completion("stop", tokens, cached_tokens=self.cached_tokens, prompt_seconds=self.prompt_seconds)
 
     def pieces(self) -> list[str]:
         """The text in that many pieces; joined they are the text again."""

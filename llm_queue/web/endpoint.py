@@ -13,6 +13,7 @@ import trio
 from quart import Request, Response
 
 from llm_queue.core.jobs import Lane
+from llm_queue.dispatch.fingerprints import fingerprint
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
@@ -139,10 +140,11 @@ class Endpoint:
         Among what is dropped is what the upstream has no field for.
         """
         body = await read_body(request, self._settings.max_body, arrive)
-        parsed = await _aside(body, parse, body, self._limits)
-        left_out = await _aside(body, self._line.catalog.check, parsed.request)
+        size = len(body)
+        parsed = await _aside(size, parse, body, self._limits)
+        left_out = await _aside(size, self._line.catalog.check, parsed.request)
         dropped = msgspec.structs.replace(parsed.wishes, dropped=parsed.wishes.dropped + left_out)
-        return replace(parsed, wishes=dropped), await _aside(body, prompt_size, parsed.request), len(body)
+        return replace(parsed, wishes=dropped), await _aside(size, prompt_size, parsed.request), size
 
     async def model(self, name: str) -> Model | None:
         """The model of that name, or the one for requests that name none. None if the upstream cannot be asked.
@@ -174,12 +176,13 @@ class Endpoint:
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
             prompt_size=prompt,
+            fingerprint=await _aside(size, fingerprint, parsed.request),
         )
 
 
-async def _aside(body: bytes, check: Callable[..., T], *arguments: object) -> T:
-    """What ``check`` returns; run in a thread where the body is so large that everybody else would wait for it."""
-    if len(body) < LARGE:
+async def _aside(size: int, check: Callable[..., T], *arguments: object) -> T:
+    """What ``check`` returns; run in a thread where the body has so many bytes that everybody else would wait."""
+    if size < LARGE:
         return check(*arguments)
     return await trio.to_thread.run_sync(check, *arguments, abandon_on_cancel=True)
 

@@ -23,14 +23,19 @@ BACKGROUND: Final = "background"
 LONGEST_SESSION: Final = 200
 """Characters of a session's name that are kept: as many as any SDK's own ids have."""
 
-SESSION_HEADERS: Final = (
-    "X-LLM-Queue-Session",
-    "X-Claude-Code-Session-Id",
-    "session-id",
-    "X-OpenWebUI-Chat-Id",
+SESSION_HEADERS: Final[tuple[tuple[str, ...], ...]] = (
+    ("X-LLM-Queue-Session",),
+    ("X-Claude-Code-Session-Id", "X-Claude-Code-Agent-Id"),
+    ("session-id", "thread-id"),
+    ("session_id",),
+    ("x-session-affinity",),
+    ("X-Session-Id",),
+    ("X-OpenWebUI-Chat-Id",),
 )
-"""Headers that name a conversation, the first that says something counts: our own, then those that Claude Code, Codex
-and Open WebUI send by themselves, whatever dialect they speak."""
+"""Headers that name a conversation, the first row that says something counts: our own, then those that programs send by
+themselves, whatever dialect they speak: Claude Code, Codex (now, and before), opencode (likewise) and Open WebUI.
+Where a row has two, the second tells the agents of one session apart, and both together are the name.
+"""
 
 _LANES: Final = {lane: lane for lane in (INTERACTIVE, NORMAL, BACKGROUND)}
 _TIERS: Final = {
@@ -94,7 +99,7 @@ def from_headers(headers: Headers, num_ctx_ceiling: int) -> Wishes:
         wanted,
         num_ctx=_num_ctx(headers.get("X-LLM-Queue-Num-Ctx"), num_ctx_ceiling),
         max_wait=_max_wait(headers.get("X-LLM-Queue-Max-Wait")),
-        session=next(filter(None, (session_name(headers.get(name) or "") for name in SESSION_HEADERS)), None),
+        session=next(filter(None, (_session(headers, row) for row in SESSION_HEADERS)), None),
     )
 
 
@@ -139,6 +144,11 @@ def bad_num_ctx(field: str, ceiling: int) -> BadRequest:
 def _known(names: dict[str, str], said: str) -> Wishes:
     lane = names.get(said.strip().lower())
     return Wishes(lane=lane or NORMAL, unknown_lane=lane is None)
+
+
+def _session(headers: Headers, row: tuple[str, ...]) -> str | None:
+    said = (session_name(headers.get(name) or "") for name in row)
+    return " ".join(name for name in said if name) or None
 
 
 def _num_ctx(said: str | None, ceiling: int) -> int | None:

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from llm_queue.core.actions import Settle, StartAttempt
-from llm_queue.core.events import Outcome, Resolved
-from llm_queue.core.jobs import Lane
-from llm_queue.core.trace import Step, WrongTrace, replay
+from llm_queue.core.events import AttemptEnded, Outcome, Resolved
+from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.trace import Step, WrongTrace, _event, _event_row, replay
 from llm_queue.errors import Draining, ModelNotFound, UpstreamRefused
 from tests.core.driver import Driver, key
 
@@ -129,3 +130,13 @@ def test_what_is_no_trace_is_told_so(first: str) -> None:
 def test_a_line_that_cannot_be_read_is_told_with_its_number(line: str) -> None:
     with pytest.raises(WrongTrace, match="Line 2 cannot be read"):
         list(replay([recorded()[0], line]))
+
+
+@pytest.mark.parametrize("prompt", [None, PromptWork(900, 0, 4.5)])
+@pytest.mark.parametrize("ending", [None, *Ending])
+def test_what_a_prompt_took_and_how_its_answer_ended_come_out_of_a_trace(
+    prompt: PromptWork | None, ending: Ending | None
+) -> None:
+    job = Job("id", Lane.NORMAL, "x", "a", 4096, 1, 0.0)
+    event = AttemptEnded(job, Outcome.SUCCEEDED, prompt=prompt, ending=ending)
+    assert _event(json.loads(json.dumps(_event_row(event))), {job.id: job}) == event

@@ -96,6 +96,32 @@ def test_a_stream_comes_in_pieces_and_says_its_end_and_its_counts(service: Servi
     assert 0 < usage["usage"]["completion_tokens"] <= 20
 
 
+def test_what_was_found_of_a_prompt_that_comes_again_is_told_in_each_dialect(service: Service) -> None:
+    rules = " ".join(f"Rule {number}: be brief." for number in range(40))
+    ask = [{"role": "system", "content": rules}, {"role": "user", "content": "Hi"}]
+    body = {"model": NAME, "messages": ask, "max_tokens": 4}
+    http = service.http
+    first, second = (http.post("/v1/chat/completions", json=body) for _ in range(2))
+    usage = second.json()["usage"]
+    tokens, found = usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+    assert first.json()["usage"]["prompt_tokens_details"]["cached_tokens"] < found
+    assert 200 < tokens - 10 < found < tokens
+    report = http.get(f"/queue/jobs/{second.headers['X-LLM-Queue-Job']}").json()
+    assert (report["prompt_tokens"], report["cached_tokens"]) == (tokens, found)
+    cold = http.get(f"/queue/jobs/{first.headers['X-LLM-Queue-Job']}").json()
+    assert 0 < report["prompt_s"] < cold["prompt_s"]
+    ollama = http.post("/api/chat", json={"model": NAME, "messages": ask, "stream": False}).json()
+    assert ollama["prompt_eval_count"] == tokens
+    assert ollama["prompt_eval_cached_count"] > tokens - 10
+    assert ollama["prompt_eval_duration"] > 0
+    responses = http.post("/v1/responses", json={"model": NAME, "instructions": rules, "input": "Hi"}).json()
+    assert responses["usage"]["input_tokens_details"]["cached_tokens"] > tokens - 10
+    said = {"model": NAME, "system": rules, "messages": ask[1:], "max_tokens": 4}
+    messages = http.post("/v1/messages", json=said).json()["usage"]
+    assert messages["cache_read_input_tokens"] > tokens - 10
+    assert messages["input_tokens"] + messages["cache_read_input_tokens"] == tokens
+
+
 def test_a_json_schema_is_kept(service: Service) -> None:
     schema = {
         "type": "object",

@@ -73,8 +73,8 @@ def under_load(service: Service, then: Callable[[], object]) -> Counter[str]:
         async with asyncio.TaskGroup() as callers:
             tasks = [
                 callers.create_task(ask(service.port, kind, question, streamed=streamed))
+                for question in QUESTIONS  # the quick ones first, so that some are answered on a slow machine too
                 for kind in kinds
-                for question in QUESTIONS
                 for streamed in (False, True)
                 for _ in range(3)
             ]

@@ -210,6 +210,8 @@ _NAMES: Final = (
         b"X-LLM-Queue-Instance",
         b"X-OpenWebUI-User-Id",
         b"session-id",
+        b"thread-id",
+        b"X-Claude-Code-Agent-Id",
         b"Content-Type",
         b"Accept",
     ),

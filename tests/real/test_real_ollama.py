@@ -72,6 +72,23 @@ def test_two_programs_at_two_context_sizes_cause_one_raise_and_no_further_load(
     assert asked == sorted(asked)
 
 
+def test_what_was_found_of_a_prompt_is_told_and_the_rest_is_timed(service: Service) -> None:
+    def ask(prompt: str) -> dict[str, Any]:
+        answer = service.chat(prompt, max_tokens=1)
+        assert answer.status_code == 200, answer.text
+        report: dict[str, Any] = service.http.get(f"/queue/jobs/{answer.headers['X-LLM-Queue-Job']}").json()
+        details = answer.json()["usage"]["prompt_tokens_details"]
+        assert details == {"cached_tokens": report["cached_tokens"]}
+        return report
+
+    begun = long_prompt(200)
+    cold, warm, other = ask(begun), ask(begun + " Go on."), ask("Else. " + begun)
+    assert cold["cached_tokens"] < cold["prompt_tokens"] / 4
+    assert cold["prompt_tokens"] / 2 < warm["cached_tokens"] < warm["prompt_tokens"]
+    assert other["cached_tokens"] < other["prompt_tokens"] / 4
+    assert 0 < warm["prompt_s"] < cold["prompt_s"]
+
+
 def in_closed_loops(service: Service, models: list[str], seconds: float) -> list[int]:
     """How many answers each program got: one program per model, each asking as soon as it has its answer."""
 

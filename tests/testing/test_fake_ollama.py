@@ -395,3 +395,40 @@ async def test_a_model_that_runs_elsewhere_embeds_and_answers_a_prompt_without_m
     assert len(answer.json()["embeddings"]) == 2
     assert (await client.post("/api/chat", model="far:cloud")).json()["done_reason"] == "load"
     assert (await client.post("/api/generate", model="far:cloud", prompt="!say hi", stream=False)).status_code == 200
+
+
+# --- prompts that are kept ---
+
+
+@pytest.fixture
+async def keeper(nursery: trio.Nursery) -> AsyncIterator[Client]:
+    """A client of one that keeps the last prompt."""
+    behaviour = Behaviour(models=["fake", "other"], load_seconds=0.0, token_seconds=0.0, kept_prompts=1)
+    behaviour.prompt_token_seconds = 0.001
+    async with Client(await nursery.start(serve, FakeOllama(behaviour))) as client:
+        yield client
+
+
+def cached(lines: list[dict[str, Any]]) -> int | None:
+    return lines[-1].get("prompt_eval_cached_count")
+
+
+async def test_an_old_ollama_says_nothing_of_its_cache(client: Client) -> None:
+    assert [cached(await client.chat("one two three")) for _ in range(2)] == [None, None]
+
+
+async def test_what_is_found_of_a_prompt_is_told_and_is_counted_with_the_rest(keeper: Client) -> None:
+    answers = [await keeper.chat(text) for text in ("a b c", "a b c", "a b c d", "x y", "a b c d")]
+    assert [cached(lines) for lines in answers] == [0, 2, 3, 0, 0]
+    assert [lines[-1]["prompt_eval_count"] for lines in answers] == [3, 3, 4, 2, 4]
+    assert [lines[-1]["prompt_eval_duration"] for lines in answers] == [3e6, 1e6, 1e6, 2e6, 4e6]
+
+
+async def test_other_tools_make_another_prompt_and_a_load_forgets_all(keeper: Client) -> None:
+    tool = {"type": "function", "function": {"name": "look"}}
+    await keeper.chat("a b c")
+    assert cached(await keeper.chat("a b c", tools=[tool])) == 0
+    assert cached(await keeper.chat("a b c", tools=[tool])) == 2
+    await keeper.chat("hello", model="other")
+    assert cached(await keeper.chat("a b c", tools=[tool])) == 0
+    assert cached(await keeper.chat("", tools=[tool])) in (None, 0)

@@ -17,6 +17,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.testing import Break, Busy, Garble, Hang, LoadRecord, Refuse, RunRecord, Say, ScriptedUpstream, Stall
+from llm_queue.testing.prompt_cache import PromptCache
 from llm_queue.testing.scripted import prompt_of, scripted_model
 from llm_queue.testing.scripts import Script
 from llm_queue.upstream.protocol import Model, Upstream
@@ -179,3 +180,28 @@ async def test_a_function_may_decide_by_the_request(upstream: ScriptedUpstream, 
 def test_it_is_an_upstream(upstream: ScriptedUpstream) -> None:
     engine: Upstream = upstream
     assert engine.name == "Scripted"
+
+
+async def test_prompts_are_kept_while_their_model_is_loaded(
+    upstream: ScriptedUpstream, autojump_clock: trio.testing.MockClock
+) -> None:
+    upstream.kept_prompts, upstream.seconds_per_prompt_token = 2, 0.5
+    told = []
+    for model, said in ((A, "a b c"), (A, "x y"), (A, "a b c d"), (B, "a b c d"), (A, "a b c d")):
+        began = trio.current_time()
+        completion = await upstream.run(model, 2048, ChatRequest("", (Message("system", said),)), lambda piece: None)
+        told.append((completion.prompt_tokens, completion.cached_tokens, completion.prompt_seconds))
+        passed = trio.current_time() - began - (completion.load_seconds or 0.0)
+        assert passed == pytest.approx(completion.prompt_seconds)
+    assert told == [(3, 0, 1.5), (2, 0, 1.0), (4, 3, 0.5), (4, 0, 2.0), (4, 0, 2.0)]
+
+
+def test_the_prompt_used_last_is_kept_and_one_that_goes_on_takes_no_room() -> None:
+    cache = PromptCache(2)
+    assert [cache.take(said.split()) for said in ("a b c", "x y z", "a b c d", "p q r", "x y z")] == [0, 0, 3, 0, 0]
+    assert [cache.take(said.split()) for said in ("p q r", "p", "")] == [2, 0, 0]
+    cache.clear()
+    assert cache.take(["p", "q"]) == 0
+    assert [cache.take(said.split()) for said in ("a b c d e f", "a x y z", "a b c d e f")] == [0, 1, 5]
+    nothing = PromptCache(0)
+    assert [nothing.take(["a", "b"]) for _ in range(2)] == [0, 0]

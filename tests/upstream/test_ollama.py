@@ -65,6 +65,18 @@ async def say(ollama: Ollama, text: str, model: Model = MODEL) -> tuple[str, Com
     return "".join(piece.content for piece in pieces if isinstance(piece, Delta)), completion
 
 
+@pytest.mark.parametrize(("kept", "found"), [(None, [None, None]), (0, [0, 0]), (1, [0, 3])])
+async def test_what_was_found_of_a_prompt_is_told_where_it_is_known(
+    nursery: trio.Nursery, kept: int | None, found: list[int | None]
+) -> None:
+    fake = FakeOllama(Behaviour(load_seconds=0.0, token_seconds=0.0, trained=16384, kept_prompts=kept))
+    ollama = Ollama(await nursery.start(serve, fake), keep_alive="20m")
+    ends = [(await say(ollama, text))[1] for text in ("one two three", "one two three four")]
+    assert [(end.prompt_tokens, end.cached_tokens) for end in ends] == [(3, found[0]), (4, found[1])]
+    assert [end.prompt_seconds for end in ends] == [0.0, 0.0]  # what is 0 is left out on the wire
+    await ollama.aclose()
+
+
 async def until(condition: object) -> None:
     """Let the other side take its steps, which real sockets carry over."""
     assert callable(condition)

@@ -75,6 +75,16 @@ async def test_what_the_body_says_to_the_line(line: Any) -> None:
     assert response.headers["X-LLM-Queue-Dropped"] == "context_management"
 
 
+async def test_a_job_has_the_fingerprint_of_what_every_step_begins_with(line: Any) -> None:
+    line.script = says("hi")
+    billing = "x-anthropic-billing-header: cch={};\n"
+    for turn, system in enumerate([billing.format("0a"), billing.format("1b"), "", "Else. "]):
+        await ask(line, HELLO | {"system": system + "Be brief.", "messages": [{"role": "user", "content": f"{turn}"}]})
+    first, second, third, fourth = (ticket.submission.fingerprint.fixed for ticket in line.tickets)
+    assert first == second == third  # what differs in each conversation is left out
+    assert fourth != first
+
+
 @pytest.mark.parametrize(
     ("error", "status", "kind", "headers"),
     [

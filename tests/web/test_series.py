@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from llm_queue.dispatch.fingerprints import fingerprint
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import LineFull, QueueError, UpstreamBroke
 from llm_queue.settings import Settings
@@ -55,6 +56,16 @@ async def test_each_text_is_a_job_of_its_own_and_all_answers_are_one(line: FakeL
     assert {request.model for request in requests} == {"small"}
     assert {ticket.job.lane.label for ticket in line.tickets} == {"background"}
     assert headers["X-LLM-Queue-Job"] == "job_2"
+
+
+async def test_each_text_has_a_fingerprint_of_its_own(line: FakeLine) -> None:
+    line.script = answers("x", "y")
+    texts = ["the first text of them", "the second text of them"]
+    await ask(line, prompt=texts)
+    first, second = (ticket.submission.fingerprint for ticket in line.tickets)
+    assert first == fingerprint(TextRequest("small", texts[0]))
+    assert second is None  # the line looks itself
+    assert first != fingerprint(TextRequest("small", texts[1]))
 
 
 async def test_the_answers_are_streamed_one_after_the_other(line: FakeLine) -> None:

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from llm_queue.errors import BadRequest
 from llm_queue.wire.fields import Scalar
-from llm_queue.wire.wishes import Wishes, from_body, from_headers, tier_name
+from llm_queue.wire.wishes import (
+    LONGEST_SESSION,
+    SESSION_HEADERS,
+    Wishes,
+    from_body,
+    from_headers,
+    tier_name,
+)
 
 
 def lane_name(header: str | None, priority: Scalar, tier: str | None) -> tuple[str | None, bool]:
@@ -107,10 +114,30 @@ def test_every_wish_has_a_header() -> None:
 
 
 def test_the_session_is_the_first_header_that_names_one() -> None:
-    names = ["X-LLM-Queue-Session", "X-Claude-Code-Session-Id", "session-id", "X-OpenWebUI-Chat-Id"]
+    names = [
+        *("X-LLM-Queue-Session", "X-Claude-Code-Session-Id", "session-id", "session_id", "x-session-affinity"),
+        *("X-Session-Id", "X-OpenWebUI-Chat-Id"),
+    ]
     for number, name in enumerate(names):
         said = {later: f"said by {later}" for later in names[number:]} | dict.fromkeys(names[:number], " ")
         assert from_headers(said, 1).session == f"said by {name}"
+
+
+@pytest.mark.parametrize(
+    ("session", "agent"), [("X-Claude-Code-Session-Id", "X-Claude-Code-Agent-Id"), ("session-id", "thread-id")]
+)
+def test_the_agents_of_one_session_are_told_apart(session: str, agent: str) -> None:
+    assert from_headers({session: "s", agent: "a"}, 1).session == "s a"
+    assert from_headers({session: "s", agent: "b"}, 1).session == "s b"
+    assert from_headers({session: "s", agent: " "}, 1).session == "s"
+    assert from_headers({agent: "a"}, 1).session == "a"
+    assert from_headers({session: "s", agent: "a", "X-LLM-Queue-Session": "own"}, 1).session == "own"
+
+
+@given(st.dictionaries(st.sampled_from([name for row in SESSION_HEADERS for name in row]), st.text()))
+def test_any_text_in_a_session_s_header_is_a_name_or_none(headers: dict[str, str]) -> None:
+    session = from_headers(headers, 1).session
+    assert session is None or 0 < len(session) <= 2 * LONGEST_SESSION + 1
 
 
 def test_headers_win_over_the_body_one_by_one() -> None:

@@ -21,10 +21,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--port", type=int, default=11434, help="0 takes a free one")
     parser.add_argument("--model", action="append", help="a model that it has; may be given several times")
-    for name in ("load_seconds", "token_seconds", "first_token_seconds", "close_seconds", "keep_alive"):
+    for name in (
+        "load_seconds",
+        "token_seconds",
+        "first_token_seconds",
+        "close_seconds",
+        "keep_alive",
+        "prompt_token_seconds",
+    ):
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=getattr(usual, name))
     for name in ("max_loaded", "default_num_ctx", "trained", "remembered"):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(usual, name))
+    parser.add_argument("--kept-prompts", type=int, help="prompts that a runner keeps, and tells of")
     parser.add_argument("--capability", action="append", help="what its models can; may be given several times")
     parser.add_argument("--remote", action="append", help="a model that runs elsewhere; may be given several times")
     parser.add_argument("--signin-url", help="models that run elsewhere are refused with 401 and this address")

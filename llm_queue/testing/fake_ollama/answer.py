@@ -14,6 +14,7 @@ from llm_queue.testing.fake_ollama.behaviour import BROKEN, Behaviour, Play, Ref
 from llm_queue.testing.fake_ollama.exchange import Exchange, JsonObject
 from llm_queue.testing.fake_ollama.fitting import fitting_tokens
 from llm_queue.testing.fake_ollama.runners import Work
+from llm_queue.testing.prompt_cache import PromptCache
 
 CREATED: Final = "2026-01-01T00:00:00Z"
 """The time stamp on everything: what the fake says is the same every time."""
@@ -114,12 +115,20 @@ class ChatAnswer:
 
 
 async def answer_chat(
-    answer: ChatAnswer, ask: JsonObject, play: Play, behaviour: Behaviour, work: Work, load_seconds: float
+    answer: ChatAnswer,
+    ask: JsonObject,
+    play: Play,
+    behaviour: Behaviour,
+    work: Work,
+    load_seconds: float,
+    prompts: PromptCache | None = None,
 ) -> None:
-    """Play one chat to its end, or for ever."""
+    """Play one chat to its end, or for ever. ``prompts`` has those that the runner keeps (None: nobody knows)."""
     first = behaviour.first_token_seconds if play.first_token_seconds is None else play.first_token_seconds
     pause = behaviour.token_seconds if play.token_seconds is None else play.token_seconds
     prompt_tokens = _prompt_tokens(ask, work.num_ctx)
+    cached = None if prompts is None else max(0, min(prompts.take(_prompt_words(ask)), prompt_tokens - 1))
+    first += behaviour.prompt_token_seconds * (prompt_tokens - (cached or 0))
     tokens = _tokens_of(ask, play, behaviour.text)
     limit = (ask.get("options") or {}).get("num_predict", -1)
     reason = "length" if 0 <= limit < len(tokens) else "stop"
@@ -162,7 +171,10 @@ async def answer_chat(
                 "eval_count": len(said),
                 "eval_duration": _nanoseconds(pause * len(said)),
             }
-            await answer.done(message, reason, {name: count for name, count in counts.items() if count})
+            counts = {name: count for name, count in counts.items() if count}
+            if cached is not None:  # 0 is said, too
+                counts["prompt_eval_cached_count"] = cached
+            await answer.done(message, reason, counts)
 
 
 def _prompt_tokens(ask: JsonObject, num_ctx: int) -> int:
@@ -183,6 +195,12 @@ def _prompt_tokens(ask: JsonObject, num_ctx: int) -> int:
         if total <= num_ctx:
             break
     return total if total < num_ctx else num_ctx - max((num_ctx - _KEPT) // 2, 1)
+
+
+def _prompt_words(ask: JsonObject) -> list[str]:
+    """The prompt as its runner keeps it. Tools stand at its beginning, as templates have it, but count for nothing."""
+    words = [word for one in ask["messages"] for word in str(one.get("content") or "").split()]
+    return [json.dumps(ask.get("tools")) + word for word in words[:1]] + words[1:]
 
 
 _KEPT: Final = 4

@@ -58,6 +58,11 @@ class Behaviour:
     """If set, loads end as 500 with this text."""
     remembered: int = 0
     """Requests and loads that its log has at least, the last ones; 0: all."""
+    kept_prompts: int | None = None
+    """Prompts that a runner keeps: what is found there is told and costs no time. None: nothing is told of it, as by an
+    Ollama before 0.33.3."""
+    prompt_token_seconds: float = 0.0
+    """What each token of a prompt takes that is not found."""
     text: str = "The fake Ollama answers with a few words."
 
 

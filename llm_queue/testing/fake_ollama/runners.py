@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from llm_queue.testing.fake_ollama.behaviour import Refusal
+from llm_queue.testing.prompt_cache import PromptCache
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -46,22 +47,24 @@ class Load:
 
 @dataclass
 class Runner:
-    """A resident model. It goes when nobody has used it for ``keep_alive`` seconds."""
+    """A resident model. It goes when nobody has used it for ``keep_alive`` seconds, and its ``prompts`` with it."""
 
     num_ctx: int
     keep_alive: float
     used: float
+    prompts: PromptCache
 
 
 class Runners:
     """Runs one request after the other, and loads first when the model or its context is not what is resident."""
 
-    def __init__(self, max_loaded: int, keep_alive: float) -> None:
+    def __init__(self, max_loaded: int, keep_alive: float, kept_prompts: int = 0) -> None:
         self.loads: list[Load] = []
         self.load_seconds = 0.0
         self.load_error: str | None = None
         self._max_loaded = max_loaded
         self._keep_alive = keep_alive
+        self._kept_prompts = kept_prompts
         self._turn = trio.Lock()
         self._runners: dict[str, Runner] = {}  # by name, the least recently used first
 
@@ -80,7 +83,7 @@ class Runners:
                 while len(self._runners) >= self._max_loaded:
                     del self._runners[next(iter(self._runners))]
                 await self._load(Load(name, num_ctx, trio.current_time()))
-                runner = Runner(num_ctx, self._keep_alive, trio.current_time())
+                runner = Runner(num_ctx, self._keep_alive, trio.current_time(), PromptCache(self._kept_prompts))
             if keep_alive is not None:
                 runner.keep_alive = keep_alive
             self._runners[name] = runner
@@ -93,6 +96,10 @@ class Runners:
         """It goes as soon as nobody uses it. What is not there is not loaded for this."""
         if name in self._runners:
             self._runners[name].keep_alive = 0.0
+
+    def prompts(self, name: str) -> PromptCache:
+        """What the runner of that name, which is there, keeps of prompts."""
+        return self._runners[name].prompts
 
     def resident(self) -> dict[str, int]:
         """The context size of each resident model."""

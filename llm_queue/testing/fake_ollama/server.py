@@ -36,7 +36,7 @@ class FakeOllama:
         self.connections = 0
         self.in_flight = 0
         self.max_in_flight = 0
-        self._runners = Runners(self.behaviour.max_loaded, self.behaviour.keep_alive)
+        self._runners = Runners(self.behaviour.max_loaded, self.behaviour.keep_alive, self.behaviour.kept_prompts or 0)
         self._seen: Counter[str] = Counter()
 
     @property
@@ -187,7 +187,8 @@ class FakeOllama:
                 if ask.get("messages"):
                     streamed, generate = ask.get("stream") is not False, path == "/api/generate"
                     answer = ChatAnswer(exchange, work.model, streamed=streamed, generate=generate)
-                    await answer_chat(answer, ask, play, self.behaviour, work, load_seconds)
+                    prompts = None if self.behaviour.kept_prompts is None else self._runners.prompts(name)
+                    await answer_chat(answer, ask, play, self.behaviour, work, load_seconds, prompts)
                 elif ask.get("input"):
                     await self._embed(exchange, work, ask)
                 elif path == "/api/embeddings" and ask.get("prompt"):

@@ -21,6 +21,7 @@ from llm_queue.wire.wishes import Wishes, from_body, session_name
 _MODES: Final[dict[str, Any]] = {"auto": "auto", "any": "required", "tool": "function", "none": "none"}
 _EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+_BEFORE_SESSION: Final = "_session_"
 _ANY: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
 
 Tools = tuple[JsonObject, ...]
@@ -156,13 +157,15 @@ def _wishes(asked: shapes.MessagesBody, dropped: tuple[str, ...]) -> Wishes:
 
 
 def _session(metadata: shapes.Metadata | None) -> str | None:
-    """The conversation, by what the program says of its user. Claude Code puts a JSON text there, with its session."""
+    """The conversation, by what the program says of its user. Claude Code puts a JSON text there, with its session;
+    earlier ones ``user_…_account_…_session_ID``.
+    """
     user = _value(metadata.user_id) if metadata else None
     if not isinstance(user, str):
         return None
     facts = _value(user.encode())
     inner = facts.get("session_id") if isinstance(facts, dict) else None
-    return session_name(inner if isinstance(inner, str) else user)
+    return session_name(inner if isinstance(inner, str) else user.rpartition(_BEFORE_SESSION)[2] or user)
 
 
 def _value(text: bytes | msgspec.Raw) -> Any:

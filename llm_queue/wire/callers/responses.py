@@ -168,6 +168,6 @@ def _usage(completion: Completion) -> JsonObject | None:
         "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": completion.cached_tokens or 0, "cache_write_tokens": 0},
         "output_tokens": answer,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": completion.reasoning_tokens or 0},
         "total_tokens": prompt + answer,
     }

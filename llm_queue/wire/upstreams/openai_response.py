@@ -39,6 +39,9 @@ _REASONS: Final[dict[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 
+MOST_COUNTED: Final = 2**53
+"""The largest count that every JSON reader takes as it is."""
+
 ABSENT: Final = Raw()
 """What a field holds that did not come: told apart without a look at its bytes, once per token."""
 
@@ -80,6 +83,7 @@ class _Timings(Struct):
     """llama.cpp's own. Times are in milliseconds; ``prompt_n`` leaves out what was cached."""
 
     cache_n: float | None = None
+    prompt_n: float | None = None
     prompt_ms: float | None = None
     predicted_ms: float | None = None
 
@@ -203,10 +207,13 @@ class StreamDecoder:
         details, timings = self._usage.prompt_tokens_details, self._timings
         thought = self._usage.completion_tokens_details
         cached = timings.cache_n if details is None or details.cached_tokens is None else details.cached_tokens
+        prompt = self._usage.prompt_tokens
+        if prompt is None and timings.cache_n is not None and timings.prompt_n is not None:
+            prompt = timings.cache_n + timings.prompt_n
         return Completion(
             finish_reason=_REASONS.get(reason.lower(), "other"),
             finish_text=reason,
-            prompt_tokens=_whole(self._usage.prompt_tokens),
+            prompt_tokens=_whole(prompt),
             completion_tokens=_whole(self._usage.completion_tokens),
             cached_tokens=_whole(cached),
             reasoning_tokens=_whole(thought.reasoning_tokens) if thought else None,
@@ -228,7 +235,8 @@ def _first_text(*given: Any) -> str:
 
 
 def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
+    """A count; what can be none is not known."""
+    return int(number) if number is not None and 0 <= number <= MOST_COUNTED else None
 
 
 def _parts(content: Content) -> tuple[str, str]:

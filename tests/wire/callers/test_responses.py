@@ -116,6 +116,13 @@ def test_a_whole_answer() -> None:
     }
 
 
+@pytest.mark.parametrize(("counted", "said"), [(5, 5), (0, 0), (None, 0)])
+def test_thoughts_are_counted_where_the_engine_does(counted: int | None, said: int) -> None:
+    usage = whole(completion=Completion("stop", 11, 7, reasoning_tokens=counted))["usage"]
+    assert usage["output_tokens_details"] == {"reasoning_tokens": said}
+    assert (usage["output_tokens"], usage["total_tokens"]) == (7, 18)  # they are among the others
+
+
 def test_usage_that_nobody_counted_is_not_made_up() -> None:
     assert whole(completion=Completion("stop"))["usage"] is None
     assert whole(completion=Completion("stop", completion_tokens=2))["usage"]["total_tokens"] == 2

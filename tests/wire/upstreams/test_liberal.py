@@ -162,6 +162,24 @@ def test_counts_and_timings_are_taken_where_they_are() -> None:
     assert timed.completion.answer_seconds == 0.007
 
 
+def test_a_server_that_counts_only_beside_its_times_has_counted() -> None:
+    timings = {"cache_n": 30, "prompt_n": 12, "prompt_ms": 5}
+    answer = read(sse(choice({"content": "x"}, "stop") | {"timings": timings}))
+    assert (answer.completion.prompt_tokens, answer.completion.cached_tokens) == (42, 30)
+    told = read(sse(choice({"content": "x"}, "stop") | {"timings": timings, "usage": {"prompt_tokens": 43}}))
+    assert told.completion.prompt_tokens == 43
+    none = read(sse(choice({"content": "x"}, "stop") | {"timings": {"cache_n": 0, "prompt_n": 0}}))
+    assert (none.completion.prompt_tokens, none.completion.cached_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [-1, 1e300, 2**53 + 2])
+def test_a_count_that_can_be_none_is_not_known(count: float) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": count}}
+    answer = read(sse(choice({"content": "x"}, "stop"), {"choices": [], "usage": usage}) + DONE)
+    assert (answer.completion.prompt_tokens, answer.completion.cached_tokens) == (None, None)
+    assert answer.completion.completion_tokens == 1
+
+
 @pytest.mark.parametrize(
     ("details", "thought"), [({"reasoning_tokens": 5}, 5), ({"reasoning_tokens": 0}, 0), ({}, None), (None, None)]
 )
