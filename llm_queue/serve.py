@@ -26,6 +26,7 @@ from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.errors import LoopDetected
 from llm_queue.garbage import Collector
 from llm_queue.instance import Instance
+from llm_queue.metrics.page import Metrics
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT
 from llm_queue.systemd import Systemd
@@ -97,7 +98,9 @@ async def serve(
     job_log = HeldBack(JobLog(upstream.name, upstream.url))  # until the greeting
     collector = Collector()
     dispatcher = Dispatcher(settings, upstream, [job_log, collector], trace=trace)
-    app = create_app(settings, dispatcher, instance)
+    metrics = Metrics(dispatcher)
+    dispatcher.observers.add(metrics)
+    app = create_app(settings, dispatcher, instance, metrics)
     shutdown = trio.Event()
     loop: LoopDetected | None = None
     to_the_end = ExitStack()

@@ -59,8 +59,12 @@ HOUSE = {
     "web.listener": room("web.backlog web.door web.facts web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "garbage": room("dispatch.moments", others="trio"),
+    "metrics": room(
+        "core.events core.jobs dispatch.moments dispatch.slot_time dispatch.status", others="prometheus_client"
+    ),
     "serve": room(
-        "descriptors errors garbage instance log settings systemd upstream.choose upstream.protocol dispatch web",
+        "descriptors errors garbage instance log metrics settings systemd upstream.choose upstream.protocol dispatch "
+        "web",
         others="structlog trio",
     ),
     "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
@@ -77,6 +81,7 @@ ONLY_IN = {
     "quart": {"web"},
     "quart_trio": {"web"},
     "platformdirs": {"service", "upstream"},
+    "prometheus_client": {"metrics"},
     "psutil": {"upstream", "web"},
     "rich": {"demo"},
     "xllamacpp": {"upstream"},

@@ -57,6 +57,8 @@ class JobReport(Value, frozen=True, kw_only=True):
     ahead: int | msgspec.UnsetType = msgspec.UNSET
     prompt_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
     completion_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    cached_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    prompt_s: float | msgspec.UnsetType | None = msgspec.UNSET
     finish: str | msgspec.UnsetType = msgspec.UNSET
     code: str | msgspec.UnsetType | None = msgspec.UNSET
     error: str | msgspec.UnsetType | None = msgspec.UNSET
