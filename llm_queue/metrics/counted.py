@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,10 +109,12 @@ class Counted:
         return self._by_model(waiting=False)
 
     def _by_model(self, *, waiting: bool) -> dict[str, int]:
-        found = Tally(
-            self.models.label(job.model) for job in self._live.values() if job.waiting is waiting and not job.remote
-        )
-        return dict.fromkeys(self.models.placed, 0) | found
+        found = dict.fromkeys(self.models.placed, 0)
+        for job in self._live.values():
+            if job.waiting is waiting and not job.remote:
+                label = self.models.label(job.model)
+                found[label] = found.get(label, 0) + 1
+        return found
 
     def _loaded(self, moment: LoadFinished) -> None:
         if moment.job in self._live:  # its caller may have left

@@ -17,6 +17,9 @@ from llm_queue.metrics.read import Line, Read
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
+AS_THEY_ARE: Final = "allow-utf-8"
+"""How names are written. The other ways would make an underscore of the colon in vLLM's names."""
+
 
 class Metrics:
     """The metrics of one line, in a registry of their own. An observer of that line."""
@@ -35,8 +38,9 @@ class Metrics:
         """The media type and the body for who sends ``accept`` as that header."""
         shown = _WithoutBirths(self._registry)
         if prefers_openmetrics(accept):
-            return OPENMETRICS, as_openmetrics(shown, version="1.0.0")  # type: ignore[no-untyped-call]  # it has no types
-        return TEXT, prometheus.generate_latest(shown)
+            body: bytes = as_openmetrics(shown, AS_THEY_ARE)  # type: ignore[no-untyped-call]  # it has no types
+            return OPENMETRICS, body
+        return TEXT, prometheus.generate_latest(shown, AS_THEY_ARE)
 
 
 class _WithoutBirths(Collector):
