@@ -48,6 +48,7 @@ from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
 from llm_queue.errors import QueueError, Unfinished
 from llm_queue.settings import Settings
+from llm_queue.traceparent import TraceContext
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Upstream
 
@@ -218,6 +219,10 @@ class Dispatcher:
                 self._post(Stopped(Unfinished(retry_after=5)))
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
+
+    def trace_by(self, place_of: Callable[[str], TraceContext | None]) -> None:
+        """Tell the upstream where in a trace its work stands by asking ``place_of`` with the job's id."""
+        self._attempts.place_of = lambda entry: place_of(entry.job.id)
 
     def beat(self, beat: Beat) -> None:
         """Have the line's own task call ``beat``, which must not raise: if the line is stuck, nobody does."""

@@ -16,6 +16,7 @@ from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.traceparent import TraceContext
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
@@ -174,6 +175,7 @@ class Endpoint:
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
             prompt_size=prompt,
+            trace=TraceContext.read(request.headers.getlist("traceparent"), request.headers.getlist("tracestate")),
         )
 
 

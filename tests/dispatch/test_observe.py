@@ -95,6 +95,7 @@ def test_no_moment_has_a_field_that_could_hold_what_a_caller_says(kind: Any) -> 
         assert str(field.type) in {"str", "int", "float", "bool", "str | None", "Lane", "Outcome", "JobReport"} | {
             "Failure",
             "Failure | None",
+            "TraceContext | None",
         }, field
     assert not {"request", "text", "prompt"} & {field.name for field in msgspec.structs.fields(JobReport)}
 
