@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from llm_queue.traces.spans import Spans
 
-FLUSH: Final = 5.0
+FLUSH: Final = 2.0
 """Seconds that the end of the service waits for a collector to take the last spans."""
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
