@@ -188,14 +188,46 @@ async def test_a_job_whose_turn_is_taken_after_its_load_waits_again(autojump_clo
     assert value(seen, "vllm:num_requests_running", model_name="scripted") == 1
 
 
+async def test_a_job_that_is_repeated_waits_again(autojump_clock: MockClock) -> None:
+    async with measured() as (held, metrics):
+        held.upstream.then(Break(after=2.0), Say(first_after=2.0))
+        breaks = held.submit(lane=Lane.BACKGROUND)
+        await trio.sleep(2.0)
+        urgent = held.submit(lane=Lane.INTERACTIVE)
+        await trio.sleep(2.0)
+        seen = samples_of(metrics)
+        for ticket in (breaks, urgent):
+            await answer(ticket)
+    assert value(seen, "llm_queue_attempts_total", outcome="broken") == 1
+    assert value(seen, "vllm:num_requests_waiting", model_name="scripted") == 1
+    assert value(seen, "vllm:num_requests_running", model_name="scripted") == 1
+
+
+async def test_a_hold_is_slot_time_of_whom_it_is_for(autojump_clock: MockClock) -> None:
+    async with measured(switch_wait=60) as (held, metrics):
+        await held.ask(model=SECOND)
+        held.upstream.default = Say(first_after=0.5)
+        for _ in range(9):
+            await held.ask(client="loop")
+        await held.ask(model=SECOND, client="other")
+        seen = samples_of(metrics)
+    held_seconds = value(seen, "llm_queue_held_seconds_total")
+    assert held_seconds > 0
+    of_loop = value(seen, "llm_queue_client_slot_seconds_total", client="loop", use="hold")
+    assert of_loop == pytest.approx(held_seconds, abs=0.001)
+
+
 async def test_what_goes_beside_the_line_is_not_counted_as_the_line_s(autojump_clock: MockClock) -> None:
     async with measured() as (held, metrics):
+        await held.ask(client="editor")
         await held.ask(model=REMOTE, client="cron")
+        await held.ask(client="editor")
         seen = samples_of(metrics)
     assert value(seen, "llm_queue_remote_jobs_total", state="succeeded") == 1
+    assert value(seen, "llm_queue_switches_total") == 0
     assert value(seen, "llm_queue_completion_tokens_total", model=REMOTE.name) == 1
     assert not any(("client", "cron") in labels for _, labels in seen)
-    assert sum(number for (name, _), number in seen.items() if name == "llm_queue_jobs_total") == 0
+    assert sum(number for (name, _), number in seen.items() if name == "llm_queue_jobs_total") == 2
 
 
 async def test_a_job_that_never_had_the_slot_has_no_wait(autojump_clock: MockClock) -> None:

@@ -234,6 +234,17 @@ async def test_no_span_has_what_callers_and_models_say(autojump_clock: MockClock
     assert ANSWER not in text
 
 
+async def test_an_attempt_ends_when_it_did_and_not_when_its_job_is_told(autojump_clock: MockClock) -> None:
+    async with traced() as seen:
+        seen.observer(JobAccepted("by-hand", "cron", Lane.NORMAL, "scripted", 0, unknown_lane=False))
+        seen.observer(AttemptStarted("by-hand", "cron", "scripted", 8192, 1))
+        await trio.sleep(1)
+        seen.observer(AttemptFinished("by-hand", Outcome.SUCCEEDED, 1.0))
+        await trio.sleep(1)
+        seen.observer(JobEnded(a_report(), None))
+        assert seen.rows() == [("job", 2.0), ("chat scripted", 1.0)]
+
+
 async def test_what_the_upstream_had_cached_is_said(autojump_clock: MockClock) -> None:
     async with traced() as seen:
         seen.observer(JobAccepted("by-hand", "cron", Lane.NORMAL, "scripted", 0, unknown_lane=False))
