@@ -20,6 +20,7 @@ from llm_queue import errors
 from llm_queue.cli import parser
 from llm_queue.core.jobs import TRANSITIONS, State
 from llm_queue.errors import QueueError
+from llm_queue.metrics.families import COUNTED, READ, Family
 from llm_queue.settings import Knob, knobs
 from llm_queue.testing.fake_ollama.behaviour import DIRECTIVES
 
@@ -131,6 +132,21 @@ def _doc(kind: type[QueueError]) -> str:
     return kind.__doc__ or ""
 
 
+def metrics_counted() -> str:
+    """The metrics that are counted as it happens."""
+    return _metrics(COUNTED)
+
+
+def metrics_read() -> str:
+    """Those that are read when somebody asks."""
+    return _metrics(READ)
+
+
+def _metrics(families: Iterable[Family]) -> str:
+    rows = ((f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.text) for one in families)
+    return _table(("metric", "kind", "labels", "what it is"), rows)
+
+
 def directives() -> str:
     """What steers the fake Ollama."""
     return _fenced("text", inspect.cleandoc(DIRECTIVES))
@@ -149,6 +165,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "states-diagram": states_diagram,
     "states": states_table,
     "errors": errors_table,
+    "metrics-counted": metrics_counted,
+    "metrics-read": metrics_read,
     "directives": directives,
     "help": help_text,
 }

@@ -25,6 +25,7 @@ from llm_queue.settings import Settings, WrongSetting, knobs, load
 from llm_queue.settings.values import OLLAMA_PORT, switch
 from llm_queue.simulate.picks import picks
 from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
+from llm_queue.traces.export import NoTracing
 from llm_queue.upstream.choose import NoUpstream
 
 
@@ -145,7 +146,7 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
 def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exit]]) -> int:
     try:
         return trio.run(service, settings)
-    except NoUpstream as error:
+    except (NoUpstream, NoTracing) as error:
         log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
     except KeyboardInterrupt:  # before it listens for signals: it may be fetching a model

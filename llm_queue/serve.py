@@ -26,9 +26,11 @@ from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.errors import LoopDetected
 from llm_queue.garbage import Collector
 from llm_queue.instance import Instance
+from llm_queue.metrics.page import Metrics
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT
 from llm_queue.systemd import Systemd
+from llm_queue.traces.export import begin
 from llm_queue.upstream.choose import Choice, NoUpstream, choose
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.web.app import create_app
@@ -72,14 +74,16 @@ async def serve(
 
     ``signals`` stands in for the process's own SIGINT and SIGTERM, and ``trace`` gets a record of the line
     (:mod:`llm_queue.core.trace`). Cancelled, it ends at once: whoever waits is closed without an answer. Raises
-    :class:`OSError` if the address is taken, and
-    :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there, or is ourselves;
-    ``environ`` is where it is looked for.
+    :class:`OSError` if the address is taken, :class:`~llm_queue.traces.export.NoTracing` if spans are asked for and
+    cannot be sent, and :class:`~llm_queue.upstream.choose.NoUpstream` if the upstream that is wanted is not there, or
+    is ourselves; ``environ`` is where it is looked for.
     """
+    tracing, untraced = begin(settings.otel, environ)
     files = descriptors.raise_limit(settings.max_waiting)
     listeners, warnings = await open_all(settings.host, settings.port)
     if too_few := descriptors.shortage(files, settings.max_waiting):
         warnings.append(too_few)
+    warnings += untraced
     instance = Instance()
     systemd = Systemd(environ)
     try:
@@ -97,7 +101,13 @@ async def serve(
     job_log = HeldBack(JobLog(upstream.name, upstream.url))  # until the greeting
     collector = Collector()
     dispatcher = Dispatcher(settings, upstream, [job_log, collector], trace=trace)
-    app = create_app(settings, dispatcher, instance)
+    metrics = Metrics(dispatcher)
+    dispatcher.observers.add(metrics)
+    if tracing is not None:
+        spans = tracing.spans(upstream.name, upstream.url)
+        dispatcher.observers.add(spans)
+        dispatcher.trace_by(spans.place_of)
+    app = create_app(settings, dispatcher, instance, metrics)
     shutdown = trio.Event()
     loop: LoopDetected | None = None
     to_the_end = ExitStack()
@@ -133,6 +143,8 @@ async def serve(
         to_the_end.close()
         with trio.CancelScope(shield=True):
             await upstream.aclose()
+            if tracing is not None:
+                await tracing.aclose()
     if loop is not None:
         raise NoUpstream(loop.message)
     if died():

@@ -34,6 +34,7 @@ def room(ours: str = "", others: str = "", *, pure: bool = False) -> Room:
 HOUSE = {
     "errors": room(pure=True),
     "instance": room(),
+    "traceparent": room(),
     "settings": room(),
     "launch": room("settings"),
     "log": room(others="structlog"),
@@ -42,14 +43,16 @@ HOUSE = {
     "core": room("errors", pure=True),
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
-    "upstream": room("errors instance core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
+    "upstream": room(
+        "errors instance traceparent core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"
+    ),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
-        "errors settings core wire.labels wire.prompts wire.shapes upstream.protocol upstream.catalog",
+        "errors settings traceparent core wire.labels wire.prompts wire.shapes upstream.protocol upstream.catalog",
         others="msgspec structlog trio",
     ),
     "web": room(
-        "errors instance settings core.jobs wire upstream.protocol"
+        "errors instance settings traceparent core.jobs wire upstream.protocol"
         " dispatch.fingerprints dispatch.status dispatch.tickets",
         others="msgspec psutil quart quart_trio structlog trio werkzeug",
     ),
@@ -60,13 +63,20 @@ HOUSE = {
     "web.listener": room("web.backlog web.door web.facts web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "garbage": room("dispatch.moments", others="trio"),
+    "metrics": room(
+        "core.events core.jobs dispatch.moments dispatch.slot_time dispatch.status", others="prometheus_client"
+    ),
+    "traces": room("traceparent core.jobs dispatch.moments dispatch.status", others="opentelemetry trio"),
     "serve": room(
-        "descriptors errors garbage instance log settings systemd upstream.choose upstream.protocol dispatch web",
+        "descriptors errors garbage instance log metrics settings systemd traces.export upstream.choose "
+        "upstream.protocol dispatch web",
         others="structlog trio",
     ),
     "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
     "service": room("log settings launch systemd", others="httpx platformdirs"),
-    "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
+    "cli": room(
+        "settings log core.order core.trace simulate traces.export upstream.choose serve demo service", others="trio"
+    ),
     "__main__": room("cli log"),
     "__init__": room(),
 }
@@ -77,7 +87,9 @@ ONLY_IN = {
     "hypercorn": {"web.http1", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
+    "opentelemetry": {"traces"},
     "platformdirs": {"service", "upstream"},
+    "prometheus_client": {"metrics"},
     "psutil": {"upstream", "web"},
     "rich": {"demo"},
     "xllamacpp": {"upstream"},

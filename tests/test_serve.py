@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,12 +12,14 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.serve import Exit, serve
 from llm_queue.settings import Settings
 from llm_queue.settings.values import ServerUrl
 from llm_queue.testing import Hang, ScriptedUpstream
+from llm_queue.traces.export import NoTracing
 from llm_queue.upstream.choose import NoUpstream
 from llm_queue.web.listener import open_all
 
@@ -133,3 +136,33 @@ async def test_an_address_that_is_taken_is_an_error_of_its_own() -> None:
         with pytest.raises(OSError, match=f"127.0.0.1:{port}.*in use"):
             await serve(Settings(host="127.0.0.1", port=(0, port or 0)), upstream=ScriptedUpstream())
         await served.signal(signal.SIGTERM)
+
+
+async def test_the_line_that_is_served_is_the_one_that_is_measured() -> None:
+    async with serving(ScriptedUpstream(load_seconds=0)) as served:
+        assert (await served.chat()).status_code == 200
+        page = (await served.client.get("/metrics")).text
+        assert 'llm_queue_jobs_total{lane="normal",state="succeeded"} 1.0' in page
+        assert "llm_queue_up 1.0" in page
+        await served.signal(signal.SIGTERM)
+        assert await served.exit_code() is Exit.DRAINED
+
+
+async def test_spans_that_are_asked_for_are_of_the_line_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = InMemorySpanExporter()
+    monkeypatch.setattr("opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter", lambda: kept)
+    async with serving(ScriptedUpstream(load_seconds=0), otel="on") as served:
+        sent = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        await served.client.post("/v1/chat/completions", json=body, headers=sent)
+        await served.signal(signal.SIGTERM)
+        assert await served.exit_code() is Exit.DRAINED
+    [job] = [span for span in kept.get_finished_spans() if span.name == "job"]
+    assert job.parent is not None
+    assert f"{job.parent.span_id:016x}" in sent["traceparent"]
+
+
+async def test_spans_that_cannot_be_sent_are_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(NoTracing):
+        await serve(Settings(port=(0,), otel="on"), upstream=ScriptedUpstream())

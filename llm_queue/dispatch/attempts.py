@@ -37,6 +37,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.settings import Settings
+from llm_queue.traceparent import TraceContext, sending
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import ALIVE, Answer, Completion, LoadRequest, Piece, fold
@@ -84,7 +85,8 @@ class Entry:
         """The moment at which the line took it."""
         job, asked = self.job, self.submission
         remote = asked.model is not None and asked.model.remote
-        return JobAccepted(job.id, job.client, job.lane, model_name(asked), job.size, asked.unknown_lane, remote)
+        named = (job.id, job.client, job.lane, model_name(asked), job.size, asked.unknown_lane, remote)
+        return JobAccepted(*named, asked.operation, asked.trace)
 
     def abort(self, error: QueueError) -> None:
         """End its attempt, and blame the error. The attempt is over when its event comes."""
@@ -106,6 +108,8 @@ class Attempts:
         self._catalog = catalog
         self._fit = fit
         self._upstream = catalog.upstream
+        self.place_of: Callable[[Entry], TraceContext | None] = lambda entry: entry.submission.trace
+        """Where in a trace what is asked of the upstream stands: where its caller's request does."""
 
     async def attempt(self, entry: Entry, key: RunnerKey, *, spared: bool = False) -> AttemptEnded:
         """Run a job once. Returns when the upstream's side of the connection is closed.
@@ -147,7 +151,8 @@ class Attempts:
             if entry.abort_error is not None:
                 entry.scope.cancel()
             try:
-                completion = await self._upstream.run(model, key.num_ctx, entry.submission.request, emit)
+                with sending(self.place_of(entry)):
+                    completion = await self._upstream.run(model, key.num_ctx, entry.submission.request, emit)
                 entry.completion = completion if model.remote else timed(completion, sign)
                 outcome = Outcome.SUCCEEDED
                 if not stream:
@@ -190,7 +195,8 @@ class Attempts:
         assert entry.model is not None
         with trio.move_on_after(self._settings.load_timeout):
             try:
-                await self._upstream.load(entry.model, key.num_ctx)
+                with sending(self.place_of(entry)):
+                    await self._upstream.load(entry.model, key.num_ctx)
                 outcome = Outcome.SUCCEEDED
             except QueueError as failure:
                 outcome, error = _outcome_of(failure), failure

@@ -7,7 +7,7 @@ the end of everything that was started. Nothing else changes the line, so there 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -44,11 +44,13 @@ from llm_queue.dispatch.places import Places, Standing
 from llm_queue.dispatch.prefixes import Prefixes
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.room import Room
+from llm_queue.dispatch.slot_time import SlotState, SlotTime
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
 from llm_queue.errors import QueueError, Unfinished
 from llm_queue.settings import Settings
+from llm_queue.traceparent import TraceContext
 from llm_queue.upstream.catalog import Catalog
 from llm_queue.upstream.protocol import Upstream
 
@@ -102,6 +104,7 @@ class Dispatcher:
         self._places = Places(self._scheduler)
         self._prefixes = Prefixes()
         self.watch = Watch(self._seat, self.observers)
+        self._slot_time = SlotTime(self._seat, _now())
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
         self._admission = Admission(settings, self._scheduler, self._fit, self._remote, room)
@@ -177,6 +180,10 @@ class Dispatcher:
             remote=self._remote.status(),
         )
 
+    def slot_seconds(self) -> Mapping[SlotState, float]:
+        """What the slot's time went to so far: together the time since the start."""
+        return self._slot_time.seconds(_now())
+
     def rejected(self, error: QueueError, client: str) -> None:
         """A request was refused: count it."""
         self.observers.tell(RequestRejected(Failure.of(error), client))
@@ -216,6 +223,10 @@ class Dispatcher:
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
 
+    def trace_by(self, place_of: Callable[[str], TraceContext | None]) -> None:
+        """Tell the upstream where in a trace its work stands by asking ``place_of`` with the job's id."""
+        self._attempts.place_of = lambda entry: place_of(entry.job.id)
+
     def beat(self, beat: Beat) -> None:
         """Have the line's own task call ``beat``, which must not raise: if the line is stuck, nobody does."""
         self._post(beat)
@@ -240,6 +251,7 @@ class Dispatcher:
                     actions += self._take(self._inbox.receive_nowait(), nursery)
         await self._perform(actions, nursery)
         self.watch.look()
+        self._slot_time.look(_now())
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:

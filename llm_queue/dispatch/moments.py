@@ -14,6 +14,7 @@ from llm_queue.core.events import Outcome
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.status import JobReport
 from llm_queue.errors import QueueError
+from llm_queue.traceparent import TraceContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class JobAccepted:
     """A request became a job. ``unknown_lane`` is true if it named a lane that there is not; ``remote``: it goes beside
-    the line, because its model runs elsewhere.
+    the line, because its model runs elsewhere. ``operation`` is what is asked of the model, and ``trace`` where the
+    request stands in a trace, if in one.
     """
 
     job: str
@@ -43,6 +45,8 @@ class JobAccepted:
     size: int
     unknown_lane: bool
     remote: bool = False
+    operation: str = "chat"
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,21 @@ import trio
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.dispatch.fingerprints import Fingerprint
 from llm_queue.errors import Cancelled, QueueError, ReaderTooSlow
+from llm_queue.traceparent import TraceContext
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.prompts import PromptSize
-from llm_queue.wire.shapes import Answer, Completion, Piece, Request, Vectors, fold
+from llm_queue.wire.shapes import (
+    Answer,
+    ChatRequest,
+    Completion,
+    EmbedRequest,
+    LoadRequest,
+    Piece,
+    Request,
+    TextRequest,
+    Vectors,
+    fold,
+)
 
 MAX_UNREAD: Final = 8 * 2**20
 """Bytes of answer that may lie unread before the job is given up: some hours of text at reading speed."""
@@ -27,7 +39,8 @@ class Submission:
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
     anything; ``share`` is the client's; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes;
     ``unknown_lane`` says that it named a lane that there is not; ``session`` is the caller's name for the conversation
-    that it belongs to; ``prompt_size`` and ``fingerprint`` are those of ``request`` where it was looked at already.
+    that it belongs to; ``prompt_size`` and ``fingerprint`` are those of ``request`` where it was looked at already;
+    ``trace`` is where the request stands in a trace, if in one.
     """
 
     request: Request
@@ -44,6 +57,20 @@ class Submission:
     session: str | None = None
     prompt_size: PromptSize | None = None
     fingerprint: Fingerprint | None = None
+    trace: TraceContext | None = None
+
+    @property
+    def operation(self) -> str:
+        """What is asked of the model, by OpenTelemetry's names where it has one."""
+        match self.request:
+            case ChatRequest():
+                return "chat"
+            case TextRequest():
+                return "text_completion"
+            case EmbedRequest():
+                return "embeddings"
+            case LoadRequest(unload=unload):  # pragma: no branch - the last kind there is
+                return "unload" if unload else "load"
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,11 @@ class Settings:
     # the log
     log_format: str = _setting("auto", one_of("auto", "text", "json"), "auto is text on a terminal, json elsewhere")
 
+    otel: str = _setting(
+        "auto", one_of("auto", "on", "off"),
+        "send spans of jobs to a collector of OpenTelemetry; auto does where OTEL_EXPORTER_OTLP_ENDPOINT names one",
+    )  # fmt: skip
+
     trace: str | None = _setting(
         None, text, "file to record every event of the line in, for llm-queue simulate; overwritten at each start. No "
         "prompts are in it, but client names are",

@@ -19,6 +19,7 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.instance import HEADER, VIA, Instance
+from llm_queue.traceparent import sent_headers
 from llm_queue.upstream.transport import Connect, OneConnection, open_stream
 from llm_queue.wire.shapes import Completion, Delta
 from llm_queue.wire.upstreams.too_long import prompt_too_long
@@ -206,6 +207,7 @@ class HttpApi:
     ) -> AsyncIterator[httpx.Response]:
         """The same for any status, with ``more`` headers."""
         headers = self._headers | ({"content-type": "application/json"} if body else {}) | dict(more or {})
+        headers |= sent_headers()
         if self._instance is not None:
             headers[HEADER] = self._instance.header()
         request = httpx.Request(method, self.url + path, headers=headers, content=body)

@@ -18,10 +18,11 @@ from llm_queue.web.clients import UNKNOWN, client_of
 from llm_queue.web.connection import HttpConnection
 from llm_queue.web.gate import AccessRules, Gate
 from llm_queue.web.headers import error_headers, job_headers
+from llm_queue.web.metrics import add_metrics_route
 from llm_queue.web.passage import Passage
 from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.routes import add_routes
-from llm_queue.web.service import Service
+from llm_queue.web.service import Metrics, Service
 from llm_queue.web.visit import App, Scope, visit_of
 from llm_queue.wire.callers.anthropic import VERSION_HEADER
 from llm_queue.wire.callers.dialect import Dialect
@@ -36,10 +37,14 @@ class WebApp(QuartTrio):
     asgi_http_class = HttpConnection
 
 
-def create_app(settings: Settings, line: Service, instance: Instance | None = None) -> App:
-    """The ASGI application: everything a caller can reach, behind the gate. ``instance`` is who we are upstream."""
+def create_app(
+    settings: Settings, line: Service, instance: Instance | None = None, metrics: Metrics | None = None
+) -> App:
+    """The ASGI application: everything a caller can reach, behind the gate. ``instance`` is who we are upstream,
+    ``metrics`` the numbers of the line, if they are kept.
+    """
     rules = AccessRules.of(settings, socket.gethostname())
-    app: App = create_quart(settings, line)
+    app: App = create_quart(settings, line, metrics)
     if settings.allow_ollama_admin:
         app = Passage(app, line)
 
@@ -49,7 +54,7 @@ def create_app(settings: Settings, line: Service, instance: Instance | None = No
     return Gate(app, rules, refused, instance)
 
 
-def create_quart(settings: Settings, line: Service) -> QuartTrio:
+def create_quart(settings: Settings, line: Service, metrics: Metrics | None = None) -> QuartTrio:
     """What is behind the gate."""
     app = WebApp("llm_queue.web", static_folder=None)
     app.config.update(
@@ -59,6 +64,7 @@ def create_quart(settings: Settings, line: Service) -> QuartTrio:
     )
     app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no redirects: an API answers or refuses
     add_routes(app, settings, line)
+    add_metrics_route(app, metrics)
 
     async def refuse(error: QueueError) -> Response:
         visit = visit_of(request.scope)

@@ -17,6 +17,7 @@ from llm_queue.dispatch.fingerprints import fingerprint
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import BadRequest, BodyTooLarge, ConnectionLost, LineFull, UpstreamUnreachable
 from llm_queue.settings import Settings
+from llm_queue.traceparent import TraceContext
 from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
@@ -177,6 +178,7 @@ class Endpoint:
             session=wanted.session,
             prompt_size=prompt,
             fingerprint=await _aside(size, fingerprint, parsed.request),
+            trace=TraceContext.read(request.headers.getlist("traceparent"), request.headers.getlist("tracestate")),
         )
 
 

@@ -50,6 +50,7 @@ BODIES: Final[dict[str, type]] = {
 ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/": (TEXT, str),
     "/health": (TEXT, str),
+    "/metrics": (TEXT, str),
     "/api/pull": (LINES, str),
     "/ready": (JSON, Ready),
     "/queue": (JSON, Status),

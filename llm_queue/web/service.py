@@ -60,6 +60,13 @@ class LineModels(Protocol):
         """True if ``model`` is resident and nobody else waits for it or is served by it."""
 
 
+class Metrics(Protocol):
+    """The numbers of the line."""
+
+    def page(self, accept: str) -> tuple[str, bytes]:
+        """The media type and the body for who sends ``accept`` as that header."""
+
+
 class Service(Protocol):
     """The dispatcher, as a caller's request sees it."""
 

@@ -111,6 +111,7 @@ def test_no_moment_has_a_field_that_could_hold_what_a_caller_says(kind: Any) -> 
             "Failure",
             "Failure | None",
             "tuple[int, int] | None",
+            "TraceContext | None",
         }, field
     assert not {"request", "text", "prompt"} & {field.name for field in msgspec.structs.fields(JobReport)}
 

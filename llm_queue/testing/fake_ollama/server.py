@@ -33,6 +33,7 @@ class FakeOllama:
         self.questions: Counter[str] = Counter()
         self.changes: list[str] = []
         self.hosts: Counter[str] = Counter()
+        self.traceparents: Counter[str] = Counter()
         self.connections = 0
         self.in_flight = 0
         self.max_in_flight = 0
@@ -54,6 +55,7 @@ class FakeOllama:
             "aborted": sum(work.outcome == "aborted" for work in self.requests),
             "questions": dict(self.questions),
             "hosts": dict(self.hosts),
+            "traceparents": dict(self.traceparents),
             "connections": self.connections,
         }
 
@@ -78,6 +80,7 @@ class FakeOllama:
     async def _answer(self, exchange: Exchange, head: h11.Request, body: bytes) -> None:
         method, path = head.method.decode(), head.target.decode()
         self.hosts.update(value.decode() for name, value in head.headers if name == b"host")
+        self.traceparents.update(value.decode() for name, value in head.headers if name == b"traceparent")
         try:
             try:
                 if path in WORK and method == "POST":
