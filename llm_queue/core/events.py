@@ -136,7 +136,10 @@ class ResidentReported:
 
 @dataclass(frozen=True, slots=True)
 class UnloadEnded:
-    """What was loaded has been unloaded; with an ``error``, not all of it. ``left`` is loaded still (None: not known)."""
+    """What was loaded has been unloaded, or, with an ``error``, not all of it.
+
+    ``left`` is what is loaded still (None: not known).
+    """
 
     outcome: Outcome
     error: QueueError | None = None

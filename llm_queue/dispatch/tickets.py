@@ -26,7 +26,8 @@ class Submission:
     ``model`` is None when the upstream could not be asked for it; ``num_ctx`` is what the caller asked for, if
     anything; ``share`` is the client's; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes;
     ``unknown_lane`` says that it named a lane that there is not; ``session`` is the caller's name for the conversation
-    that it belongs to; ``prompt_size`` is that of ``request`` where it was looked at already.
+    that it belongs to; ``prompt_size`` is that of ``request`` where it was looked at already; ``supersede`` is the key
+    by which it takes the place of an older one ("": it does not).
     """
 
     request: Request
@@ -42,18 +43,20 @@ class Submission:
     unknown_lane: bool = False
     session: str | None = None
     prompt_size: PromptSize | None = None
+    supersede: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a waiting job stands: how many go before it, and about how many seconds that takes (None: unknown).
 
-    ``loading`` is true when it is its turn and its model is being loaded.
+    ``loading`` is true when it is its turn and its model is being loaded; ``paused`` while nothing starts.
     """
 
     ahead: int
     seconds: float | None
     loading: bool = False
+    paused: bool = False
 
 
 class Ticket:

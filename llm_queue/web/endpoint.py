@@ -173,6 +173,7 @@ class Endpoint:
             request_id=visit_of(scope).request_id,
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
+            supersede=wanted.supersede or "",
             prompt_size=prompt,
         )
 

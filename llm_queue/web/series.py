@@ -22,7 +22,8 @@ def in_turn(submit: Callable[[Submission], Ticket], submission: Submission, more
         return submit(submission)
     model = submission.request.model
     rest = [
-        replace(submission, request=msgspec.structs.replace(request, model=model), prompt_size=None) for request in more
+        replace(submission, request=msgspec.structs.replace(request, model=model), prompt_size=None, supersede="")
+        for request in more
     ]
     return Series(submit, submission, rest)
 
