@@ -177,6 +177,31 @@ class Cancelled(QueueError):
     status = 503
 
 
+class CancelledByHand(Cancelled):
+    """The job was cancelled by hand. Ask again if its answer is still wanted."""
+
+
+class Superseded(QueueError):
+    """A newer request with the same X-LLM-Queue-Supersede has taken its place. Wait for the answer to that one."""
+
+    code = "superseded"
+    status = 409
+
+
+class AlreadyRunning(QueueError):
+    """The job runs already, so its lane says nothing any more. Let it end, or cancel it."""
+
+    code = "already_running"
+    status = 409
+
+
+class AlreadyEnded(QueueError):
+    """The job has ended already. GET /queue/jobs/{job_id} says how."""
+
+    code = "already_ended"
+    status = 409
+
+
 class ReaderTooSlow(Cancelled):
     """The caller stopped reading its stream, so the job was cancelled. Read faster, or ask without `stream`."""
 

@@ -189,7 +189,7 @@ async def _stop_on_signal(
 async def _drain_then_stop(
     dispatcher: Dispatcher, shutdown: trio.Event, signals: AsyncIterator[int], systemd: Systemd
 ) -> None:
-    await anext(signals)
+    await _first_order(dispatcher, signals)
     left = dispatcher.live_jobs
     systemd.stopping(dispatcher.settings.drain_timeout, left)
     if left:
@@ -207,6 +207,19 @@ async def _drain_then_stop(
     if dispatcher.unfinished:
         _log.warning("these jobs were not finished, and were told so", jobs=dispatcher.unfinished)
     shutdown.set()
+
+
+async def _first_order(dispatcher: Dispatcher, signals: AsyncIterator[int]) -> None:
+    """Wait for the first signal, or for the order to drain (``POST /queue/drain``)."""
+    async with trio.open_nursery() as nursery:
+
+        async def ordered() -> None:
+            await dispatcher.commands.drain_ordered.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(ordered)
+        await anext(signals)
+        nursery.cancel_scope.cancel()
 
 
 def _url(listener: trio.SocketListener) -> str:

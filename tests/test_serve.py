@@ -60,6 +60,47 @@ async def test_a_signal_ends_an_idle_service_with_0() -> None:
         assert await served.exit_code() is Exit.DRAINED
 
 
+async def test_an_order_to_drain_is_answered_and_does_what_a_signal_does() -> None:
+    async with serving(ScriptedUpstream(load_seconds=0)) as served:
+        assert (await served.chat()).status_code == 200
+        answer = await served.client.post("/queue/drain")
+        assert (answer.status_code, answer.json()) == (200, {"draining": True, "jobs": 0})
+        assert await served.exit_code() is Exit.DRAINED
+
+
+async def test_an_order_to_drain_lets_what_is_here_end_also_in_a_pause() -> None:
+    async with serving(ScriptedUpstream(load_seconds=0)) as served:
+        await served.client.post("/queue/pause", json={"unload": True})
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                assert (await served.chat()).status_code == 200
+
+            nursery.start_soon(ask)
+            while not (await served.client.get("/queue")).json()["waiting"]["normal"]:
+                pass
+            assert (await served.client.post("/queue/drain")).json()["draining"]
+        assert await served.exit_code() is Exit.DRAINED
+
+
+async def test_a_signal_after_an_order_to_drain_skips_to_the_end() -> None:
+    async with serving(ScriptedUpstream(load_seconds=0, default=Hang()), drain_timeout=1000) as served:
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                assert (await served.chat()).json()["error"]["code"] == "unfinished"
+
+            nursery.start_soon(ask)
+            while not (await served.client.get("/queue")).json()["slot"]:
+                pass
+            assert (await served.client.post("/queue/drain")).json()["jobs"] == 1
+            while not (await served.client.get("/queue")).json()["draining"]:
+                pass
+            assert (await served.client.post("/queue/drain")).json() == {"draining": True, "jobs": 1}
+            await served.signal(signal.SIGTERM)
+        assert await served.exit_code() is Exit.JOBS_LOST
+
+
 async def test_jobs_that_were_told_off_are_exit_code_1() -> None:
     async with serving(ScriptedUpstream(load_seconds=0, default=Hang()), drain_timeout=0.05) as served:
         async with trio.open_nursery() as nursery:

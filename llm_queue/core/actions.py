@@ -75,4 +75,11 @@ class AskResident:
     seat: int = 0
 
 
-Action = StartLoad | StartAttempt | Abort | Requeued | Settle | Probe | AskResident
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Unload all that is loaded, one model after the other; answer with :class:`~llm_queue.core.events.UnloadEnded`."""
+
+    seat: int = 0
+
+
+Action = StartLoad | StartAttempt | Abort | Requeued | Settle | Probe | AskResident | Unload

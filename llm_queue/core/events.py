@@ -9,7 +9,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llm_queue.core.jobs import Job
+from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.errors import QueueError
@@ -56,6 +56,26 @@ class Left:
 
     job: Job
     error: QueueError
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A waiting job goes to another lane by hand, and keeps its place among those of its client."""
+
+    job: Job
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Nothing more may start until :class:`Resumed`; ``unload``: what is loaded is unloaded as well."""
+
+    unload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A pause is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +135,21 @@ class ResidentReported:
 
 
 @dataclass(frozen=True, slots=True)
+class UnloadEnded:
+    """What was loaded has been unloaded, or, with an ``error``, not all of it.
+
+    ``left`` is what is loaded still (None: not known).
+    """
+
+    outcome: Outcome
+    error: QueueError | None = None
+    left: frozenset[RunnerKey] | None = None
+    seat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DrainBegan:
-    """No more work is taken; what is here may finish."""
+    """No more work is taken; what is here may finish. A pause is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +159,7 @@ class Stopped:
     error: QueueError
 
 
-SeatEvent = LoadEnded | AttemptEnded | ProbeEnded | ResidentReported
+SeatEvent = LoadEnded | AttemptEnded | ProbeEnded | ResidentReported | UnloadEnded
 """The events of one upstream; ``seat`` is the id of its seat."""
 
-Event = Submitted | Left | SeatEvent | DrainBegan | Stopped
+Event = Submitted | Left | Moved | Paused | Resumed | SeatEvent | DrainBegan | Stopped

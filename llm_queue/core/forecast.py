@@ -34,7 +34,7 @@ def forecast(order: Order, seat: Seat, now: float, limit: int, *, may_hold: bool
 
     That is so if nothing else comes, each run takes as long as usual and succeeds, each load takes as long as the last
     one of its model and evicts what is resident, and the upstream takes work as soon as it can. Jobs that will have
-    waited longer than their max wait are in it all the same.
+    waited longer than their max wait are in it all the same. In a pause no start is known.
     """
     ahead = _Ahead(order, seat, now)
     found: list[Forecast] = []
@@ -48,6 +48,8 @@ def forecast(order: Order, seat: Seat, now: float, limit: int, *, may_hold: bool
     elif slot is not None:
         found.append(Forecast(slot.job, 0.0, load=False))
         ahead.run(slot.job, slot.since)
+    if seat.unloading or (seat.pause is not None and seat.pause.unload):
+        ahead.turn.resident = frozenset()
     loaded_for = None
     while len(found) < limit:
         job = ahead.choose(may_hold=may_hold)
@@ -77,7 +79,7 @@ class _Ahead:
         self.order = order.copy(self.contexts)
         self.turn = seat.turn.copy()
         self._now = now
-        self._known = True
+        self._known = seat.pause is None
 
     @property
     def start_in(self) -> float | None:

@@ -48,7 +48,7 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
         State.RUNNING: "picked, and its model is resident",
         State.FAILED: "its model is unknown or cannot be loaded, or the upstream stayed away",
         State.TIMED_OUT: "its model did not load in time",
-        State.CANCELLED: "the caller left, or the service stopped",
+        State.CANCELLED: "its caller or somebody else ended it, a newer request took its place, or the service stopped",
         State.EXPIRED: "it waited longer than its max wait",
     },
     State.RUNNING: {
@@ -56,7 +56,7 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
         State.SUCCEEDED: "the upstream said that it is done",
         State.FAILED: "the upstream refused it, or broke on the last attempt",
         State.TIMED_OUT: "the last attempt ran out of time",
-        State.CANCELLED: "the caller left, or the service stopped",
+        State.CANCELLED: "its caller or somebody else ended it, a newer request took its place, or the service stopped",
     },
 }
 """From each state to each that may follow it, and when."""

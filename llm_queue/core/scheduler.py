@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
 from llm_queue.core.counts import Counts
 from llm_queue.core.events import (
     AttemptEnded,
@@ -20,12 +20,16 @@ from llm_queue.core.events import (
     Event,
     Left,
     LoadEnded,
+    Moved,
     Outcome,
+    Paused,
     ProbeEnded,
     ResidentReported,
+    Resumed,
     SeatEvent,
     Stopped,
     Submitted,
+    UnloadEnded,
 )
 from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.forecast import Forecast, forecast
@@ -143,8 +147,18 @@ class Scheduler:
             case ResidentReported(reported):
                 self.seat.asking = False
                 self.seat.know_resident(reported, now)
+            case Moved(job, lane):
+                self._move(job, lane)
+            case Paused(unload):
+                self._pause(now, unload=unload)
+            case Resumed():
+                self.seat.pause = None
+            case UnloadEnded():
+                if event.outcome is Outcome.UNREACHABLE:
+                    self._begin_outage(now, event.error.message if event.error else "it cannot be reached")
+                self.seat.unload_ended(event, now)
             case DrainBegan():
-                self.draining = True
+                self.draining, self.seat.pause = True, None
             case Stopped(error):  # pragma: no branch - the last kind there is
                 self._stop(error, now)
         return self._proceed(now)
@@ -247,8 +261,24 @@ class Scheduler:
         if self._unresolved:  # accepted while the probe was under way
             self._begin_outage(now, "it did not say which models it has")
 
+    def _move(self, job: Job, lane: Lane) -> None:
+        waits = job.state is State.QUEUED  # an attempt is billed to the lane that it was picked from
+        known = waits and job.id not in self._unresolved
+        if known:
+            self._order.remove(job)
+        job.lane = lane if waits else job.lane
+        if known:
+            self._order.add(job)
+
+    def _pause(self, now: float, *, unload: bool) -> None:
+        if self.draining:
+            return  # it must end
+        if self.seat.turn.hold is not None:
+            self._order.choose(self.seat.turn, now, may_hold=False)  # this ends the hold; who is chosen waits
+        self.seat.order_pause(now, unload=unload)
+
     def _stop(self, error: QueueError, now: float) -> None:
-        self.draining = True
+        self.draining, self.seat.pause = True, None
         for job in list(self.waiting_jobs()):
             self._cancel(job, error, now)
         if self.seat.slot is not None and not self.seat.slot.loading:
@@ -262,6 +292,8 @@ class Scheduler:
         # Until the upstream has said what it has loaded, it is not known which jobs can start now.
         if not self.seat.asking and self._expire(now) and self.seat.hold is not None:
             self._fill_slot(now)  # without the jobs that have just expired, a hold may be shorter
+        if self.seat.begin_unload():
+            self._actions.append(Unload(self.seat.id))
         actions, self._actions = self._actions, []
         return actions
 

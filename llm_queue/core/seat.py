@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.events import Outcome, UnloadEnded
 from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
+from llm_queue.core.pause import Pause
 from llm_queue.core.turn import Hold, Turn
 from llm_queue.errors import LoadFailed, LoopDetected, ModelNotFound, QueueError, UpstreamUnreachable
 
@@ -68,7 +70,7 @@ class Seat:
 
     ``id`` tells the seat's events and actions from those of others. ``slot`` is what holds the slot. ``outage`` is None
     while the upstream is there, and ``seen`` is true once it ever was. ``asking`` is true while it is asked what it has
-    loaded.
+    loaded, and ``unloading`` while it is made to unload that. ``pause`` is None unless nothing may start.
     """
 
     def __init__(self, contexts: ContextSizes, now: float, *, id: int = 0) -> None:  # noqa: A002 - its field's name
@@ -79,6 +81,8 @@ class Seat:
         self.outage: Outage | None = Outage(since=now, reason="not asked yet", probe_at=now)
         self.seen = False
         self.asking = False
+        self.unloading = False
+        self.pause: Pause | None = None
         self.busy_until: float | None = None
         self._busy_delay = BUSY_DELAYS[0]
         self._probing = False
@@ -93,7 +97,13 @@ class Seat:
     @property
     def open(self) -> bool:
         """True if a load or an attempt may start."""
-        return self.slot is None and self.outage is None and not self.asking and self.busy_until is None
+        return self.pause is None and self.free
+
+    @property
+    def free(self) -> bool:
+        """True if nothing is in flight, and the upstream takes work."""
+        in_flight = self.slot is not None or self.asking or self.unloading
+        return not in_flight and self.outage is None and self.busy_until is None
 
     @property
     def hold(self) -> Hold | None:
@@ -123,6 +133,30 @@ class Seat:
     def unloaded(self, key: RunnerKey) -> None:
         """The upstream has unloaded ``key``: the next job that needs it waits for a load of the line's own."""
         self.turn.resident -= {key}
+
+    # --- paused by hand ---
+
+    def order_pause(self, now: float, *, unload: bool) -> None:
+        """Nothing may start; ``unload``: what is loaded is to be unloaded, as soon as nothing is in flight."""
+        self.pause = self.pause or Pause(now)
+        if unload:
+            self.pause.order_unload()
+
+    def begin_unload(self) -> bool:
+        """True if what is loaded must be unloaded now; it counts as begun."""
+        if self.pause is None or not self.pause.unload or not self.free:
+            return False
+        self.unloading = True
+        return True
+
+    def unload_ended(self, event: UnloadEnded, now: float) -> None:
+        """It was unloaded or not. If the upstream was away or busy, it is tried again when that is over."""
+        self.unloading = False
+        self.know_resident(event.left, now)
+        if event.outcome is Outcome.BUSY:
+            self.back_off(now)
+        elif event.outcome is not Outcome.UNREACHABLE and self.pause is not None:
+            self.pause.end_unload(event.error.discreet if event.error else "")
 
     # --- what it refuses ---
 

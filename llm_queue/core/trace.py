@@ -20,12 +20,16 @@ from llm_queue.core.events import (
     Event,
     Left,
     LoadEnded,
+    Moved,
     Outcome,
+    Paused,
     ProbeEnded,
     ResidentReported,
     Resolved,
+    Resumed,
     Stopped,
     Submitted,
+    UnloadEnded,
 )
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
@@ -165,6 +169,10 @@ def _event_row(event: Event) -> dict[str, Any]:
             row["job"] = {name: getattr(job, name) for name in _JOB_FIELDS} | {"lane": job.lane.label}
         case Left(job, error):
             row |= {"job": job.id, "error": error.code}
+        case Moved(job, lane):
+            row |= {"job": job.id, "lane": lane.label}
+        case Paused(unload):
+            row["unload"] = unload
         case LoadEnded(job, outcome, error_or_none, reported):
             row |= {"job": job.id, "outcome": outcome.value, "error": _code(error_or_none), "reported": _keys(reported)}
         case AttemptEnded(job, outcome, error_or_none, surprise, committed, unloaded, needed_ctx, prompt, ending):
@@ -184,6 +192,8 @@ def _event_row(event: Event) -> dict[str, Any]:
             }
         case ResidentReported(reported_or_none):
             row["reported"] = _keys(reported_or_none)
+        case UnloadEnded(outcome, error_or_none, left):
+            row |= {"outcome": outcome.value, "error": _code(error_or_none), "reported": _keys(left)}
         case Stopped(error):
             row["error"] = error.code
     return row
@@ -196,12 +206,18 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
     match row["is"], job, error:
         case "Submitted", None, None:
             fields = row["job"]
-            lane = next(lane for lane in Lane if lane.label == fields["lane"])
+            lane = _lane(fields["lane"])
             known = {name: fields[name] for name in _JOB_FIELDS if name in fields}  # older traces lack the newest
             jobs[fields["id"]] = Job(**known, lane=lane)
             return Submitted(jobs[fields["id"]])
         case "Left", Job() as job, QueueError() as error:
             return Left(job, error)
+        case "Moved", Job() as job, None:
+            return Moved(job, _lane(row["lane"]))
+        case "Paused", None, None:
+            return Paused(row["unload"])
+        case "Resumed", None, None:
+            return Resumed()
         case "LoadEnded", Job() as job, error:
             return LoadEnded(job, Outcome(row["outcome"]), error, keys)
         case "AttemptEnded", Job() as job, error:
@@ -215,11 +231,17 @@ def _event(row: dict[str, Any], jobs: dict[str, Job]) -> Event:
             )
         case "ResidentReported", None, None:
             return ResidentReported(keys)
+        case "UnloadEnded", None, error:
+            return UnloadEnded(Outcome(row["outcome"]), error, keys)
         case "Stopped", None, QueueError() as error:
             return Stopped(error)
         case "DrainBegan", None, None:
             return DrainBegan()
     raise ValueError(row)
+
+
+def _lane(label: str) -> Lane:
+    return next(lane for lane in Lane if lane.label == label)
 
 
 def _answer(row: Any) -> Resolved | QueueError:

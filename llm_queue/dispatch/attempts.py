@@ -61,7 +61,7 @@ class Entry:
 
     ``heard`` is told of the first piece of each attempt, with the seconds that it took. ``answer`` is the whole answer
     of a job that is not streamed, and ``completion`` the end of any answer. ``failed_ago`` is how many seconds ago the
-    same request used up its attempts, if that was lately.
+    same request used up its attempts, if that was lately. ``begun`` is true once a piece of its answer may have left.
     """
 
     job: Job
@@ -74,6 +74,12 @@ class Entry:
     answer: Answer | None = None
     completion: Completion | None = None
     failed_ago: float | None = None
+    begun: bool = False
+
+    @property
+    def remote(self) -> bool:
+        """True if it goes beside the line."""
+        return self.submission.model is not None and self.submission.model.remote
 
     @property
     def unloads(self) -> bool:
@@ -84,8 +90,7 @@ class Entry:
     def accepted(self) -> JobAccepted:
         """The moment at which the line took it."""
         job, asked = self.job, self.submission
-        remote = asked.model is not None and asked.model.remote
-        named = (job.id, job.client, job.lane, model_name(asked), job.size, asked.unknown_lane, remote)
+        named = (job.id, job.client, job.lane, model_name(asked), job.size, asked.unknown_lane, self.remote)
         return JobAccepted(*named, asked.operation, asked.trace)
 
     def abort(self, error: QueueError) -> None:
@@ -144,6 +149,9 @@ class Attempts:
                     silent = False
                     entry.heard(trio.current_time() - began)
                 if stream:
+                    if not entry.begun and entry.abort_error is not None:
+                        raise entry.abort_error  # it had arrived before the abort was felt, and nothing was sent yet
+                    entry.begun = True
                     entry.ticket.put(piece)
                 else:
                     pieces.append(piece)
@@ -159,6 +167,7 @@ class Attempts:
                     entry.answer = fold(pieces, entry.completion)
             except QueueError as failure:
                 outcome, error = _outcome_of(failure), failure
+                outcome = Outcome.CANCELLED if failure is entry.abort_error else outcome
             except Exception:
                 _log.exception("an attempt failed in a way that it should not: please report this")
                 outcome, error = Outcome.REFUSED, QueueError()

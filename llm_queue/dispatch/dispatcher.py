@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import AttemptEnded, DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
 from llm_queue.core.jobs import Job, State
@@ -24,6 +24,7 @@ from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
+from llm_queue.dispatch.commands import Commands
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.measured import prompt_computed
 from llm_queue.dispatch.models import LineModels
@@ -61,8 +62,10 @@ PASSES_TO_SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
 
 
-Beat = Callable[[], None]
-"""Something small that the line's own task is to do, which shows that it still takes events."""
+Beat = Callable[[], Event | None]
+"""Something small that the line's own task is to do, which shows that it still takes events. An event follows it, if it
+returns one.
+"""
 
 
 class DispatcherDied(Exception):
@@ -108,6 +111,8 @@ class Dispatcher:
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
         self._admission = Admission(settings, self._scheduler, self._fit, self._remote, room)
+        made_of = (self._entries, self._seat, self.catalog, self._remote, self.observers, self._admission)
+        self.commands = Commands(*made_of, self._post)
         self._drained = trio.Event()
         self.unfinished: list[str] = []
 
@@ -142,6 +147,7 @@ class Dispatcher:
         else:
             self._admission.room.entering += 1
             self._post(Submitted(job))
+        self.commands.supersession.accepted(entry)
         return ticket
 
     def readiness(self) -> str | None:
@@ -178,6 +184,8 @@ class Dispatcher:
             unknown_lanes=self._tally.unknown_lanes,
             accepted=self._tally.accepted,
             remote=self._remote.status(),
+            paused=self.commands.paused(),
+            draining=self._admission.draining,
         )
 
     def slot_seconds(self) -> Mapping[SlotState, float]:
@@ -264,8 +272,8 @@ class Dispatcher:
     def _take(self, event: Event | Entry | Beat, nursery: trio.Nursery) -> list[Action]:
         """An event is the scheduler's; an entry is a job that goes beside the line; a beat is called."""
         if callable(event):
-            event()
-            return []
+            follows = event()
+            return [] if follows is None else self._scheduler.handle(follows, _now())
         if isinstance(event, Entry):
             self.observers.tell(event.accepted())
             nursery.start_soon(self._remote.serve, event)
@@ -324,6 +332,8 @@ class Dispatcher:
                 self._start(nursery, partial(self._attempts.probe, unresolved))
             case AskResident():
                 self._start(nursery, self._attempts.ask_resident)
+            case Unload():
+                self._start(nursery, self.commands.unload)
             case Settle():
                 pass  # its turn comes last: see _perform
 

@@ -176,6 +176,27 @@ class DrainStarted:
     jobs: int
 
 
+@dataclass(frozen=True, slots=True)
+class PauseStarted:
+    """By hand: nothing more starts. ``unload``: what is loaded is to be unloaded."""
+
+    unload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PauseEnded:
+    """By hand: the line goes on, after ``seconds``."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadFinished:
+    """What was loaded has been unloaded in a pause; with an ``error``, not all of it."""
+
+    error: Failure | None
+
+
 Moment = (
     JobAccepted
     | RequestRejected
@@ -191,4 +212,7 @@ Moment = (
     | HoldFinished
     | UpstreamChanged
     | DrainStarted
+    | PauseStarted
+    | PauseEnded
+    | UnloadFinished
 )

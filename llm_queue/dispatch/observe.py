@@ -20,7 +20,10 @@ from llm_queue.dispatch.moments import (
     LoadFinished,
     LoadStarted,
     Moment,
+    PauseEnded,
+    PauseStarted,
     RequestRejected,
+    UnloadFinished,
     UpstreamChanged,
 )
 from llm_queue.dispatch.status import JobReport
@@ -93,6 +96,14 @@ class JobLog:
                 self._log.warning("attempt failed, waits again", job=job, client=client, error=error.message)
             case JobEnded(report, _):
                 self._ended(report)
+            case PauseStarted(unload):
+                self._log.info("paused by hand: nothing starts", unload=unload)
+            case PauseEnded(seconds):
+                self._log.info("resumed by hand", paused_s=round(seconds, 3))
+            case UnloadFinished(None):
+                self._log.info("unloaded all that was loaded")
+            case UnloadFinished(error) if error is not None:
+                self._log.warning("not all was unloaded", error=error.message)
             case UpstreamChanged(None):
                 self._log.info(f"{self._upstream} is there")
             case UpstreamChanged(reason, loop=True):

@@ -62,11 +62,12 @@ class Places:
             return Place(0, None, loading=slot.loading)
         if now >= self._made_at + KEPT:
             self._look_ahead(FORECAST, now)
-        one = self._places.get(job.id)
+        one, paused = self._places.get(job.id), self._scheduler.seat.pause is not None
         if one is not None:
-            return Place(one.place - (slot is None), one.starts_in)
+            return Place(one.place - (slot is None), None if paused else one.starts_in, paused=paused)
         ahead = self._scheduler.waiting - 1 + (slot is not None)
-        return Place(ahead, self.seconds_for(ahead) if self._usual_run else None)
+        known = self._usual_run and not paused
+        return Place(ahead, self.seconds_for(ahead) if known else None, paused=paused)
 
     def first(self, limit: int, now: float) -> list[Standing]:
         """The job that has the slot, if there is one, and those that wait: the first ``limit`` in all.

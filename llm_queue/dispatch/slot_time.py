@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from llm_queue.core.seat import Seat
 
@@ -18,7 +18,7 @@ class SlotState(enum.Enum):
     HOLD = "hold"
     """It is kept free for a program that is about to ask again."""
     PAUSED = "paused"
-    """Somebody has paused the line."""
+    """Somebody has paused the line; what was loaded may be on its way out."""
     OUTAGE = "outage"
     """The upstream is away, or was not asked yet."""
     ASKING = "asking"
@@ -38,10 +38,8 @@ class SlotTime:
     Its owner calls :meth:`look` whenever the seat may have changed.
     """
 
-    def __init__(self, seat: Seat, now: float, paused: Callable[[], bool] = lambda: False) -> None:
-        """``paused`` tells whether somebody has paused the line."""
+    def __init__(self, seat: Seat, now: float) -> None:
         self._seat = seat
-        self._paused = paused
         self._seconds = dict.fromkeys(SlotState, 0.0)
         self._since = now
         self._state = self._now()
@@ -62,7 +60,7 @@ class SlotTime:
             return SlotState.LOADING if seat.slot.loading else SlotState.RUNNING
         if seat.outage is not None:
             return SlotState.OUTAGE
-        if self._paused():
+        if seat.pause is not None or seat.unloading:
             return SlotState.PAUSED
         if seat.asking:
             return SlotState.ASKING

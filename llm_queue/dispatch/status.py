@@ -12,6 +12,7 @@ import msgspec
 
 from llm_queue.core.counts import Counts
 from llm_queue.core.jobs import Job, Lane, State
+from llm_queue.core.pause import Pause
 from llm_queue.core.seat import Occupant, Seat
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import QueueError
@@ -109,13 +110,23 @@ class RemoteStatus(Value, frozen=True, kw_only=True):
     ended: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
+class PauseStatus(Value, frozen=True, kw_only=True):
+    """The line was paused by hand ``since_s`` seconds ago. ``unloaded`` is true once all that was loaded has been
+    unloaded because of that; ``kept`` says why something is still loaded although it was to go.
+    """
+
+    since_s: float
+    unloaded: bool
+    kept: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The line as a whole.
 
     ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code; ``accepted`` counts all
     jobs, those that live and those that have ended. ``jobs`` has the first that live, in the order in which they are
     expected to run. ``held_for`` names the client that the slot is kept free for, if ``held``. What is ``remote``
-    stands in none of the other fields but ``rejected``.
+    stands in none of the other fields but ``rejected``. ``draining``: nothing new is taken, and the process ends.
     """
 
     upstream: UpstreamStatus
@@ -138,6 +149,8 @@ class Status(Value, frozen=True, kw_only=True):
     unknown_lanes: int
     holds: int
     held_seconds: float
+    paused: PauseStatus | None = None
+    draining: bool = False
 
 
 def report(
@@ -211,6 +224,8 @@ def line_status(
     unknown_lanes: int,
     accepted: int = 0,
     remote: RemoteStatus | None = None,
+    paused: PauseStatus | None = None,
+    draining: bool = False,
 ) -> Status:
     """The line as it is now."""
     by_lane = dict(waiting)
@@ -238,7 +253,16 @@ def line_status(
         unknown_lanes=unknown_lanes,
         holds=seat.turn.holds,
         held_seconds=seat.turn.held_seconds,
+        paused=paused,
+        draining=draining,
     )
+
+
+def pause_status(pause: Pause | None, now: float) -> PauseStatus | None:
+    """How the line is paused at ``now``, if it is."""
+    if pause is None:
+        return None
+    return PauseStatus(since_s=now - pause.since, unloaded=pause.unloaded, kept=pause.kept or msgspec.UNSET)
 
 
 def _slot_status(slot: Occupant) -> SlotStatus:

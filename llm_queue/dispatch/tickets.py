@@ -40,7 +40,8 @@ class Submission:
     anything; ``share`` is the client's; ``max_wait`` is in seconds; ``size`` is that of the request body in bytes;
     ``unknown_lane`` says that it named a lane that there is not; ``session`` is the caller's name for the conversation
     that it belongs to; ``prompt_size`` and ``fingerprint`` are those of ``request`` where it was looked at already;
-    ``trace`` is where the request stands in a trace, if in one.
+    ``trace`` is where the request stands in a trace, if in one; ``supersede`` is the key by which it takes the place of
+    an older one ("": it does not).
     """
 
     request: Request
@@ -58,6 +59,7 @@ class Submission:
     prompt_size: PromptSize | None = None
     fingerprint: Fingerprint | None = None
     trace: TraceContext | None = None
+    supersede: str = ""
 
     @property
     def operation(self) -> str:
@@ -77,12 +79,13 @@ class Submission:
 class Place:
     """Where a waiting job stands: how many go before it, and about how many seconds that takes (None: unknown).
 
-    ``loading`` is true when it is its turn and its model is being loaded.
+    ``loading`` is true when it is its turn and its model is being loaded; ``paused`` while nothing starts.
     """
 
     ahead: int
     seconds: float | None
     loading: bool = False
+    paused: bool = False
 
 
 class Ticket:

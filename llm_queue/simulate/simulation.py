@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 
-from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Submitted
 from llm_queue.core.jobs import Job, Lane, State
@@ -212,7 +212,7 @@ class Simulation:
                 case AskResident():
                     reported = ResidentReported(self._seat.resident)
                     self._at(self._now, partial(self._scheduler.handle, reported, self._now))
-                case Abort() | Requeued():
+                case Abort() | Requeued() | Unload():
                     raise AssertionError("nobody leaves and nothing breaks in a simulation")
 
     def _loaded(self, job: Job, key: RunnerKey) -> Callable[[], list[Action]]:

@@ -176,6 +176,7 @@ class Endpoint:
             request_id=visit_of(scope).request_id,
             unknown_lane=wanted.unknown_lane,
             session=wanted.session,
+            supersede=wanted.supersede or "",
             prompt_size=prompt,
             fingerprint=await _aside(size, fingerprint, parsed.request),
             trace=TraceContext.read(request.headers.getlist("traceparent"), request.headers.getlist("tracestate")),

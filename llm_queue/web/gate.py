@@ -43,9 +43,9 @@ OPEN: Final = frozenset(("/health",))
 _METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _ASKED_HEADERS: Final = (
     b"authorization, content-type, x-request-id, x-llm-queue-client, x-llm-queue-lane, x-llm-queue-max-wait, "
-    b"x-llm-queue-num-ctx, x-llm-queue-session, x-claude-code-session-id, x-claude-code-agent-id, "
-    b"session-id, session_id, thread-id, x-session-affinity, x-session-id, x-openwebui-chat-id, "
-    b"x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, "
+    b"x-llm-queue-num-ctx, x-llm-queue-session, x-llm-queue-supersede, x-claude-code-session-id, "
+    b"x-claude-code-agent-id, session-id, session_id, thread-id, x-session-affinity, x-session-id, "
+    b"x-openwebui-chat-id, x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, "
     b"x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
     b"x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )

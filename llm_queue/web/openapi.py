@@ -18,6 +18,7 @@ from werkzeug.routing import Rule
 
 from llm_queue import errors
 from llm_queue.dispatch.status import JobReport, Status
+from llm_queue.web.commands import DrainState, JobState, LaneBody, PauseBody, PauseState
 from llm_queue.wire.callers.anthropic_shapes import MessagesBody
 from llm_queue.wire.callers.dialect import JSON, Dialect, Operation
 from llm_queue.wire.callers.ollama import LINES
@@ -44,8 +45,13 @@ BODIES: Final[dict[str, type]] = {
     "/v1/chat/completions/input_tokens": ChatBody,
     "/chat/completions/input_tokens": ChatBody,
     "/api/show": ShowBody,
+    "/queue/jobs/{job_id}/lane": LaneBody,
+    "/queue/pause": PauseBody,
 }
 """What those routes read that take a body and have no place in the line."""
+
+MAY_BE_EMPTY: Final = frozenset(("/queue/pause",))
+"""Routes that read a body and need none."""
 
 ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/": (TEXT, str),
@@ -55,6 +61,11 @@ ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/ready": (JSON, Ready),
     "/queue": (JSON, Status),
     "/queue/jobs/{job_id}": (JSON, JobReport),
+    "/queue/jobs/{job_id}/cancel": (JSON, JobState),
+    "/queue/jobs/{job_id}/lane": (JSON, JobReport),
+    "/queue/pause": (JSON, PauseState),
+    "/queue/resume": (JSON, PauseState),
+    "/queue/drain": (JSON, DrainState),
 }
 """What is known of the answers of other routes. Where nothing is, they are JSON objects."""
 
@@ -73,6 +84,7 @@ _LINE_HEADERS: Final[dict[str, JsonObject]] = {
     "X-LLM-Queue-Num-Ctx": {"type": "integer", "minimum": 1, "description": "The context size, in tokens."},
     "X-LLM-Queue-Client": {"type": "string", "description": "Who asks, in the program's own words."},
     "X-LLM-Queue-Session": {"type": "string", "description": "The conversation, in the program's own words."},
+    "X-LLM-Queue-Supersede": {"type": "string", "description": "Drop the client's older request of the same key."},
 }
 _KEYS: Final[JsonObject] = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -105,7 +117,8 @@ def openapi_document(app: Quart) -> bytes:
             if parameters := [*_parameters(rule, path, method)]:
                 described["parameters"] = parameters
             if path in bodies and method == "POST":
-                described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema_of[bodies[path]]}}}
+                content = {JSON: {"schema": schema_of[bodies[path]]}}
+                described["requestBody"] = {"required": path not in MAY_BE_EMPTY, "content": content}
             item[method.lower()] = described
     return msgspec.json.encode(
         {

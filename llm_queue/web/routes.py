@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from llm_queue.errors import BadRequest, NotFound
 from llm_queue.settings import Settings
 from llm_queue.web.anthropic import AnthropicRoutes
+from llm_queue.web.commands import add_commands
 from llm_queue.web.counting import count_tokens
 from llm_queue.web.endpoint import Endpoint
 from llm_queue.web.models import facts_of, known_models
@@ -50,6 +51,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
     anthropic = AnthropicRoutes(endpoint, line)
     app.add_url_rule("/v1/messages/count_tokens", view_func=anthropic.count_tokens, methods=["POST"])
     add_responses_routes(app, endpoint, line)
+    add_commands(app, settings, line)
 
     @app.post("/v1/chat/completions/input_tokens")
     @app.post("/chat/completions/input_tokens")

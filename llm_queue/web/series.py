@@ -22,7 +22,13 @@ def in_turn(submit: Callable[[Submission], Ticket], submission: Submission, more
         return submit(submission)
     model = submission.request.model
     rest = [
-        replace(submission, request=msgspec.structs.replace(request, model=model), prompt_size=None, fingerprint=None)
+        replace(
+            submission,
+            request=msgspec.structs.replace(request, model=model),
+            prompt_size=None,
+            fingerprint=None,
+            supersede="",
+        )
         for request in more
     ]
     return Series(submit, submission, rest)

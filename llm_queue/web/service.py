@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from llm_queue.dispatch.status import JobReport, Status
+from llm_queue.core.jobs import Lane, State
+from llm_queue.dispatch.status import JobReport, PauseStatus, Status
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
 from llm_queue.upstream.protocol import Model, Native
@@ -67,6 +68,25 @@ class Metrics(Protocol):
         """The media type and the body for who sends ``accept`` as that header."""
 
 
+class Commands(Protocol):
+    """What people order. The methods that wait may be cancelled; what was ordered is done all the same."""
+
+    async def cancel(self, job_id: str) -> State:
+        """End a job, and return its state. Raises ``AlreadyEnded``."""
+
+    async def move(self, job_id: str, lane: Lane) -> None:
+        """Put a waiting job into another lane. Raises ``AlreadyEnded`` or ``AlreadyRunning``."""
+
+    async def pause(self, *, unload: bool) -> PauseStatus | None:
+        """Start nothing more; ``unload``: unload what is loaded. Raises ``Draining``."""
+
+    async def resume(self) -> None:
+        """End a pause."""
+
+    def drain(self) -> int:
+        """Have the process drain the line and end. Returns how many jobs have not ended."""
+
+
 class Service(Protocol):
     """The dispatcher, as a caller's request sees it."""
 
@@ -77,6 +97,10 @@ class Service(Protocol):
     @property
     def catalog(self) -> Catalog:
         """The upstream's models."""
+
+    @property
+    def commands(self) -> Commands:
+        """What people order."""
 
     def submit(self, submission: Submission) -> Ticket:
         """Put a job into the line. Raises ``LineFull``, ``Draining`` or ``UpstreamUnreachable``."""

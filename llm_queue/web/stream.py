@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import structlog
 import trio
@@ -129,7 +129,8 @@ def progress(ticket: Ticket) -> Progress:
     if ticket.job.state is not State.QUEUED:
         return Progress("running")
     place = ticket.place()
-    return Progress("loading" if place.loading else "queued", place.ahead, place.seconds)
+    phase: Literal["queued", "loading", "paused"] = "paused" if place.paused else "queued"
+    return Progress("loading" if place.loading else phase, place.ahead, place.seconds)
 
 
 def warn_truncated(ticket: Ticket) -> None:

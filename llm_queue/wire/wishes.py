@@ -21,7 +21,7 @@ NORMAL: Final = "normal"
 BACKGROUND: Final = "background"
 
 LONGEST_SESSION: Final = 200
-"""Characters of a session's name that are kept: as many as any SDK's own ids have."""
+"""Characters of a session's name that are kept: as many as any SDK's own ids have. So of a key to supersede by."""
 
 SESSION_HEADERS: Final[tuple[tuple[str, ...], ...]] = (
     ("X-LLM-Queue-Session",),
@@ -56,6 +56,7 @@ class Wishes(msgspec.Struct, frozen=True):
     ``lane`` is the name of a lane, and ``unknown_lane`` is true if the caller named one that does not exist.
     ``num_ctx`` is a context size in tokens, ``max_wait`` the longest wait in seconds, ``session`` the caller's name for
     the conversation that the request belongs to. ``dropped`` names fields that were given and have no effect.
+    ``supersede`` is the caller's key for requests of which only the newest is worth an answer.
     """
 
     lane: str | None = None
@@ -64,6 +65,7 @@ class Wishes(msgspec.Struct, frozen=True):
     max_wait: float | None = None
     session: str | None = None
     dropped: tuple[str, ...] = ()
+    supersede: str | None = None
 
     def over(self, other: Wishes) -> Wishes:
         """These wishes, and those of ``other`` where these say nothing."""
@@ -75,6 +77,7 @@ class Wishes(msgspec.Struct, frozen=True):
             max_wait=other.max_wait if self.max_wait is None else self.max_wait,
             session=other.session if self.session is None else self.session,
             dropped=self.dropped + other.dropped,
+            supersede=other.supersede if self.supersede is None else self.supersede,
         )
 
 
@@ -100,6 +103,7 @@ def from_headers(headers: Headers, num_ctx_ceiling: int) -> Wishes:
         num_ctx=_num_ctx(headers.get("X-LLM-Queue-Num-Ctx"), num_ctx_ceiling),
         max_wait=_max_wait(headers.get("X-LLM-Queue-Max-Wait")),
         session=next(filter(None, (_session(headers, row) for row in SESSION_HEADERS)), None),
+        supersede=session_name(headers.get("X-LLM-Queue-Supersede") or ""),
     )
 
 

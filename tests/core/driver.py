@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
+from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import (
     AttemptEnded,
     DrainBegan,
     Left,
     LoadEnded,
+    Moved,
     Outcome,
+    Paused,
     ProbeEnded,
     ResidentReported,
     Resolved,
+    Resumed,
     Stopped,
     Submitted,
+    UnloadEnded,
 )
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
@@ -82,6 +86,7 @@ class Driver:
         self.loading: StartLoad | None = None
         self.probing = False
         self.asking = False
+        self.unloading = False
         self.aborting: Abort | None = None
         self._serial = itertools.count(1)
         self.act(self.scheduler.tick(self.now))
@@ -109,6 +114,30 @@ class Driver:
 
     def cancel(self, job: Job) -> None:
         self.act(self.scheduler.handle(Left(job, Cancelled()), self.now))
+
+    def move(self, job: Job, lane: Lane) -> None:
+        self.act(self.scheduler.handle(Moved(job, lane), self.now))
+
+    def pause(self, *, unload: bool = False) -> None:
+        self.act(self.scheduler.handle(Paused(unload), self.now))
+
+    def resume(self) -> None:
+        self.act(self.scheduler.handle(Resumed(), self.now))
+
+    def unload(
+        self,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        *,
+        error: QueueError | None = None,
+        left: tuple[RunnerKey, ...] = (),
+    ) -> None:
+        """What is loaded has been unloaded, but what is ``left``; or nothing has, if it failed."""
+        assert self.unloading
+        self.unloading = False
+        known: frozenset[RunnerKey] | None = None
+        if outcome is Outcome.SUCCEEDED:
+            self.reported, known = list(left), frozenset(left)
+        self.act(self.scheduler.handle(UnloadEnded(outcome, error, known), self.now))
 
     def load(self, seconds: float = 3.0, outcome: Outcome = Outcome.SUCCEEDED, error: QueueError | None = None) -> None:
         assert self.loading is not None
@@ -227,9 +256,13 @@ class Driver:
                 case AskResident():
                     assert not self.asking
                     self.asking = True
+                case Unload():
+                    assert self.free, "two in flight"
+                    assert not self.asking
+                    self.unloading = True
                 case Requeued():
                     pass
 
     @property
     def free(self) -> bool:
-        return self.running is None and self.loading is None
+        return self.running is None and self.loading is None and not self.unloading

@@ -343,6 +343,79 @@ MUTANTS = [
         "        for job in list(self.waiting_jobs()):\n            self._cancel(job, error, now)\n",
         "",
     ),
+    Mutant(
+        "a paused line goes on",
+        "core/seat.py",
+        "return self.pause is None and self.free",
+        "return self.free",
+    ),
+    Mutant(
+        "a drain does not end a pause",
+        "core/scheduler.py",
+        "            case DrainBegan():\n                self.draining, self.seat.pause = True, None",
+        "            case DrainBegan():\n                self.draining = True",
+    ),
+    Mutant(
+        "a pause in a drain is taken",
+        "core/scheduler.py",
+        "        if self.draining:\n            return  # it must end\n",
+        "",
+    ),
+    Mutant(
+        "a pause keeps a hold",
+        "core/scheduler.py",
+        "        if self.seat.turn.hold is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "an unload begins while something is in flight",
+        "core/seat.py",
+        "not self.pause.unload or not self.free",
+        "not self.pause.unload or self.outage is not None or self.unloading",
+    ),
+    Mutant(
+        "work begins while something is unloaded",
+        "core/seat.py",
+        "self.asking or self.unloading\n",
+        "self.asking\n",
+    ),
+    Mutant(
+        "an unload that failed is tried again and again",
+        "core/pause.py",
+        "self.unload, self.unloaded, self.kept = False, not kept, kept",
+        "self.unload, self.unloaded, self.kept = bool(kept), not kept, kept",
+    ),
+    Mutant(
+        "an unload is given up at an outage",
+        "core/seat.py",
+        "elif event.outcome is not Outcome.UNREACHABLE and self.pause is not None:",
+        "elif self.pause is not None:",
+    ),
+    Mutant(
+        "a busy upstream is made to unload without a pause",
+        "core/seat.py",
+        "        if event.outcome is Outcome.BUSY:\n            self.back_off(now)\n        elif",
+        "        if event.outcome is Outcome.BUSY:\n            pass\n        elif",
+    ),
+    Mutant(
+        "what was unloaded is taken for loaded",
+        "core/seat.py",
+        "        self.unloading = False\n        self.know_resident(event.left, now)\n",
+        "        self.unloading = False\n",
+    ),
+    Mutant(
+        "what runs is moved",
+        "core/scheduler.py",
+        "        job.lane = lane if waits else job.lane\n",
+        "        job.lane = lane\n",
+    ),
+    Mutant(
+        "a job that is moved is bound to its load no longer",
+        "core/scheduler.py",
+        "        if known:\n            self._order.remove(job)\n",
+        "        if known:\n            self._order.remove(job)\n            self.seat.turn.release(job)\n",
+    ),
+    Mutant("starts are told in a pause", "core/forecast.py", "self._known = seat.pause is None", "self._known = True"),
 ]
 
 

@@ -45,6 +45,7 @@ class Watched(Driver):
             if isinstance(action, StartAttempt | StartLoad):
                 assert not self.probing or self.seat.outage is None
                 assert not self.asking, "started while it was unknown what is resident"
+                assert self.seat.pause is None, "started in a pause"
         super().act(actions)
 
     def _count(self, picked: Job) -> None:
@@ -135,6 +136,47 @@ class TheLine(RuleBasedStateMachine):
         if self.jobs:
             self.driver.cancel(self.jobs[which % len(self.jobs)])
 
+    @rule(which=st.integers(0, 1000), lane=st.sampled_from(Lane))
+    def move(self, which: int, lane: Lane) -> None:
+        if not self.jobs:
+            return
+        driver, job = self.driver, self.jobs[which % len(self.jobs)]
+        before, waits, loads = job.lane, job.state is State.QUEUED, driver.loading
+        if waits and job.lane is not lane and job.model is not None and not driver.line.waiting_in(lane):
+            driver.passed[lane] = 0  # who comes to an empty lane has not been passed over
+        driver.move(job, lane)
+        assert job.lane is (lane if waits else before)
+        assert driver.loading is loads or loads is None, "a load is not ended by a move"
+
+    @rule(unload=st.booleans(), really=st.integers(0, 3))
+    def pause(self, unload: bool, really: int) -> None:
+        if really:
+            return
+        driver, running, loading = self.driver, self.driver.running, self.driver.loading
+        driver.pause(unload=unload)
+        assert (driver.seat.pause is None) is driver.scheduler.draining
+        assert (driver.running, driver.loading) == (running, loading), "what runs goes on"
+
+    @rule()
+    def resume(self) -> None:
+        loads, waiting = len(self.driver.loads), self.driver.scheduler.waiting
+        self.driver.resume()
+        assert self.driver.seat.pause is None
+        assert waiting or len(self.driver.loads) == loads, "loaded for nobody"
+
+    @precondition(lambda self: self.driver.unloading)
+    @rule(outcome=st.sampled_from([*mostly_good, *Outcome]), seconds=short, left=shown_keys)
+    def end_unload(self, outcome: Outcome, seconds: float, left: list[Any]) -> None:
+        self.driver.wait(seconds)
+        failed = outcome is not Outcome.SUCCEEDED
+        error = LoadFailed("it stays") if failed or left else None
+        self.driver.unload(outcome, error=error, left=tuple(left))
+        pause = self.driver.seat.pause
+        if pause is not None:
+            again = outcome in (Outcome.UNREACHABLE, Outcome.BUSY)
+            assert pause.unload is again
+            assert again or pause.unloaded is (error is None)
+
     @rule(seconds=times)
     def wait(self, seconds: float) -> None:
         self.driver.wait(seconds)
@@ -147,6 +189,8 @@ class TheLine(RuleBasedStateMachine):
                 self.end_probe(True, True, None)
             elif driver.asking:
                 driver.answer()
+            elif driver.unloading:
+                driver.unload()
             elif driver.loading:
                 driver.load(seconds)
             elif driver.running:
@@ -196,7 +240,7 @@ class TheLine(RuleBasedStateMachine):
         self.driver.run(0.0, Outcome.REFUSED, needed_ctx=min(2 * size, CEILING))
         if cancelled:
             assert job.state is State.CANCELLED
-        else:
+        elif not self.outage_given_up:
             assert not job.state.ended
             assert job.attempts == attempts - 1 + (job.state is State.RUNNING)
             assert job.wanted_ctx > size
@@ -282,7 +326,8 @@ class TheLine(RuleBasedStateMachine):
     @invariant()
     def the_slot_holds_what_is_in_flight_and_nothing_else(self) -> None:
         slot, driver = self.driver.seat.slot, self.driver
-        assert (slot is None) is driver.free
+        assert (slot is None) is (driver.free or driver.unloading)
+        assert driver.seat.unloading is driver.unloading
         if slot is not None:
             action = driver.loading if slot.loading else driver.running
             assert action is not None
@@ -296,6 +341,8 @@ class TheLine(RuleBasedStateMachine):
         if driver.seat.outage is not None:
             assert driver.probing or scheduler.wake_at() is not None
             assert not driver.seat.outage.given_up, "it waits for nothing"
+            return
+        if driver.seat.pause is not None:
             return
         wake_at = scheduler.wake_at()
         assert wake_at is not None, "it sleeps for ever"
@@ -314,6 +361,17 @@ class TheLine(RuleBasedStateMachine):
             assert min(job.lane for job in driver.line.waiting()) >= hold.lane
             highest = [job for job in driver.line.waiting() if job.lane == min(j.lane for j in driver.line.waiting())]
             assert not any(job.key in driver.turn.resident for job in highest), "held while somebody could go"
+
+    @invariant()
+    def a_pause_holds_nothing_and_unloads_as_soon_as_it_can(self) -> None:
+        driver, pause = self.driver, self.driver.seat.pause
+        if pause is None:
+            return
+        assert not driver.scheduler.draining
+        assert driver.turn.hold is None, "held for somebody who could not go"
+        if pause.unload and driver.free and not driver.asking and driver.seat.outage is None:
+            assert driver.seat.busy_until is not None, "the unload was forgotten"
+            assert driver.scheduler.wake_at() is not None
 
     @invariant()
     def it_wants_to_be_woken_later_and_not_now(self) -> None:
@@ -345,6 +403,8 @@ class TheLine(RuleBasedStateMachine):
                 self.end_probe(True, True, None)
             elif driver.asking:
                 driver.answer()
+            elif driver.unloading:
+                driver.unload()
             elif driver.loading:
                 driver.load(0.1)
             elif driver.running:

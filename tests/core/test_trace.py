@@ -11,7 +11,7 @@ from llm_queue.core.events import AttemptEnded, Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.core.trace import Step, WrongTrace, _event, _event_row, replay
-from llm_queue.errors import Draining, ModelNotFound, UpstreamRefused
+from llm_queue.errors import Draining, LoadFailed, ModelNotFound, UpstreamRefused
 from tests.core.driver import Driver, key
 
 
@@ -32,6 +32,11 @@ def recorded() -> list[str]:
     driver.wait(100.0)
     driver.submit("y", "b")
     driver.answer([])
+    driver.move(driver.submit("z", "c"), Lane.INTERACTIVE)
+    driver.pause(unload=True)
+    driver.load(1.0)
+    driver.unload(error=LoadFailed(), left=(key("b"),))
+    driver.resume()
     driver.drain()
     driver.stop(Draining())
     return lines
@@ -42,7 +47,7 @@ def test_a_trace_comes_out_the_same_when_it_is_played_again() -> None:
     steps = list(replay(lines))
     assert len(steps) == len(lines) - 1
     starts = [action.job.client for step in steps for action in step.actions if isinstance(action, StartAttempt)]
-    assert starts == ["x", "y"]
+    assert starts == ["x", "y", "y"]
     assert isinstance(steps[0], Step)
 
 
@@ -83,7 +88,8 @@ def test_a_context_that_was_raised_after_a_refusal_is_raised_in_the_replay() -> 
 def test_each_kind_of_event_is_in_the_trace_under_its_name() -> None:
     rows = [json.loads(line) for line in recorded()[1:]]
     assert {row["event"]["is"] for row in rows if row["event"]} == {
-        *("Submitted", "Left", "LoadEnded", "AttemptEnded", "ProbeEnded", "ResidentReported", "DrainBegan", "Stopped")
+        *("Submitted", "Left", "LoadEnded", "AttemptEnded", "ProbeEnded", "ResidentReported", "DrainBegan", "Stopped"),
+        *("Moved", "Paused", "Resumed", "UnloadEnded"),
     }
 
 

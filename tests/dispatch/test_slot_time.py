@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
+from llm_queue.core.pause import Pause
 from llm_queue.core.seat import Occupant, Seat
 from llm_queue.core.turn import Hold
 from llm_queue.dispatch.slot_time import SlotState, SlotTime
@@ -25,13 +26,12 @@ class Play:
 
     def __init__(self) -> None:
         self.seat = Seat(ContextSizes(8192, 8192), now=0.0)
-        self.paused = False
-        self.time = SlotTime(self.seat, 0.0, lambda: self.paused)
+        self.time = SlotTime(self.seat, 0.0)
 
     def enter(self, state: SlotState, now: float) -> None:
         seat = self.seat
         seat.outage, seat.slot, seat.busy_until, seat.asking, seat.turn.hold = None, None, None, False, None
-        self.paused = state is SlotState.PAUSED
+        self.seat.pause = Pause(0.0) if state is SlotState.PAUSED else None
         match state:
             case SlotState.RUNNING | SlotState.LOADING:
                 job = Job("job", Lane.NORMAL, "cron", "sha", 8192, 0, now)

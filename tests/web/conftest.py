@@ -13,9 +13,9 @@ import trio.testing
 
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.counts import Counts
-from llm_queue.core.jobs import Job, Lane
+from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.seat import Seat
-from llm_queue.dispatch.status import JobReport, Status, line_status, report
+from llm_queue.dispatch.status import JobReport, PauseStatus, Status, line_status, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.errors import ModelNotFound, QueueError
 from llm_queue.settings import Settings
@@ -68,11 +68,45 @@ class FakeCatalog:
         return self.listed
 
 
+class FakeCommands:
+    """Writes down what was ordered, and refuses it if it is told to."""
+
+    def __init__(self) -> None:
+        self.ordered: list[tuple[object, ...]] = []
+        self.error: QueueError | None = None
+        self.state = State.CANCELLED
+
+    async def _order(self, *what: object) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.error:
+            raise self.error
+        self.ordered.append(what)
+
+    async def cancel(self, job_id: str) -> State:
+        await self._order("cancel", job_id)
+        return self.state
+
+    async def move(self, job_id: str, lane: Lane) -> None:
+        await self._order("move", job_id, lane)
+
+    async def pause(self, *, unload: bool) -> PauseStatus | None:
+        await self._order("pause", unload)
+        return PauseStatus(since_s=0.0, unloaded=unload)
+
+    async def resume(self) -> None:
+        await self._order("resume")
+
+    def drain(self) -> int:
+        self.ordered.append(("drain",))
+        return 3
+
+
 class FakeLine:
     """Hands out real tickets; ``script`` plays the dispatcher's part on each."""
 
     def __init__(self) -> None:
         self.catalog = FakeCatalog()
+        self.commands = FakeCommands()
         self.reason: str | None = None
         self.error: QueueError | None = None
         self.where = Place(3, 40.2)

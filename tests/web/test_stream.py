@@ -104,6 +104,8 @@ async def test_a_waiting_stream_hears_where_it_stands(clock: Any, line: Any, ser
         assert trio.current_time() - started == pytest.approx(10, abs=1)
         line.where = Place(2, None)
         await until(stream, b": queued, 2 ahead\n\n")
+        line.where = Place(2, None, paused=True)
+        await until(stream, b": paused, 2 ahead\n\n")
         line.where = Place(0, None, loading=True)
         await until(stream, b": loading\n\n")
         run(line.tickets[0])

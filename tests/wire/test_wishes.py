@@ -108,8 +108,9 @@ def test_every_wish_has_a_header() -> None:
         "X-LLM-Queue-Num-Ctx": " 4096 ",
         "X-LLM-Queue-Max-Wait": "1.5",
         "X-LLM-Queue-Session": " a talk ",
+        "X-LLM-Queue-Supersede": " line 7 ",
     }
-    assert from_headers(headers, 8192) == Wishes("background", False, 4096, 1.5, "a talk")
+    assert from_headers(headers, 8192) == Wishes("background", False, 4096, 1.5, "a talk", supersede="line 7")
     assert from_headers({}, 8192) == Wishes()
 
 
@@ -143,8 +144,9 @@ def test_any_text_in_a_session_s_header_is_a_name_or_none(headers: dict[str, str
 def test_headers_win_over_the_body_one_by_one() -> None:
     body = Wishes("background", True, 1, 2.0, "body", ("a",))
     assert Wishes().over(body) == body
-    headers = Wishes("normal", False, 3, 0.0, "header", ("b",))
-    assert headers.over(body) == Wishes("normal", False, 3, 0.0, "header", ("b", "a"))
+    headers = Wishes("normal", False, 3, 0.0, "header", ("b",), "key")
+    assert headers.over(body) == Wishes("normal", False, 3, 0.0, "header", ("b", "a"), "key")
+    assert body.over(headers).supersede == "key"
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "8193", "", "x", "1.5", "9" * 5000, "²", "1_000"])
@@ -159,6 +161,11 @@ def test_a_bad_wait_names_its_header(wait: str) -> None:
     with pytest.raises(BadRequest, match="takes seconds") as refused:
         from_headers({"X-LLM-Queue-Max-Wait": wait}, 8192)
     assert refused.value.param == "X-LLM-Queue-Max-Wait"
+
+
+def test_a_key_to_supersede_by_is_bounded_and_an_empty_one_is_none() -> None:
+    assert len(from_headers({"X-LLM-Queue-Supersede": "x" * 1000}, 1).supersede or "") == 200
+    assert from_headers({"X-LLM-Queue-Supersede": "  "}, 1).supersede is None
 
 
 def test_a_session_is_bounded_and_an_empty_one_is_none() -> None:

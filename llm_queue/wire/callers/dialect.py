@@ -61,9 +61,12 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where a job stands whose caller waits: how many jobs are ahead of it, and for about how many seconds."""
+    """Where a job stands whose caller waits: how many jobs are ahead of it, and for about how many seconds.
 
-    phase: Literal["queued", "loading", "running"]
+    ``paused``: it is queued, and nothing starts until somebody resumes the line.
+    """
+
+    phase: Literal["queued", "loading", "running", "paused"]
     ahead: int = 0
     seconds: float | None = None
 

@@ -38,10 +38,10 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 def comment(progress: Progress) -> bytes:
     """Word of where a job stands: clients skip it, and people who use curl read it."""
-    if progress.phase != "queued":
+    if progress.phase not in ("queued", "paused"):
         return f": {progress.phase}\n\n".encode()
     about = f", about {progress.seconds:.0f} s" if progress.seconds is not None else ""
-    return f": queued, {progress.ahead} ahead{about}\n\n".encode()
+    return f": {progress.phase}, {progress.ahead} ahead{about}\n\n".encode()
 
 
 def event_of(body: bytes) -> bytes:

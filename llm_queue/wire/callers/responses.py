@@ -80,9 +80,9 @@ class ResponsesEncoder:
         """One of the two events that may be repeated: Codex counts no comment as life. A comment in it is for people
         who use curl.
         """
-        if progress.phase == "queued" and not self._output.begun:
+        if progress.phase in ("queued", "paused") and not self._output.begun:
             about = f", about {progress.seconds:.0f} s" if progress.seconds is not None else ""
-            where = f": queued, {progress.ahead} ahead{about}\n".encode()
+            where = f": {progress.phase}, {progress.ahead} ahead{about}\n".encode()
             return where + self._events.write("response.queued", response=self._response("queued"))
         return f": {progress.phase}\n".encode() + self._run()
 

@@ -253,6 +253,7 @@ def test_an_empty_stream_still_has_its_role() -> None:
     [
         (Progress("queued", 3, 40.2), b": queued, 3 ahead, about 40 s\n\n"),
         (Progress("queued", 2), b": queued, 2 ahead\n\n"),
+        (Progress("paused", 2), b": paused, 2 ahead\n\n"),
         (Progress("loading"), b": loading\n\n"),
         (Progress("running"), b": running\n\n"),
     ],

@@ -258,6 +258,7 @@ def test_a_response_is_created_before_anything_is_known_of_it() -> None:
     [
         (Progress("queued", 3, 40.2), b": queued, 3 ahead, about 40 s\n", "queued"),
         (Progress("queued", 2), b": queued, 2 ahead\n", "queued"),
+        (Progress("paused", 2), b": paused, 2 ahead\n", "queued"),
         (Progress("loading"), b": loading\n", "in_progress"),
         (Progress("running"), b": running\n", "in_progress"),
     ],
