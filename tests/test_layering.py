@@ -42,7 +42,9 @@ HOUSE = {
     "core": room("errors", pure=True),
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
-    "upstream": room("errors instance core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
+    "upstream": room(
+        "errors instance core.keys wire", others="h11 httpx msgspec platformdirs psutil structlog trio xllamacpp"
+    ),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
         "errors settings core wire.prompts wire.shapes upstream.protocol upstream.catalog",

@@ -39,7 +39,7 @@ class Budget:
         Weights count twice: llama.cpp may repack them for the processor, beside the mapped file. Raises
         :class:`OSError`.
         """
-        weights = sum(part.stat().st_size for part in _parts(path))
+        weights = sum(part.stat().st_size for part in parts(path))
         needed = OVERHEAD + 2 * weights + num_ctx * read_header(path).cache_per_token
         return cls(needed, needed + BOUND if limit is None else limit)
 
@@ -49,7 +49,8 @@ def shown(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def _parts(path: Path) -> list[Path]:
+def parts(path: Path) -> list[Path]:
+    """All files of the model whose first, or only, file this is."""
     part = PART.search(path.stem)
     if part is None:
         return [path]
