@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+import structlog.testing
 import trio
 
-from llm_queue.upstream.embedded.private import PREFIX
+from llm_queue.upstream.embedded import Embedded
+from llm_queue.upstream.embedded.kept import KeptPrompts
+from llm_queue.upstream.embedded.private import PREFIX, PrivateFolder
 from llm_queue.upstream.embedded.weights import weights
+from llm_queue.wire.shapes import ChatRequest, Completion, Message, Sampling
 from tests.e2e.conftest import Service, until
 
 pytestmark = [
@@ -77,6 +81,14 @@ class Swapping:
         return [event["event"] for event in self.service.events() if "prompt" in event["event"]]
 
 
+def end(service: Service) -> None:
+    """Let it take its files with it."""
+    if service.child.poll() is None:
+        service.signal(signal.SIGTERM)
+        service.wait()
+    service.end()
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Swapping]]:
     model = trio.run(weights, print)
@@ -88,7 +100,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Swapping]]:
             engine = {"LLM_QUEUE_ENGINE": "embedded", "LLM_QUEUE_GGUF": str(tmp_path), "OLLAMA_MODEL": ""}
             cache = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OLLAMA_NUM_CTX": "2048"}
             service = Service("", *flags, environ=engine | cache)
-            started.callback(service.end)
+            started.callback(end, service)
             return Swapping(service)
 
         yield start
@@ -161,30 +173,60 @@ def remove(file: Path) -> None:
 
 
 def put_another_in_its_place(file: Path) -> None:
-    file.with_name("1.prompt").replace(file)
+    (other,) = (one for one in file.parent.glob("*.prompt") if one != file)
+    other.replace(file)
 
 
 def fill_with_nonsense(file: Path) -> None:
     file.write_bytes(os.urandom(file.stat().st_size))
 
 
-@pytest.mark.parametrize("tamper", [cut, flip, remove, put_another_in_its_place, fill_with_nonsense])
-def test_a_file_that_was_touched_is_a_cold_prompt_and_the_answer_is_right(
-    tamper: Callable[[Path], None], start: Callable[..., Swapping]
-) -> None:
+def test_a_file_that_was_touched_is_a_cold_prompt_and_the_answer_is_right(start: Callable[..., Swapping]) -> None:
     keeping = start("--keep-prompts", "256MiB")
-    keeping.ask("one")
-    keeping.ask("two", "What is two and two?")
-    keeping.ask("one", "What is the capital of Spain? One word.")
-    assert keeping.files() == ["0.prompt", "1.prompt", "lock"]
-    keeping.ask("two")  # what it has of one is now newer, and still the first file
-    (first,) = [name for name in keeping.files() if name not in ("1.prompt", "lock")]
-    tamper(keeping.folder / first)
-    again = keeping.ask("one")
-    assert again.cached == 0
-    assert "Paris" in again.text
-    assert keeping.service.line()["loads"] == 5  # no process was lost
+    for name in ("one", "two", "one"):
+        keeping.ask(name)
+    loads = 3
+    for tamper in (cut, flip, remove, fill_with_nonsense, put_another_in_its_place):
+        keeping.ask("two", "What is two and two?")
+        prompt = max(keeping.folder.glob("*.prompt"), key=lambda file: file.stat().st_mtime_ns)
+        tamper(prompt)
+        again = keeping.ask("one")
+        loads += 2
+        assert (tamper, again.cached) == (tamper, 0)
+        assert "Paris" in again.text
+        assert keeping.service.line()["loads"] == loads  # no process was lost
     assert keeping.complaints() == ["a prompt that was kept is gone or was changed, and is computed anew"]
+
+
+async def test_an_engine_that_dies_of_a_file_is_started_again_and_computes_the_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its hash keeps away from it: a file that was cut ends the process."""
+    folder = PrivateFolder(tmp_path / "place")
+    engine = Embedded(await weights(print), prompts=KeptPrompts(2**28, folder))
+    (small,) = await engine.models()
+
+    async def ask() -> Completion:
+        messages = (Message("system", RULES), Message("user", "hello"))
+        request = ChatRequest("x", messages, sampling=Sampling(temperature=0), max_tokens=2)
+        return await engine.run(small, 2048, request, lambda piece: None)
+
+    await engine.load(small, 2048)
+    await ask()
+
+    def is_intact(prompts: KeptPrompts, kept: object) -> bool:
+        cut(folder.path / "0.prompt")
+        return True
+
+    monkeypatch.setattr(KeptPrompts, "_is_intact", is_intact)
+    with structlog.testing.capture_logs() as logged:
+        await engine.load(small, 2048)
+    assert [event["event"] for event in logged] == ["the engine failed at a prompt that was kept, and is started again"]
+    assert (await ask()).cached_tokens == 0
+    monkeypatch.undo()
+    await engine.load(small, 2048)
+    assert (await ask()).cached_tokens
+    await engine.aclose()
 
 
 def test_a_full_place_is_said_once_and_everybody_is_answered(start: Callable[..., Swapping]) -> None:
