@@ -16,7 +16,7 @@ import structlog.testing
 import trio
 
 from llm_queue.upstream.embedded import Embedded
-from llm_queue.upstream.embedded.kept import KeptPrompts
+from llm_queue.upstream.embedded.kept import NOT_KEPT, NOT_USED, KeptPrompts
 from llm_queue.upstream.embedded.private import PREFIX, PrivateFolder
 from llm_queue.upstream.embedded.weights import weights
 from llm_queue.wire.shapes import ChatRequest, Completion, Message, Sampling
@@ -78,7 +78,7 @@ class Swapping:
         return sorted(file.name for file in self.folder.iterdir())
 
     def complaints(self) -> list[str]:
-        return [event["event"] for event in self.service.events() if "prompt" in event["event"]]
+        return [event["reason"] for event in self.service.events() if event["event"] in (NOT_KEPT, NOT_USED)]
 
 
 def end(service: Service) -> None:
@@ -195,7 +195,7 @@ def test_a_file_that_was_touched_is_a_cold_prompt_and_the_answer_is_right(start:
         assert (tamper, again.cached) == (tamper, 0)
         assert "Paris" in again.text
         assert keeping.service.line()["loads"] == loads  # no process was lost
-    assert keeping.complaints() == ["a prompt that was kept is gone or was changed, and is computed anew"]
+    assert keeping.complaints() == ["its file is gone or was changed"]
 
 
 async def test_an_engine_that_dies_of_a_file_is_started_again_and_computes_the_prompt(
@@ -221,7 +221,7 @@ async def test_an_engine_that_dies_of_a_file_is_started_again_and_computes_the_p
     monkeypatch.setattr(KeptPrompts, "_is_intact", is_intact)
     with structlog.testing.capture_logs() as logged:
         await engine.load(small, 2048)
-    assert [event["event"] for event in logged] == ["the engine failed at a prompt that was kept, and is started again"]
+    assert [event["reason"] for event in logged] == ["the engine failed at it, and is started again"]
     assert (await ask()).cached_tokens == 0
     monkeypatch.undo()
     await engine.load(small, 2048)
@@ -237,6 +237,6 @@ def test_a_full_place_is_said_once_and_everybody_is_answered(start: Callable[...
     in_the_way.mkdir()  # so that it cannot be written, as where there is no room
     for name in ("one", "two", "one"):
         assert "Paris" in keeping.ask(name).text
-    assert keeping.complaints().count("a prompt could not be kept: is there room?") == 1
+    assert keeping.complaints().count("it cannot be written: is there room?") == 1
     assert keeping.service.line()["loads"] == 5
     in_the_way.rmdir()  # what is not the service's own, it leaves there

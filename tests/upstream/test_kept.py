@@ -197,7 +197,7 @@ async def test_a_file_that_turned_out_too_large_is_deleted_and_the_next_one_is_n
     await swapping.use("Alpha", "long " * 21)
     await swapping.load("beta")
     assert [file.name for file in swapping.files()] == ["0.prompt"]  # beta's
-    assert [event["event"] for event in logged] == ["a prompt is not kept: it is larger than --keep-prompts allows"]
+    assert [event["reason"] for event in logged] == ["it is larger than --keep-prompts allows"]
     await swapping.engine.aclose()
 
 
@@ -256,9 +256,7 @@ async def test_a_file_that_is_not_as_it_was_written_is_never_read(
     first = swapping.folder / "0.prompt"
     tamper(first)
     assert await swapping.recall("Alpha") == COLD
-    assert [event["event"] for event in logged] == [
-        "a prompt that was kept is gone or was changed, and is computed anew"
-    ]
+    assert [event["reason"] for event in logged] == ["its file is gone or was changed"]
     if tamper is link:
         first.with_name("moved").unlink()
         first.unlink(missing_ok=True)
@@ -274,7 +272,7 @@ async def test_a_process_that_dies_of_a_prompt_is_started_again_without_it(
     await swapping.load("beta")
     assert await swapping.recall("Alpha") == COLD
     assert not swapping.files()
-    assert [event["event"] for event in logged] == ["the engine failed at a prompt that was kept, and is started again"]
+    assert [event["reason"] for event in logged] == ["the engine failed at it, and is started again"]
 
 
 async def test_a_restore_that_takes_too_long_is_given_up_with_its_process(
@@ -302,7 +300,7 @@ async def test_a_save_that_takes_too_long_is_given_up_and_not_tried_again(
     await swapping.use("Alpha", "shorter")
     await swapping.load("beta")
     assert await swapping.recall("Alpha") == "shorter (1)"
-    assert [event["event"] for event in logged] == ["a prompt could not be kept: writing it takes too long"]
+    assert [event["reason"] for event in logged] == ["to write it takes too long"]
 
 
 async def test_a_slot_that_is_at_work_is_not_saved(swapping: Swapping, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +338,7 @@ async def test_without_a_place_for_files_everything_goes_on_and_the_log_says_so_
     for name in ("Alpha", "beta"):
         await swapping.use(name, "one two")
     assert await swapping.recall("Alpha") == COLD
-    assert [event["event"] for event in logged] == ["no prompts can be kept: there is no place for them"]
+    assert [event["reason"] for event in logged] == ["there is no place for it"]
     await swapping.engine.aclose()
 
 
@@ -348,7 +346,7 @@ async def test_a_folder_that_was_taken_away_is_made_anew(swapping: Swapping, log
     await swapping.use("Alpha", "one two")
     shutil.rmtree(swapping.folder)
     await swapping.use("beta", "three")
-    assert [event["event"] for event in logged] == ["a prompt could not be kept: is there room?"]
+    assert [event["reason"] for event in logged] == ["it cannot be written: is there room?"]
     assert await swapping.recall("Alpha") == COLD
     assert await swapping.recall("beta") == "three (1)"
 

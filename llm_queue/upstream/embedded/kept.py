@@ -35,6 +35,10 @@ are 26,000 tokens of an 8B model, take 1.2 s at that speed."""
 RESTORE_TIMEOUT: Final = 3.0
 """The same for a restore, which takes half of that."""
 
+NOT_KEPT: Final = "a prompt could not be kept"
+NOT_USED: Final = "a kept prompt could not be used"
+NOT_DELETED: Final = "a kept prompt could not be deleted"
+
 _log = structlog.get_logger("llm_queue")
 
 
@@ -108,7 +112,7 @@ class KeptPrompts:
                 self._new = None
             return f"{self._folder.path}{os.sep}"
         except OSError as error:
-            self._complain("no prompts can be kept: there is no place for them", why=str(error))
+            self._complain(NOT_KEPT, "there is no place for it", error=str(error))
             return None
 
     async def save(self, server: LlamaServer, weights: Weights) -> None:
@@ -126,13 +130,13 @@ class KeptPrompts:
                     written = await server.save_slot(new_file(None))
                     self._new = Saved(weights, written.n_saved, written.n_written)
             except UpstreamRefused:  # its reason is on its stderr alone: no room, no permission, no folder
-                self._complain("a prompt could not be kept: is there room?", folder=str(self._folder.place))
+                self._complain(NOT_KEPT, "it cannot be written: is there room?", folder=str(self._folder.place))
             except (UpstreamError, OSError):
-                self._complain("a prompt could not be kept: the engine, or the model's file, is gone")
+                self._complain(NOT_KEPT, "the engine, or its model's file, is gone")
         if limit.cancelled_caught:
             if tokens:
                 self._too_long[model] = tokens
-            self._complain("a prompt could not be kept: writing it takes too long", model=model.stem, tokens=tokens)
+            self._complain(NOT_KEPT, "to write it takes too long", model=model.stem, tokens=tokens)
 
     async def find(self, weights: Weights, num_ctx: int) -> Kept | None:
         """The prompt that was kept of this model, if it fits and its file is as it was written.
@@ -163,7 +167,7 @@ class KeptPrompts:
             except UpstreamError:
                 pass
         await self._drop(kept.saved.weights.path)
-        self._complain("the engine failed at a prompt that was kept, and is started again")
+        self._complain(NOT_USED, "the engine failed at it, and is started again")
         return False
 
     async def settle(self) -> None:
@@ -178,7 +182,7 @@ class KeptPrompts:
             try:
                 await trio.to_thread.run_sync(self._folder.wipe)
             except OSError as error:
-                self._complain("the prompts that were kept could not be wiped", why=str(error))
+                self._complain(NOT_DELETED, "its folder cannot be wiped", error=str(error))
 
     async def _make_room(self, model: Path, tokens: int) -> bool:
         """Drop the oldest files until a prompt of so many tokens fits; False if it never would."""
@@ -188,9 +192,8 @@ class KeptPrompts:
         needed = math.ceil(tokens * self._per_token[model])
         if needed > self._size:
             self._complain(
-                "a prompt is not kept: it is larger than --keep-prompts allows", model=model.stem, tokens=tokens,
-                bytes=needed,
-            )  # fmt: skip
+                NOT_KEPT, "it is larger than --keep-prompts allows", model=model.stem, tokens=tokens, bytes=needed
+            )
             return False
         await trio.to_thread.run_sync(self._shrink, self._size - needed, model)
         return True
@@ -206,7 +209,7 @@ class KeptPrompts:
                 written.unlink(missing_ok=True)
         except OSError as error:
             if new is not None:
-                self._complain("a prompt could not be kept: its file is not there", why=str(error))
+                self._complain(NOT_KEPT, "its file is gone", error=str(error))
 
     def _take(self, written: Path, new: Saved) -> bool:
         """Keep the file ``written``, under a name of its own. Raises :class:`OSError`."""
@@ -238,7 +241,7 @@ class KeptPrompts:
         try:
             (self._folder.path / kept.name).unlink(missing_ok=True)
         except OSError as error:
-            self._complain("the file of a prompt could not be deleted", why=str(error))
+            self._complain(NOT_DELETED, "its file cannot be deleted", error=str(error))
 
     def _is_intact(self, kept: Kept) -> bool:
         try:
@@ -246,14 +249,14 @@ class KeptPrompts:
         except OSError:
             intact = False
         if not intact:
-            self._complain("a prompt that was kept is gone or was changed, and is computed anew")
+            self._complain(NOT_USED, "its file is gone or was changed")
         return intact
 
-    def _complain(self, event: str, **fields: object) -> None:
-        """Once of each kind: what is full or forbidden stays so, and each swap would say it again."""
-        if event not in self._said:
-            self._said.add(event)
-            _log.warning(event, **fields)
+    def _complain(self, event: str, reason: str, **fields: object) -> None:
+        """Once for each reason: what is full or forbidden stays so, and each swap would say it again."""
+        if reason not in self._said:
+            self._said.add(reason)
+            _log.warning(event, reason=reason, **fields)
 
 
 async def keep_prompts(size: int | None, environ: Mapping[str, str]) -> KeptPrompts | None:
