@@ -23,6 +23,7 @@ too:
 - ``boastful``: it says that it has written more than it has
 - ``slow to save``, ``slow to restore``: it does not answer
 - ``poison``: the process dies of restoring it
+- ``unwelcome``: it refuses to restore it
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def restore(name: str) -> tuple[int, object]:
         os._exit(134)
     if "slow to restore" in data:
         time.sleep(600)
-    if not found or len(found["text"].split()) > int(NUM_CTX):
+    if not found or "unwelcome" in data or len(found["text"].split()) > int(NUM_CTX):
         return 400, {"error": {"code": 400, "message": "Unable to restore slot", "type": "invalid_request_error"}}
     slot.update(found, fresh=False)
     return 200, {"n_restored": len(slot["text"].split())}

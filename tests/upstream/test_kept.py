@@ -6,8 +6,9 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -124,6 +125,7 @@ async def test_a_prompt_is_there_again_after_its_model_was_unloaded(swapping: Sw
     await swapping.use("Alpha", "one two")
     await swapping.engine.run(await model(swapping.engine), 8192, LoadRequest("x", unload=True), lambda piece: None)
     assert not children()
+    assert [file.name for file in swapping.files()] == ["0.prompt"]
     assert await swapping.recall("Alpha") == "one two (1)"
 
 
@@ -275,6 +277,25 @@ async def test_a_process_that_dies_of_a_prompt_is_started_again_without_it(
     assert [event["reason"] for event in logged] == ["the engine failed at it, and is started again"]
 
 
+async def test_a_prompt_that_the_engine_refuses_is_computed_anew_in_the_same_process(
+    swapping: Swapping, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
+) -> None:
+    starts = []
+    start = EngineProcess.start
+
+    async def counted(command: Sequence[str], **options: Any) -> EngineProcess:
+        starts.append(command)
+        return await start(command, **options)
+
+    monkeypatch.setattr(EngineProcess, "start", counted)
+    await swapping.use("Alpha", "unwelcome")
+    await swapping.load("beta")
+    assert await swapping.recall("Alpha") == COLD
+    assert len(starts) == 3
+    assert not swapping.files()
+    assert not logged
+
+
 async def test_a_restore_that_takes_too_long_is_given_up_with_its_process(
     swapping: Swapping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,9 +367,9 @@ async def test_a_folder_that_was_taken_away_is_made_anew(swapping: Swapping, log
     await swapping.use("Alpha", "one two")
     shutil.rmtree(swapping.folder)
     await swapping.use("beta", "three")
-    assert [event["reason"] for event in logged] == ["it cannot be written: is there room?"]
     assert await swapping.recall("Alpha") == COLD
     assert await swapping.recall("beta") == "three (1)"
+    assert [event["reason"] for event in logged] == ["it cannot be written: is there room?"]
 
 
 async def test_a_cancelled_load_leaves_neither_a_process_nor_a_half_written_file(
@@ -384,14 +405,19 @@ class Writer(LlamaServer):
     def __init__(self, folder: PrivateFolder) -> None:
         super().__init__("http://127.0.0.1:0", name="")
         self.tokens = 0
+        self.before = 0
         self._folder = folder
 
     async def tokens_in_slot(self) -> int:
         await trio.lowlevel.checkpoint()
         return self.tokens
 
+    def total(self) -> int:
+        return sum(file.stat().st_size for file in self._folder.path.iterdir())
+
     async def save_slot(self, file: str) -> SlotWritten:
         await trio.lowlevel.checkpoint()
+        self.before = self.total()
         (self._folder.path / file).write_bytes(bytes(self.tokens))
         return SlotWritten(self.tokens, self.tokens)
 
@@ -404,20 +430,24 @@ def test_however_prompts_come_they_stay_within_the_bound_and_the_latest_that_fit
         folder = PrivateFolder(scratch / "place")
         prompts, server = KeptPrompts(size, folder), Writer(folder)
         latest: dict[Path, int] = {}
+        measured: set[Path] = set()
         for number, tokens in saves:
             model = scratch / str(number)
-            model.touch()
+            if model not in measured:
+                model.touch()  # anew, its weights would be others
             await prompts.folder()
-            server.tokens = tokens
+            server.tokens, server.before = tokens, 0
+            known = model in measured
+            measured.add(model)
             await prompts.save(server, await trio.to_thread.run_sync(kept.Weights.of, model))
+            assert not known or not server.before or server.before + tokens <= size  # also while it is written
             await prompts.settle()
             if tokens <= size:
                 latest.pop(model, None)
                 latest[model] = tokens
                 while sum(latest.values()) > size:
                     latest.pop(next(iter(latest)))
-            there = [file for file in folder.path.iterdir() if file.name != "lock"]
-            assert sum(file.stat().st_size for file in there) <= size
+            assert server.total() <= size
         for model, tokens in latest.items():
             found = await prompts.find(await trio.to_thread.run_sync(kept.Weights.of, model), 8192)
             assert found is not None
