@@ -26,6 +26,7 @@ from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.settings import Settings, knobs
 from llm_queue.testing.fake_ollama.behaviour import read_directives
+from llm_queue.upstream.embedded import kept
 from llm_queue.upstream.native import IDLE
 from llm_queue.web.app import create_quart
 from llm_queue.web.stream import QUIET
@@ -225,6 +226,7 @@ def test_every_event_of_the_log_is_named() -> None:
     events = first_cells(text_of("docs/operations.md"))
     logged = {pattern for _, tree in trees() for node in ast.walk(tree) for pattern in logged_by(node)}
     assert {"rejected", "load\\ failed"} <= logged
+    logged |= {kept.NOT_KEPT, kept.NOT_USED, kept.NOT_DELETED}  # by their names, there
     for pattern in logged | {state.value for state in State if state.ended and state is not State.SUCCEEDED}:
         assert any(re.fullmatch(pattern, event) for event in events), pattern
 

@@ -44,7 +44,8 @@ HOUSE = {
     "wire": room("errors", others="msgspec", pure=True),
     "simulate": room("core"),
     "upstream": room(
-        "errors instance traceparent core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"
+        "errors instance traceparent core.keys wire",
+        others="h11 httpx msgspec platformdirs psutil structlog trio xllamacpp",
     ),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(

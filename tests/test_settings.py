@@ -32,6 +32,8 @@ WRONG = {
         "٤GiB",
         "9" * 5000,
     ],
+    "engine_cache": ["-1", "off", "2000TiB"],
+    "keep_prompts": ["0", "-1", "1023KiB", "2000TiB", "off"],
     "alias": ["x", "=x", "x=", "a=b=c", "a=b*", "a=b c", "a=b,c"],
     "max_attempts": ["0", "11", "two"],
     "attempt_timeout": ["0", "-1", "nan", "inf", "soon"],

@@ -103,6 +103,15 @@ class Settings:
         None, size(64 * 2**20, 2**50),
         "memory that the embedded engine may take, such as 4GiB; unset: what its model needs and 2 GiB", unit="bytes",
     )  # fmt: skip
+    engine_cache: int = _setting(
+        256 * 2**20, size(0, 2**50),
+        "memory in which the embedded engine keeps old prompts, besides the last one; 0: none", unit="bytes",
+    )  # fmt: skip
+    keep_prompts: int | None = _setting(
+        None, size(2**20, 2**50),
+        "keep the prompt of each model of the embedded engine over a change of model, in files of at most this size "
+        "together, such as 2GiB: prompts on disk, or in memory where there is room; unset: none", unit="bytes",
+    )  # fmt: skip
     allow_ollama_admin: bool = _setting(
         False, switch, "let callers change Ollama: pull, push, create, copy and delete models"
     )

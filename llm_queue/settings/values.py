@@ -86,7 +86,7 @@ def size(least: int, most: int) -> Callable[[str], int]:
 
     def parse(raw: str) -> int:
         match = _SIZE.fullmatch(raw.strip())
-        value = 0.0
+        value = -1.0
         if match is not None:
             base = 1000 if (match[3] or "").lower() == "b" else 1024
             value = float(match[1]) * base ** " kmgt".index((match[2] or " ").lower())

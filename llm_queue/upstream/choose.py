@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,6 +15,7 @@ from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT, ServerUrl
 from llm_queue.upstream.embedded import Embedded
+from llm_queue.upstream.embedded.kept import keep_prompts
 from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
@@ -58,13 +60,13 @@ async def choose(
         case "openai":
             return Choice(await _openai(settings, instance, places))
         case "embedded":
-            return await _embedded(settings)
+            return await _embedded(settings, environ)
     if settings.ollama_url is not None:
         return Choice(await _ollama(settings, instance, places))
     if settings.upstream_url is not None:
         return Choice(await _openai(settings, instance, places))
     if settings.gguf is not None:
-        return await _embedded(settings)
+        return await _embedded(settings, environ)
     return await _whatever_is_there(settings, environ, instance, places)
 
 
@@ -73,18 +75,18 @@ async def _whatever_is_there(
 ) -> Choice:
     has_command = shutil.which("ollama", path=environ.get("PATH", "")) is not None
     if _installed() and not has_command and await is_ourselves(OLLAMA_URL, places):
-        return await _embedded_since(settings, f"{OLLAMA_URL} is our own address")
+        return await _embedded_since(settings, environ, f"{OLLAMA_URL} is our own address")
     ollama = await _ollama(settings, instance, places)
     if await _answers(ollama) or has_command:
         return Choice(ollama)
     nowhere = f"no Ollama answers at {ollama.url}"
     if _installed():
-        return await _embedded_since(settings, nowhere)
+        return await _embedded_since(settings, environ, nowhere)
     return Choice(ollama, (f"{nowhere}: {GET_OLLAMA}", f"or, to do without it: {GET_EMBEDDED}"))
 
 
-async def _embedded_since(settings: Settings, reason: str) -> Choice:
-    upstream, notes = await _embedded(settings)
+async def _embedded_since(settings: Settings, environ: Mapping[str, str], reason: str) -> Choice:
+    upstream, notes = await _embedded(settings, environ)
     return Choice(upstream, (f"{reason}, so the embedded engine serves; --engine ollama waits for one", *notes))
 
 
@@ -110,21 +112,25 @@ async def _openai(settings: Settings, instance: Instance | None, places: Sequenc
     return OpenAIServer(url, settings.upstream_key, authorization=url.authorization, instance=instance)
 
 
-async def _embedded(settings: Settings) -> Choice:
+async def _embedded(settings: Settings, environ: Mapping[str, str]) -> Choice:
     if not _installed():
         raise NoUpstream(f"the embedded engine is not installed: {GET_EMBEDDED}")
+    prompts = await keep_prompts(settings.keep_prompts, environ)
+    notes = (prompts.note,) if prompts is not None else ()
+    made = partial(Embedded, memory=settings.engine_memory, old_prompts=settings.engine_cache, prompts=prompts)
     if settings.gguf is None:
         try:
             source = await weights(log.complain)
         except NoWeights as error:
             raise NoUpstream(str(error)) from error
-        engine = Embedded(source, memory=settings.engine_memory, answer_tokens=ANSWER_TOKENS)
-        return Choice(engine, (f"{NAME} shows that the line works; it judges nothing right: --gguf takes another",))
+        engine = made(source, answer_tokens=ANSWER_TOKENS)
+        shows = f"{NAME} shows that the line works; it judges nothing right: --gguf takes another"
+        return Choice(engine, (shows, *notes))
     source = _from_home(settings.gguf)
-    engine = Embedded(source, memory=settings.engine_memory)
+    engine = made(source)
     if not engine.default_model:
         raise NoUpstream(f"--gguf {source}: there is no GGUF file")
-    return Choice(engine)
+    return Choice(engine, notes)
 
 
 def _from_home(path: str) -> Path:

@@ -13,6 +13,17 @@ and what they were asked. A question steers the answer by a word that it holds:
 - ``busy``: the connection is closed, but the process says that it works on
 - ``call``: it is a call of the tool that must be called, or of the only one
 - ``stuck``: the connection is closed, but the process does not say whether it works on
+
+With a fifth argument, its slot can be saved and restored: what it was asked last, and how often that went from process
+to process; each word is a token. ``remember`` is answered with it. As llama.cpp it dies of a file that was cut,
+believes one that was changed, and refuses what is no file of its own or has too many tokens. A question steers that,
+too:
+
+- ``unwritable``: it says that it cannot write it
+- ``boastful``: it says that it has written more than it has
+- ``slow to save``, ``slow to restore``: it does not answer
+- ``poison``: the process dies of restoring it
+- ``unwelcome``: it refuses to restore it
 """
 
 from __future__ import annotations
@@ -24,15 +35,17 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-PATH, NAME, NUM_CTX, ANSWER_TOKENS = sys.argv[1:]
+PATH, NAME, NUM_CTX, ANSWER_TOKENS, OLD_PROMPTS, *SLOTS = sys.argv[1:]
 KEY = "the key"
 MEGABYTES = 16
 """How fast it grows: every 10 ms by so many."""
 
 working = threading.Event()
 stuck = threading.Event()
+slot: dict[str, Any] = {"text": "", "moved": 0, "fresh": False}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,7 +57,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         while stuck.is_set():
             time.sleep(1)
-        slots = json.dumps([{"id": 0, "is_processing": working.is_set()}]).encode()
+        there: dict[str, Any] = {"id": 0, "is_processing": working.is_set()}
+        if slot["fresh"]:
+            there["n_prompt_tokens"] = len(slot["text"].split())
+        slots = json.dumps([there]).encode()
         self.send_response(200 if self.path == "/slots" else 404)
         self.send_header("Content-Length", str(len(slots)))
         self.end_headers()
@@ -54,6 +70,9 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path in ("/apply-template", "/tokenize"):
             self.count(asked)
+            return
+        if self.path.startswith("/slots/0?"):
+            self.answer(*(save if self.path.endswith("save") else restore)(asked["filename"]))
             return
         question = asked["messages"][-1]["content"]
         if self.headers["Authorization"] != f"Bearer {KEY}":
@@ -79,7 +98,12 @@ class Handler(BaseHTTPRequestHandler):
         if "call" in question:
             self.call(asked["tool_choice"], asked["tools"])
             return
-        self.say({"delta": {"content": f"{NAME} at {NUM_CTX}, {ANSWER_TOKENS} tokens: {question}"}})
+        if question == "remember":
+            self.say({"delta": {"content": f"{slot['text']} ({slot['moved']})"}})
+        else:
+            slot.update(text=question, moved=0, fresh=True)
+            said = question.replace("old prompts", f"{OLD_PROMPTS} MiB")
+            self.say({"delta": {"content": f"{NAME} at {NUM_CTX}, {ANSWER_TOKENS} tokens: {said}"}})
         if "die" in question:
             self.connection.shutdown(socket.SHUT_RDWR)
             time.sleep(0.2)  # as the kernel takes its time with much memory
@@ -111,14 +135,51 @@ class Handler(BaseHTTPRequestHandler):
             said: object = {"tokens": list(range(len(asked["content"].split())))}
         else:
             said = {"prompt": " ".join(message["content"] for message in asked["messages"])}
+        self.answer(200, said)
+
+    def answer(self, status: int, said: object) -> None:
         body = json.dumps(said).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def say(self, choice: object) -> None:
         self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+
+
+def save(name: str) -> tuple[int, object]:
+    if "slow to save" in slot["text"]:
+        time.sleep(600)
+    file = Path(SLOTS[0] + name)
+    data = json.dumps(slot | {"moved": slot["moved"] + 1}).encode()
+    try:
+        file.write_bytes(data[:5] if "unwritable" in slot["text"] else data)
+    except OSError:
+        return 500, {"error": {"code": 500, "message": "Unable to save slot"}}
+    if "unwritable" in slot["text"]:
+        return 500, {"error": {"code": 500, "message": "Unable to save slot"}}
+    more = 1 if "boastful" in slot["text"] else 0
+    return 200, {"n_saved": len(slot["text"].split()), "n_written": len(data) + more}
+
+
+def restore(name: str) -> tuple[int, object]:
+    try:
+        data = Path(SLOTS[0] + name).read_text()
+    except OSError:
+        data = ""
+    try:
+        found = json.loads(data or "{}")
+    except ValueError:
+        os._exit(134)
+    if "poison" in data:
+        os._exit(134)
+    if "slow to restore" in data:
+        time.sleep(600)
+    if not found or "unwelcome" in data or len(found["text"].split()) > int(NUM_CTX):
+        return 400, {"error": {"code": 400, "message": "Unable to restore slot", "type": "invalid_request_error"}}
+    slot.update(found, fresh=False)
+    return 200, {"n_restored": len(slot["text"].split())}
 
 
 def grow() -> None:

@@ -15,7 +15,7 @@ from llm_queue.testing.fake_ollama import FakeOllama, serve
 from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.upstream import choose as choosing
 from llm_queue.upstream.choose import Choice, NoUpstream, choose
-from llm_queue.upstream.embedded import Embedded
+from llm_queue.upstream.embedded import Embedded, private
 from llm_queue.upstream.embedded.weights import NoWeights
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
@@ -149,7 +149,26 @@ async def test_only_the_small_model_has_a_limit_for_answers_whose_request_has_no
     machine.install()
     await machine.choose(engine="embedded")
     await machine.choose(engine="embedded", gguf=str(machine.model("mine")), engine_memory=2**30)
-    assert asked == [{"memory": None, "answer_tokens": 512}, {"memory": 2**30}]
+    kept = {"old_prompts": 256 * 2**20, "prompts": None}
+    assert asked == [{"memory": None, "answer_tokens": 512, **kept}, {"memory": 2**30, **kept}]
+
+
+@pytest.mark.parametrize("how", ["asked for", "its own model", "for want of another"])
+async def test_the_first_lines_say_where_prompts_are_kept(
+    how: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private, "SHARED_MEMORY", machine.folder / "not there")
+    monkeypatch.setattr(private, "cache_folder", lambda: machine.folder / "cache")
+    machine.install()
+    settings: dict[str, dict[str, object]] = {
+        "asked for": {"engine": "embedded"},
+        "its own model": {"gguf": str(machine.model("mine"))},
+        "for want of another": {},
+    }
+    choice = await machine.choose(keep_prompts=2**30, **settings[how])
+    said = f"prompts are kept as files in {machine.folder / 'cache'}, 1.0 GiB at most"
+    assert said in choice.notes
+    assert not (machine.folder / "cache").exists()  # before there is a prompt
 
 
 async def test_the_embedded_engine_without_its_extra_says_how_to_get_it(machine: Machine) -> None:

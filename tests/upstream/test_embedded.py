@@ -110,6 +110,14 @@ async def test_an_answer_has_the_limit_of_the_engine_unless_the_request_has_its_
     await engine.aclose()
 
 
+async def test_old_prompts_are_kept_in_as_much_memory_as_the_setting_says(folder: Path) -> None:
+    engine = Embedded(folder, old_prompts=75 * 2**20, command=STAND_IN)
+    alpha = await model(engine)
+    await engine.load(alpha, 8192)
+    assert (await say(engine, alpha, "old prompts"))[0].endswith(": 75 MiB")
+    await engine.aclose()
+
+
 async def test_a_load_that_takes_too_much_memory_is_ended_and_names_the_setting(folder: Path) -> None:
     engine = Embedded(folder, memory=256 * 2**20, command=STAND_IN)
     with pytest.raises(LoadFailed, match="more than 256 MiB of memory: --engine-memory"):

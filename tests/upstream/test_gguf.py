@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_queue.upstream.embedded.gguf import Header, read_header
-from llm_queue.upstream.embedded.memory import BOUND, OVERHEAD, Budget
+from llm_queue.upstream.embedded.memory import BOUND, OLD_PROMPTS, OVERHEAD, Budget
 from tests.upstream.gguf_file import ARCHITECTURE, CONTEXT, entry, gguf, text
 
 OTHERS = (
@@ -84,11 +84,12 @@ def test_a_process_may_take_what_its_model_needs_and_a_bound(tmp_path: Path) -> 
     content = gguf(*LLAMA, THREE_KV_HEADS)
     for name in ("one", "parts-00001-of-00002", "parts-00002-of-00002", "parts-00001-of-00003"):
         (tmp_path / f"{name}.gguf").write_bytes(content)
-    rest = OVERHEAD + 4096 * 2 * 30 * 3 * (64 + 64)
+    rest = OVERHEAD + OLD_PROMPTS + 4096 * 2 * 30 * 3 * (64 + 64)
     one = Budget.of(tmp_path / "one.gguf", 4096, None)
     assert one == Budget(2 * len(content) + rest, 2 * len(content) + rest + BOUND)
     assert Budget.of(tmp_path / "parts-00001-of-00002.gguf", 4096, None).needed == 4 * len(content) + rest
     assert Budget.of(tmp_path / "one.gguf", 4096, 2**30) == Budget(one.needed, 2**30)
+    assert Budget.of(tmp_path / "one.gguf", 4096, None, 0).needed == one.needed - 256 * 2**20
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,8 +1,10 @@
 """The engine's process: llama.cpp's HTTP server on a free port of 127.0.0.1, behind a key of its own, with one model.
 
-Run as a script, with four arguments: the model's file, its name, its context size in tokens, and the limit of an answer
-in tokens for requests that have none of their own (-1: what is left of the context). One JSON line on stdout says where
-it is once it can answer. It ends when stdin does, so it never outlives the service, however that ends.
+Run as a script, with five arguments: the model's file, its name, its context size in tokens, the limit of an answer in
+tokens for requests that have none of their own (-1: what is left of the context), and the MiB of memory for old
+prompts. A sixth is a folder, with the separator at its end, to save the slot in and to restore it from; without it,
+neither can be asked. One JSON line on stdout says where it is once it can answer. It ends when stdin does, so it never
+outlives the service, however that ends.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import xllamacpp
 
 
-def main(path: str, name: str, num_ctx: str, answer_tokens: str) -> None:
+def main(path: str, name: str, num_ctx: str, answer_tokens: str, cache_mib: str, slots: str = "") -> None:
     """Serve until stdin ends."""
     # Ctrl-C and a service manager's SIGTERM reach us too, but the service is the one that decides: it may be draining.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -37,13 +39,16 @@ def main(path: str, name: str, num_ctx: str, answer_tokens: str) -> None:
     params.cpuparams.n_threads = max(1, cores - 1)  # a busy neighbour on the last core would stop all of them
     params.cpuparams_batch.n_threads = cores
     params.n_batch = params.n_ubatch = 256  # a hang-up takes effect between two batches of the prompt
-    params.cache_ram_mib = 256  # of old prompts; llama.cpp's own default is 8 GiB
+    params.cache_ram_mib = int(cache_mib)  # llama.cpp's own default is 8 GiB
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [key]
     params.ui = False
     params.cors_origins = ""  # llama.cpp's own default lets in every web page
     params.verbosity = 1  # errors
+    if slots:
+        os.umask(0o077)  # what it writes there are prompts
+        params.slot_save_path = slots
     server = xllamacpp.Server(params)
     print(json.dumps({"url": server.listening_address, "key": key}), flush=True)
     sys.stdin.buffer.read()

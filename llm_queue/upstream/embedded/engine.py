@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,10 @@ from llm_queue.errors import (
     UpstreamUnreachable,
 )
 from llm_queue.upstream.embedded.gguf import Header, read_header
-from llm_queue.upstream.embedded.memory import PART, Budget
+from llm_queue.upstream.embedded.kept import KeptPrompts, Weights
+from llm_queue.upstream.embedded.memory import OLD_PROMPTS, PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
+from llm_queue.upstream.embedded.warm import start_warm
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import Completion, LoadRequest, Piece, Request, has_images
 from llm_queue.wire.upstreams import openai_request as asking
@@ -49,7 +52,8 @@ class Embedded:
 
     A model is a GGUF file. One process runs at a time: another model, or another context size, is another process, and
     starting it is the load. When it dies, nothing is resident any more, and the next load starts it again. It is killed
-    if it does not stop when a run is given up, and if it takes more memory than it may.
+    if it does not stop when a run is given up, and if it takes more memory than it may. Where prompts are kept, the one
+    in its slot is saved before it is ended for another, and restored when its model comes back.
     """
 
     name = "llama.cpp"
@@ -63,19 +67,27 @@ class Embedded:
         *,
         memory: int | None = None,
         answer_tokens: int = NO_LIMIT,
+        old_prompts: int = OLD_PROMPTS,
+        prompts: KeptPrompts | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         """``source`` is a GGUF file or a folder of them; callers are told its name, not its path.
 
         ``memory`` is what the process may take in bytes; None: what its model needs, and a bound.
         ``answer_tokens`` limits answers to requests that have no limit of their own.
-        ``command`` gets four arguments added: a file, a name, a context size, ``answer_tokens``.
+        ``old_prompts`` is the memory in bytes in which the process keeps prompts besides its last one.
+        ``prompts`` keeps the prompt of a model that goes; it is closed with this.
+        ``command`` gets five arguments added: a file, a name, a context size, ``answer_tokens``, and ``old_prompts`` in
+        MiB; with ``prompts``, a sixth: their folder.
         """
         self.url = source.absolute().name
         self._source = source
         self._memory = memory
         self._answer_tokens = answer_tokens
+        self._old_prompts = old_prompts
+        self._prompts = prompts
         self._command = command
+        self._weights: Weights | None = None
         self._process: EngineProcess | None = None
         self._gone = _ENDED
         self._key: RunnerKey | None = None
@@ -128,7 +140,7 @@ class Embedded:
 
         Raises :class:`~llm_queue.errors.LoadFailed` with what the process said, without the path of any file.
         """
-        await self.aclose()
+        await self._leave()
         path = self._files.get(model.identity)
         try:
             if path is None:
@@ -152,7 +164,9 @@ class Embedded:
         ended the process; its subclass :class:`~llm_queue.errors.EngineStuck` also takes the place of a cancellation.
         """
         if isinstance(request, LoadRequest) and request.unload:
-            await self.aclose()
+            await self._leave()
+            if self._prompts is not None:
+                await self._prompts.settle()
             return Completion("unload", unloaded=True)
         if has_images(request):
             raise UpstreamRefused(_NO_EYES.format(model.name))
@@ -187,18 +201,39 @@ class Embedded:
             raise EngineStuck from None
 
     async def aclose(self) -> None:
-        """End the process."""
-        process, self._process, self._key = self._process, None, None
+        """End the process, and wipe the prompts that were kept."""
+        await self._end()
+        if self._prompts is not None:
+            await self._prompts.aclose()
+
+    async def _leave(self) -> None:
+        """Keep the prompt of the process there is, and end it."""
+        try:
+            if self._prompts is not None and self._process is not None and self._serving and self._weights is not None:
+                await self._prompts.save(self._process.server, self._weights)
+        finally:
+            await self._end()  # noqa: ASYNC102 - shielded and bounded inside
+
+    async def _end(self) -> None:
+        process, self._process, self._key, self._weights = self._process, None, None, None
         if process is not None:
             await process.end()
 
     async def _start(self, path: Path, name: str, num_ctx: int) -> EngineProcess:
         try:
-            budget = await trio.to_thread.run_sync(Budget.of, path, num_ctx, self._memory)
+            budget = await trio.to_thread.run_sync(Budget.of, path, num_ctx, self._memory, self._old_prompts)
+            weights = await trio.to_thread.run_sync(Weights.of, path)
         except OSError as error:
             raise LoadFailed(f"its file cannot be read: {error.strerror}") from error
-        command = [*self._command, str(path), name, str(num_ctx), str(self._answer_tokens)]
-        return await EngineProcess.start(command, name=self.name, folder=str(path.parent), budget=budget)
+        folder = await self._prompts.folder() if self._prompts is not None else None
+        numbers = (num_ctx, self._answer_tokens, self._old_prompts // 2**20)
+        command = [*self._command, str(path), name, *map(str, numbers), *filter(None, [folder])]
+        start = partial(EngineProcess.start, command, name=self.name, folder=str(path.parent), budget=budget)
+        if self._prompts is None or folder is None:
+            return await start()
+        process = await start_warm(start, self._prompts, weights, num_ctx)
+        self._weights = weights
+        return process
 
     @property
     def _serving(self) -> bool:

@@ -15,8 +15,11 @@ from typing import Final, Self
 
 from llm_queue.upstream.embedded.gguf import read_header
 
-OVERHEAD: Final = 2**30
-"""Bytes that a process needs for any model: compute buffers, 256 MiB of old prompts, Python and libraries."""
+OLD_PROMPTS: Final = 256 * 2**20
+"""Bytes in which an engine keeps old prompts, unless the setting says otherwise."""
+
+OVERHEAD: Final = 2**30 - OLD_PROMPTS
+"""Bytes that a process needs for any model, besides old prompts: compute buffers, Python and libraries."""
 
 BOUND: Final = 2**30
 """Bytes that it may take above what it needs, unless the setting says otherwise."""
@@ -33,14 +36,15 @@ class Budget:
     limit: int
 
     @classmethod
-    def of(cls, path: Path, num_ctx: int, limit: int | None) -> Self:
+    def of(cls, path: Path, num_ctx: int, limit: int | None, old_prompts: int = OLD_PROMPTS) -> Self:
         """The budget of this file's model at this context size; ``limit`` is the setting, None where it is not set.
+        ``old_prompts`` is the memory for them.
 
         Weights count twice: llama.cpp may repack them for the processor, beside the mapped file. Raises
         :class:`OSError`.
         """
-        weights = sum(part.stat().st_size for part in _parts(path))
-        needed = OVERHEAD + 2 * weights + num_ctx * read_header(path).cache_per_token
+        weights = sum(part.stat().st_size for part in parts(path))
+        needed = OVERHEAD + old_prompts + 2 * weights + num_ctx * read_header(path).cache_per_token
         return cls(needed, needed + BOUND if limit is None else limit)
 
 
@@ -49,7 +53,8 @@ def shown(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def _parts(path: Path) -> list[Path]:
+def parts(path: Path) -> list[Path]:
+    """All files of the model whose first, or only, file this is."""
     part = PART.search(path.stem)
     if part is None:
         return [path]

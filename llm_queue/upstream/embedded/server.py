@@ -20,10 +20,21 @@ a picture for a model without eyes, a tool without a name, or a conversation tha
 
 
 class _Slot(msgspec.Struct):
+    """``n_prompt_tokens`` are those in it, the answer's too; where nothing was computed, there is no such field."""
+
     is_processing: bool
+    n_prompt_tokens: int = 0
+
+
+class SlotWritten(msgspec.Struct):
+    """How many tokens were written to a file, and how many bytes."""
+
+    n_saved: int
+    n_written: int
 
 
 _SLOTS: Final = msgspec.json.Decoder(list[_Slot])
+_WRITTEN: Final = msgspec.json.Decoder(SlotWritten)
 
 
 class LlamaServer(OpenAIServer):
@@ -52,13 +63,39 @@ class LlamaServer(OpenAIServer):
         Raises :class:`~llm_queue.errors.UpstreamError`.
         """
         while True:
-            try:
-                slots = _SLOTS.decode(await self._api.ask("GET", "/slots"))
-            except (msgspec.DecodeError, ValueError):
-                raise UpstreamBroke(f"{self.name} does not say what it works on.") from None
-            if not any(slot.is_processing for slot in slots):
+            if not any(slot.is_processing for slot in await self._slots()):
                 return
             await trio.sleep(ASK_AGAIN)
+
+    async def tokens_in_slot(self) -> int:
+        """How many tokens were computed there since the process started; 0 while it works on something.
+
+        Raises :class:`~llm_queue.errors.UpstreamError`.
+        """
+        slots = await self._slots()
+        return 0 if any(slot.is_processing for slot in slots) else sum(slot.n_prompt_tokens for slot in slots)
+
+    async def save_slot(self, file: str) -> SlotWritten:
+        """Write the slot to a file of this name in the process's folder. Raises
+        :class:`~llm_queue.errors.UpstreamError`; part of the file may be there then.
+        """
+        answer = await self._api.ask("POST", "/slots/0?action=save", msgspec.json.encode({"filename": file}))
+        try:
+            return _WRITTEN.decode(answer)
+        except (msgspec.DecodeError, ValueError):
+            raise UpstreamBroke(f"{self.name} does not say what it has written.") from None
+
+    async def restore_slot(self, file: str) -> None:
+        """Read the slot from that file. Raises :class:`~llm_queue.errors.UpstreamRefused` if it is no such file, or
+        does not fit, and :class:`~llm_queue.errors.ConnectionLost` if it ends the process.
+        """
+        await self._api.ask("POST", "/slots/0?action=restore", msgspec.json.encode({"filename": file}))
+
+    async def _slots(self) -> list[_Slot]:
+        try:
+            return _SLOTS.decode(await self._api.ask("GET", "/slots"))
+        except (msgspec.DecodeError, ValueError):
+            raise UpstreamBroke(f"{self.name} does not say what it works on.") from None
 
 
 def caller_at_fault(status: int, text: str) -> int:
