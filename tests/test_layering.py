@@ -37,6 +37,7 @@ HOUSE = {
     "settings": room(),
     "launch": room("settings"),
     "log": room(others="structlog"),
+    "processes": room(others="psutil trio"),
     "descriptors": room(),
     "systemd": room(others="structlog trio"),
     "core": room("errors", pure=True),
@@ -45,12 +46,12 @@ HOUSE = {
     "upstream": room("errors instance core.keys wire", others="h11 httpx msgspec platformdirs psutil trio xllamacpp"),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
-        "errors settings core wire.prompts wire.shapes upstream.protocol upstream.catalog",
+        "errors settings core wire.durations wire.prompts wire.shapes upstream.protocol upstream.catalog",
         others="msgspec structlog trio",
     ),
     "web": room(
-        "errors instance settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets",
-        others="msgspec psutil quart quart_trio structlog trio werkzeug",
+        "errors instance settings core.jobs wire upstream.protocol dispatch.status dispatch.tickets processes.owners",
+        others="msgspec quart quart_trio structlog trio werkzeug",
     ),
     "web.backlog": room(others="trio"),
     "web.door": room(others="structlog trio"),
@@ -60,7 +61,8 @@ HOUSE = {
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "garbage": room("dispatch.moments", others="trio"),
     "serve": room(
-        "descriptors errors garbage instance log settings systemd upstream.choose upstream.protocol dispatch web",
+        "descriptors errors garbage instance log processes.connected settings systemd upstream.choose "
+        "upstream.protocol dispatch web",
         others="structlog trio",
     ),
     "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
@@ -77,7 +79,7 @@ ONLY_IN = {
     "quart": {"web"},
     "quart_trio": {"web"},
     "platformdirs": {"service", "upstream"},
-    "psutil": {"upstream", "web"},
+    "psutil": {"processes", "upstream"},
     "rich": {"demo"},
     "xllamacpp": {"upstream"},
 }

@@ -106,13 +106,23 @@ class RemoteStatus(Value, frozen=True, kw_only=True):
     ended: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
+class BypassStatus(Value, frozen=True, kw_only=True):
+    """Somebody uses the upstream past the line: why we think so, which ``program`` is connected to it besides us (None:
+    not known), and how long ago that was first seen.
+    """
+
+    reason: str
+    program: str | None
+    since_s: float
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The line as a whole.
 
     ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code; ``accepted`` counts all
     jobs, those that live and those that have ended. ``jobs`` has the first that live, in the order in which they are
     expected to run. ``held_for`` names the client that the slot is kept free for, if ``held``. What is ``remote``
-    stands in none of the other fields but ``rejected``.
+    stands in none of the other fields but ``rejected``. ``bypass`` is None unless there were signs of one lately.
     """
 
     upstream: UpstreamStatus
@@ -135,6 +145,7 @@ class Status(Value, frozen=True, kw_only=True):
     unknown_lanes: int
     holds: int
     held_seconds: float
+    bypass: BypassStatus | None = None
 
 
 def report(
@@ -206,6 +217,7 @@ def line_status(
     unknown_lanes: int,
     accepted: int = 0,
     remote: RemoteStatus | None = None,
+    bypass: BypassStatus | None = None,
 ) -> Status:
     """The line as it is now."""
     by_lane = dict(waiting)
@@ -233,6 +245,7 @@ def line_status(
         unknown_lanes=unknown_lanes,
         holds=seat.turn.holds,
         held_seconds=seat.turn.held_seconds,
+        bypass=bypass,
     )
 
 
