@@ -37,6 +37,7 @@ HOUSE = {
     "settings": room(),
     "launch": room("settings"),
     "log": room(others="structlog"),
+    "running": room("settings", others="httpx"),
     "processes": room(others="psutil trio"),
     "descriptors": room(),
     "systemd": room(others="structlog trio"),
@@ -65,22 +66,25 @@ HOUSE = {
         "upstream.protocol dispatch web",
         others="structlog trio",
     ),
-    "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
+    "demo": room("log settings core.jobs dispatch.status running simulate launch", others="httpx msgspec rich trio"),
     "service": room("log settings launch systemd", others="httpx platformdirs"),
-    "cli": room("settings log core.order core.trace simulate upstream.choose serve demo service", others="trio"),
+    "terminal": room("log settings processes running service", others="httpx msgspec rich trio"),
+    "cli": room(
+        "settings log core.order core.trace simulate upstream.choose serve demo service terminal", others="trio"
+    ),
     "__main__": room("cli log"),
     "__init__": room(),
 }
 """From the ground up. A module with a row of its own (``web.listener``) follows that row instead of its room's."""
 
 ONLY_IN = {
-    "httpx": {"upstream", "demo", "service", "cli"},  # the last three ask a running service, as any program does
+    "httpx": {"upstream", "running", "demo", "service", "terminal"},  # all but the first ask a running service
     "hypercorn": {"web.http1", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
     "platformdirs": {"service", "upstream"},
     "psutil": {"processes", "upstream"},
-    "rich": {"demo"},
+    "rich": {"demo", "terminal"},
     "xllamacpp": {"upstream"},
 }
 
