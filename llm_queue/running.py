@@ -19,7 +19,9 @@ def client(url: str, settings: Settings, transport: httpx.AsyncBaseTransport | N
 
     ``transport`` stands in for the network.
     """
-    headers = {"Authorization": f"Bearer {settings.keys[0].secret}"} if settings.keys else {}
+    headers = {"User-Agent": "llm-queue"}
+    if settings.keys:
+        headers["Authorization"] = f"Bearer {settings.keys[0].secret}"
     other: dict[str, Any] = {} if transport is None else {"transport": transport}
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=None, trust_env=False, **other)  # noqa: S113
 

@@ -34,6 +34,9 @@ LOOK_EVERY: Final = 0.5
 QUIET_FOR: Final = 0.3
 """Seconds for which nothing is drawn: an answer that comes at once needs no bar."""
 
+SOON: Final = 0.05
+"""Seconds that are no time: what is left of an estimate once it is used up."""
+
 MOST_LOOKED_AT: Final = 100
 """Jobs of the line among which ours is looked for: ours is new, and mostly in a lane that goes first."""
 
@@ -206,6 +209,8 @@ class Wait:
         if job.starts_in_s is None:
             return [Span(sign, "accent"), f" {ahead}{seconds(waited)}"]
         rest = max(0.0, job.starts_in_s - (waited - self._seen_at))
+        if rest < SOON:
+            return [Span(sign, "accent"), f" {ahead}any moment"]
         bar = paper.bar(waited / (waited + rest) if waited + rest else 1.0, _BAR)
         return [Span(sign, "accent"), " ", Span(bar, "accent"), f" {ahead}about {seconds(rest)} to go"]
 
@@ -224,15 +229,17 @@ class Wait:
     async def _look(self, began: float) -> None:
         while True:
             try:
-                self.job, self._seen_at = await self._ours(), trio.current_time() - began
+                job = await self._ours(trio.current_time() - began)
+                self.job, self._seen_at = job, trio.current_time() - began
             except NoAnswer:
                 self.job = None
             await trio.sleep(LOOK_EVERY)
 
-    async def _ours(self) -> JobView | None:
+    async def _ours(self, waited: float) -> JobView | None:
+        """Our job, if it is among the first: it cannot have waited for longer than we have."""
         jobs = (await self.desk.line.queue(MOST_LOOKED_AT)).jobs
         for job in jobs:
-            if job.job not in self._looked_at and job.lane == self.desk.asked.lane:
+            if job.job not in self._looked_at and job.wait_s <= waited + LOOK_EVERY:
                 report = await self.desk.line.report(job.job)
                 self._looked_at[job.job] = report.request_id == self.request_id
         return next((job for job in jobs if self._looked_at.get(job.job)), None)

@@ -110,23 +110,30 @@ def engine(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "ok", "engine", f"The line is in front of {facts.upstream} ({facts.upstream_url}), not of Ollama."
         )
+        models = facts.queue.models if facts.queue is not None else None
+        if models is not None:
+            yield _loaded(f"{one.name} (context {one.num_ctx or 0:,}, {size(one.size_bytes)})" for one in models)
         return
     ollama = facts.ollama
     if ollama is None:
-        yield Finding("error", "ollama", f"No Ollama answers at {facts.upstream_url}.", _start(facts))
+        yield Finding("error", "engine", f"No Ollama answers at {facts.upstream_url}.", _start(facts))
         return
     if ollama.is_a_line:
         text = f"What answers at {facts.upstream_url} is another llm-queue: two lines in a row. One is enough."
-        yield Finding("warning", "ollama", text, "llm-queue serve --ollama-url URL_OF_OLLAMA")
-    yield Finding("ok", "ollama", f"Ollama {ollama.version or '(no version)'} answers at {facts.upstream_url}.")
-    loaded = [
+        yield Finding("warning", "engine", text, "llm-queue serve --ollama-url URL_OF_OLLAMA")
+    yield Finding("ok", "engine", f"Ollama {ollama.version or '(no version)'} answers at {facts.upstream_url}.")
+    yield _loaded(
         f"{one.name} (context {one.context_length:,}, {size(one.size_vram or one.size)})" for one in ollama.loaded
-    ]
-    yield Finding("ok", "ollama", f"It has loaded: {', '.join(loaded)}." if loaded else "It has nothing loaded.")
+    )
     open_to = [one for one in facts.upstream_listening if not _LOOPBACK.match(one)]
     if open_to:
         text = f"Other machines can reach Ollama past the line: it listens on {', '.join(map(_shown, open_to))}."
-        yield Finding("note", "ollama", text, mend(facts, "OLLAMA_HOST", f"127.0.0.1:{facts.upstream_port}"))
+        yield Finding("note", "engine", text, mend(facts, "OLLAMA_HOST", f"127.0.0.1:{facts.upstream_port}"))
+
+
+def _loaded(models: Iterable[str]) -> Finding:
+    said = ", ".join(models)
+    return Finding("ok", "engine", f"It has loaded: {said}." if said else "It has nothing loaded.")
 
 
 def bypass(facts: Facts) -> Iterator[Finding]:

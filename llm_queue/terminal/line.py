@@ -83,8 +83,12 @@ class Line:
         if len(found) > 1:
             some = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
             raise NoAnswer(f"{len(found)} jobs begin with {shortened}: {some}. Say more of the id.")
-        # What ended a while ago is in no list, but known by its whole id.
-        return found[0] if found else shortened
+        if not found:
+            raise NoAnswer(
+                f"No job that waits, runs or has just ended begins with {shortened}. Of one that ended earlier, say "
+                "the whole id: it is in the log, and in the answer's X-LLM-Queue-Job."
+            )
+        return found[0]
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[Queue]]:

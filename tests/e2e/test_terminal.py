@@ -79,7 +79,7 @@ def test_who_waits_is_shown_and_explained(service: Service) -> None:
 def test_the_doctor_finds_who_goes_past_the_line(service: Service, ollama: Ollama) -> None:
     healthy = command(service.port, "doctor", "--json")
     found = {(one["topic"], one["level"]) for one in json.loads(healthy.stdout)}
-    assert {("service", "ok"), ("ollama", "ok"), ("bypass", "ok")} <= found
+    assert {("service", "ok"), ("engine", "ok"), ("bypass", "ok")} <= found
     code = (
         f"import socket; s = socket.create_connection(('127.0.0.1', {ollama.port})); print('in', flush=True); input()"
     )

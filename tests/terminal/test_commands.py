@@ -118,6 +118,9 @@ def test_an_id_that_several_jobs_begin_with_is_too_short() -> None:
 def test_a_job_that_is_not_there_is_said_to_be_not_there() -> None:
     for command in ("why", "cancel"):
         ran = Ran(command, "zzz")
+        assert ran.code == 1
+        assert "begins with zzz" in ran.err
+        ran = Ran(command, "z" * 22)
         assert (ran.code, ran.err) == (1, "llm-queue: There is no such job.\n")
 
 

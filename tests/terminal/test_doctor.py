@@ -19,7 +19,7 @@ from llm_queue.terminal.facts import Facts, LoadedNow, OllamaFacts, Sources, gat
 from llm_queue.terminal.findings import Finding, findings, mend
 from llm_queue.terminal.line import Line
 from llm_queue.terminal.paper import Paper
-from llm_queue.terminal.shapes import Bypass, Paused, Queue, Upstream
+from llm_queue.terminal.shapes import Bypass, LoadedModel, Paused, Queue, Upstream
 from tests.terminal.desks import NOBODY, FakeService, Stream
 
 SERVICE = Program(7, "llm_queue")
@@ -57,7 +57,7 @@ def with_variables(**values: str) -> dict[str, Any]:
 
 def test_where_all_is_well_nothing_is_to_be_mended() -> None:
     assert trouble() == []
-    assert {one.topic for one in found()} == {"service", "port", "ollama", "bypass", "settings", "memory"}
+    assert {one.topic for one in found()} == {"service", "port", "engine", "bypass", "settings", "memory"}
     assert not any(one.command for one in found())
 
 
@@ -136,6 +136,9 @@ def test_another_engine_is_no_reason_to_look_for_ollama() -> None:
     facts = found(upstream="Embedded", upstream_url="in a process", ollama=None, variables={}, upstream_listening={})
     assert all(one.level == "ok" for one in facts)
     assert any("Embedded" in one.text for one in facts)
+    queue = Queue(upstream=Upstream(name="Embedded"), models=[LoadedModel(name="small", num_ctx=8192, size_bytes=GIB)])
+    facts = found(queue=queue, upstream="Embedded", ollama=None, variables={})
+    assert "It has loaded: small (context 8,192, 1.0 GiB)." in [one.text for one in facts]
 
 
 def test_two_lines_in_a_row_are_found() -> None:
