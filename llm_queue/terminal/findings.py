@@ -267,9 +267,9 @@ def memory(facts: Facts) -> Iterator[Finding]:
 
 
 def _has_engines(version: str) -> bool:
-    """True for an Ollama whose models run in llama.cpp's own server: from 0.30 on."""
+    """True for an Ollama whose models run in llama.cpp's own server: from 0.30 on. One built from source is 0.0.0."""
     match = re.match(r"(\d+)\.(\d+)", version)
-    return match is not None and (int(match[1]), int(match[2])) >= (0, 30)
+    return match is not None and ((int(match[1]), int(match[2])) >= (0, 30) or version == "0.0.0")
 
 
 # --- words --------------------------------------------------------------------------------------------------------

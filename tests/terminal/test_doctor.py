@@ -232,6 +232,7 @@ def test_another_context_size_matters_more_when_somebody_goes_past_the_line() ->
         (32 * GIB, "0.33.0", {}, "note"),
         (12 * GIB, "0.33.0", {}, "warning"),
         (12 * GIB, "0.24.0", {}, None),
+        (12 * GIB, "0.0.0", {}, "warning"),
         (12 * GIB, "", {}, None),
         (12 * GIB, "0.33.0", {"LLAMA_ARG_CACHE_RAM": "1024"}, "ok"),
         (24 * GIB, "0.33.0", {"OLLAMA_MAX_LOADED_MODELS": "2"}, "note"),
