@@ -8,6 +8,7 @@ installed, and no Sphinx.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import sys
@@ -16,12 +17,21 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-from llm_queue import errors
+import httpx
+import trio
+
+from llm_queue import errors, running
 from llm_queue.cli import parser
 from llm_queue.core.jobs import TRANSITIONS, State
 from llm_queue.errors import QueueError
 from llm_queue.metrics.families import COUNTED, READ, Family
-from llm_queue.settings import Knob, knobs
+from llm_queue.processes.connected import Program
+from llm_queue.settings import Knob, Settings, knobs
+from llm_queue.terminal.desk import Asked, Desk
+from llm_queue.terminal.doctor import doctor as examine
+from llm_queue.terminal.facts import Sources
+from llm_queue.terminal.line import Line
+from llm_queue.terminal.run import run
 from llm_queue.testing.fake_ollama.behaviour import DIRECTIVES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -159,9 +169,67 @@ def help_text() -> str:
     return _fenced("text", text.rstrip())
 
 
+def terminal(command: str, *words: str) -> str:
+    """What a command of the terminal says, from a line whose values stand in files beside this one."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    settings, transport = Settings(), httpx.MockTransport(_line)
+    if command == "doctor":
+
+        async def doctor() -> int:
+            async with running.client(running.address(settings), settings, transport) as http:
+                return await examine(Desk(Line(http), settings, out=out, err=out), _MACHINE)
+
+        trio.run(doctor)
+    else:
+        run(command, settings, Asked(words), {}, out=out, err=out, transport=transport)
+    assert isinstance(out.buffer, io.BytesIO)
+    said = " ".join(("$ llm-queue", command, *words))
+    return _fenced("text", f"{said}\n{out.buffer.getvalue().decode().rstrip()}")
+
+
+def _line(request: httpx.Request) -> httpx.Response:
+    """The service, and the Ollama behind it."""
+    match request.url.path:
+        case "/ready" if request.url.port == 11500:
+            return httpx.Response(200, json={"ready": True})
+        case "/queue":
+            return httpx.Response(200, content=(ROOT / "docs" / "terminal_line.json").read_bytes())
+        case "/v1/models":
+            return httpx.Response(200, json={"data": _MODELS})
+        case "/api/version":
+            return httpx.Response(200, json={"version": "0.33.0"})
+        case "/api/ps":
+            loaded = {"name": "granite4.1:8b", "size_vram": 6 * 2**30, "context_length": 4096}
+            return httpx.Response(200, json={"models": [loaded]})
+        case path if path.startswith("/queue/jobs/"):
+            return httpx.Response(200, content=(ROOT / "docs" / "terminal_job.json").read_bytes())
+    return httpx.Response(404)
+
+
+_MODELS: Final = [
+    {"id": "granite4.1:8b", "context_length": 8192, "meta": {"n_ctx_train": 131072}},
+    {"id": "nomic-embed-text", "context_length": 2048, "meta": {"n_ctx_train": 2048}},
+    {"id": "qwen3-coder:30b", "context_length": 32768, "meta": {"n_ctx_train": 262144}},
+]
+
+_MACHINE: Final = Sources(
+    listening=lambda port: {one: Program(port // 10, "llm_queue") for one in ("127.0.0.1", "::1")},
+    connected=lambda *_: [Program(4711, "/usr/local/bin/ollama")],
+    environment=lambda _: {"OLLAMA_NUM_PARALLEL": "4", "OLLAMA_CONTEXT_LENGTH": "4096"},
+    query=lambda words: "" if "--user" in words else "LoadState=loaded\nActiveState=active",
+    memory=lambda: 32 * 2**30,
+    platform="linux",
+    transport=httpx.MockTransport(_line),
+)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "settings-most-used": settings_most_used,
+    "terminal-status": lambda: terminal("status"),
+    "terminal-why": lambda: terminal("why", "fT2mC6"),
+    "terminal-models": lambda: terminal("models"),
+    "terminal-doctor": lambda: terminal("doctor"),
     "states-diagram": states_diagram,
     "states": states_table,
     "errors": errors_table,

@@ -42,8 +42,9 @@ class Parser(argparse.ArgumentParser):
         argparse takes the value behind an unknown flag for a command, and blames that.
         """
         known = list(self._option_string_actions)
-        for word in arguments:
-            if word.startswith("--") and word != "--" and (flag := word.partition("=")[0]) not in known:
+        flags = list(arguments)[: arguments.index("--")] if "--" in arguments else arguments
+        for word in flags:
+            if word.startswith("--") and (flag := word.partition("=")[0]) not in known:
                 self.error(f"there is no {flag}{_perhaps(flag, known)}")
         if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
             self.error(f"there is no command {arguments[0]!r}{_perhaps(arguments[0], list(_COMMANDS))}")
@@ -78,9 +79,17 @@ def parser() -> Parser:
         choices=list(_COMMANDS),
         default="serve",
         help="serve (the default): run the service; simulate: play stories through the line in virtual time; demo: "
-        "run three programs through it and watch; service: have it started with every session",
+        "run three programs through it and watch; service: have it started with every session. Of the service that "
+        "runs: top: watch the line; status: show it once; why JOB: why a job waits; ask QUESTION: ask it; pause, "
+        "resume: start nothing, go on; cancel JOB: end a job; models: what can be asked; doctor: what to mend",
     )
-    parser.add_argument("action", nargs="?", choices=ACTIONS, help="for service: what to do [status]")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="word",
+        help=f"for service: what to do ({', '.join(ACTIONS)}) [status]; for why and cancel: a job's id, or the "
+        "beginning of it; for ask: the question",
+    )
     parser.add_argument("--version", action="version", version=f"llm-queue {version('llm-queue')}")
     settings = parser.add_argument_group("settings")
     for knob in knobs():
@@ -100,6 +109,10 @@ def parser() -> Parser:
     )
     show = parser.add_argument_group("for demo")
     show.add_argument("--seconds", type=_seconds, metavar="S", default=60.0, help="how long it lasts at most [60]")
+    line = parser.add_argument_group("for the commands that ask a service that runs")
+    line.add_argument("--json", action="store_true", help="say it as JSON (not for top and ask)")
+    line.add_argument("--lane", choices=LANES, default="interactive", help="for ask: its lane [interactive]")
+    line.add_argument("--unload", action="store_true", help="for pause: free the memory of the models, too")
     keep = parser.add_argument_group("for service")
     keep.add_argument("--yes", action="store_true", help="write, and overwrite, without asking")
     keep.add_argument(
@@ -113,10 +126,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     """Run one command and return the exit code of the process: see :class:`~llm_queue.serve.Exit`."""
     wanted = parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _with_job(arguments, wanted)
     wanted.check_words(arguments)
-    flags = vars(wanted.parse_args(arguments))
-    if flags["action"] is not None and flags["command"] != "service":
-        wanted.error(f"{flags['command']} takes no {flags['action']}")
+    flags = vars(wanted.parse_intermixed_args(arguments))
+    flags["action"] = _action(wanted, flags["command"], flags["words"])
     if flags["take_over"] and flags["action"] != "install":
         wanted.error("--take-over belongs to: service install")
     if flags["undo"] and not flags["take_over"]:
@@ -127,6 +140,30 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
     return _COMMANDS[flags["command"]](settings, flags, environ)
+
+
+def _with_job(arguments: list[str], wanted: Parser) -> list[str]:
+    """The same with a job's id at the end, where it is a word even if it begins with a hyphen."""
+    if len(arguments) < 2 or arguments[0] not in ("why", "cancel") or not arguments[1].startswith("-"):
+        return arguments
+    job = arguments[1]
+    if job == "--" or job.partition("=")[0] in wanted._option_string_actions:
+        return arguments
+    return [arguments[0], *arguments[2:], "--", job]
+
+
+def _action(wanted: Parser, command: str, words: list[str]) -> str | None:
+    """What a service is to do, if that is the command. Complains of words that the command does not take."""
+    least, most = _WORDS.get(command, (0, 0))
+    if len(words) < least:
+        wanted.error(f"{command} takes a job's id, or the beginning of it: llm-queue status shows who waits")
+    if len(words) > most:
+        wanted.error(f"{command} takes no {words[most]}")
+    if command != "service" or not words:
+        return None
+    if words[0] not in ACTIONS:
+        wanted.error(f"service takes no {words[0]!r}{_perhaps(words[0], list(ACTIONS))}")
+    return words[0]
 
 
 def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
@@ -189,11 +226,25 @@ def _service(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str
     )
 
 
+def _terminal(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    from llm_queue.terminal.desk import Asked  # a service need not know how it is looked at
+    from llm_queue.terminal.run import run
+
+    asked = Asked(tuple(flags["words"]), json=flags["json"], lane=flags["lane"], unload=flags["unload"])
+    return run(flags["command"], settings, asked, environ)
+
+
+LANES: Final = ("interactive", "normal", "background")
+
+_WORDS: Final = {"why": (1, 1), "cancel": (1, 1), "ask": (0, 10_000), "service": (0, 1)}
+"""How many words a command takes, at least and at most; all others take none."""
+
 _COMMANDS: Final[dict[str, Callable[[Settings, Mapping[str, Any], Mapping[str, str]], int]]] = {
     "serve": _serve,
     "simulate": _simulate,
     "demo": _demo,
     "service": _service,
+    **dict.fromkeys(("top", "status", "why", "ask", "pause", "resume", "cancel", "models", "doctor"), _terminal),
 }
 
 _CANNOT_LISTEN: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)

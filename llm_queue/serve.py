@@ -27,6 +27,7 @@ from llm_queue.errors import LoopDetected
 from llm_queue.garbage import Collector
 from llm_queue.instance import Instance
 from llm_queue.metrics.page import Metrics
+from llm_queue.processes.connected import Neighbours
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT
 from llm_queue.systemd import Systemd
@@ -100,7 +101,8 @@ async def serve(
     settings = dataclasses.replace(settings, model=settings.model or upstream.default_model)
     job_log = HeldBack(JobLog(upstream.name, upstream.url))  # until the greeting
     collector = Collector()
-    dispatcher = Dispatcher(settings, upstream, [job_log, collector], trace=trace)
+    neighbours = Neighbours(upstream.url).name
+    dispatcher = Dispatcher(settings, upstream, [job_log, collector], trace=trace, neighbours=neighbours)
     metrics = Metrics(dispatcher)
     dispatcher.observers.add(metrics)
     if tracing is not None:

@@ -38,6 +38,8 @@ HOUSE = {
     "settings": room(),
     "launch": room("settings"),
     "log": room(others="structlog"),
+    "running": room("settings", others="httpx"),
+    "processes": room(others="psutil trio"),
     "descriptors": room(),
     "systemd": room(others="structlog trio"),
     "core": room("errors", pure=True),
@@ -49,13 +51,14 @@ HOUSE = {
     ),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
-        "errors settings traceparent core wire.labels wire.prompts wire.shapes upstream.protocol upstream.catalog",
+        "errors settings traceparent core wire.durations wire.labels wire.prompts wire.shapes upstream.protocol"
+        " upstream.catalog",
         others="msgspec structlog trio",
     ),
     "web": room(
         "errors instance settings traceparent core.jobs wire upstream.protocol"
-        " dispatch.fingerprints dispatch.status dispatch.tickets",
-        others="msgspec psutil quart quart_trio structlog trio werkzeug",
+        " dispatch.fingerprints dispatch.status dispatch.tickets processes.owners",
+        others="msgspec quart quart_trio structlog trio werkzeug",
     ),
     "web.backlog": room(others="trio"),
     "web.door": room(others="structlog trio"),
@@ -65,18 +68,21 @@ HOUSE = {
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "garbage": room("dispatch.moments", others="trio"),
     "metrics": room(
-        "core.events core.jobs dispatch.moments dispatch.slot_time dispatch.status", others="prometheus_client"
+        "core.events core.jobs dispatch.bypass dispatch.moments dispatch.slot_time dispatch.status",
+        others="prometheus_client",
     ),
     "traces": room("traceparent core.jobs dispatch.moments dispatch.status", others="opentelemetry trio"),
     "serve": room(
-        "descriptors errors garbage instance log metrics settings systemd traces.export upstream.choose "
-        "upstream.protocol dispatch web",
+        "descriptors errors garbage instance log metrics processes.connected settings systemd traces.export "
+        "upstream.choose upstream.protocol dispatch web",
         others="structlog trio",
     ),
-    "demo": room("log settings core.jobs dispatch.status simulate launch", others="httpx msgspec rich trio"),
+    "demo": room("log settings core.jobs dispatch.status running simulate launch", others="httpx msgspec rich trio"),
     "service": room("log settings launch systemd", others="httpx platformdirs"),
+    "terminal": room("log settings processes running service", others="httpx msgspec rich trio"),
     "cli": room(
-        "settings log core.order core.trace simulate traces.export upstream.choose serve demo service", others="trio"
+        "settings log core.order core.trace simulate traces.export upstream.choose serve demo service terminal",
+        others="trio",
     ),
     "__main__": room("cli log"),
     "__init__": room(),
@@ -84,15 +90,15 @@ HOUSE = {
 """From the ground up. A module with a row of its own (``web.listener``) follows that row instead of its room's."""
 
 ONLY_IN = {
-    "httpx": {"upstream", "demo", "service", "cli"},  # the last three ask a running service, as any program does
+    "httpx": {"upstream", "running", "demo", "service", "terminal"},  # all but the first ask a running service
     "hypercorn": {"web.http1", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
     "opentelemetry": {"traces"},
     "platformdirs": {"service", "upstream"},
     "prometheus_client": {"metrics"},
-    "psutil": {"upstream", "web"},
-    "rich": {"demo"},
+    "psutil": {"processes", "upstream"},
+    "rich": {"demo", "terminal"},
     "xllamacpp": {"upstream"},
 }
 

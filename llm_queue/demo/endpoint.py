@@ -13,6 +13,7 @@ from typing import Any, Final
 import httpx
 import trio
 
+from llm_queue import running
 from llm_queue.launch import command, environment
 from llm_queue.settings import Settings
 
@@ -42,8 +43,8 @@ async def service(
     group as nurseries do.
     """
     first = settings.port[0]
-    url = f"http://{_address(settings.host)}:{first}"
-    async with _client(url, settings) as http:
+    url = running.address(settings)
+    async with running.client(url, settings) as http:
         found = first != 0 and await _readiness(http)
         if found:
             tell(f"using the service at {url}")
@@ -52,20 +53,10 @@ async def service(
             return
     # Nobody listens there (None), or a program that is none of ours (False).
     alone = dataclasses.replace(settings, port=(first if found is None else 0,))
-    async with _started(alone, environ, tell) as url, _client(url, settings) as http:
+    async with _started(alone, environ, tell) as url, running.client(url, settings) as http:
         tell(f"started a service at {url}, for this demo alone")
         await _until_ready(http)
         yield http
-
-
-def _address(host: str | None) -> str:
-    address = {None: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host or "")  # noqa: S104 - asked, not bound
-    return f"[{address}]" if ":" in address and not address.startswith("[") else address
-
-
-def _client(url: str, settings: Settings) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {settings.keys[0].secret}"} if settings.keys else {}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=None, trust_env=False)  # noqa: S113 - the line limits
 
 
 async def _readiness(http: httpx.AsyncClient) -> dict[str, Any] | bool | None:

@@ -24,6 +24,7 @@ from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
+from llm_queue.dispatch.bypass import Bypasses, Neighbours
 from llm_queue.dispatch.commands import Commands
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.measured import prompt_computed
@@ -82,8 +83,11 @@ class Dispatcher:
         observers: Iterable[Observer] = (),
         *,
         trace: Callable[[str], object] | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded."""
+        """``trace`` gets every line of a trace: see :mod:`llm_queue.core.trace`. None: nothing is recorded.
+        ``neighbours`` names the programs that use the upstream past the line. None: they stay without names.
+        """
         self.settings = settings
         self.upstream = upstream
         self.catalog = Catalog(upstream, settings.aliases)
@@ -108,6 +112,8 @@ class Dispatcher:
         self._prefixes = Prefixes()
         self.watch = Watch(self._seat, self.observers)
         self._slot_time = SlotTime(self._seat, _now())
+        shared = upstream.native is not None
+        self._bypasses = Bypasses(self._seat, self.observers, neighbours, settings.keep_alive, shared=shared)
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
         self._admission = Admission(settings, self._scheduler, self._fit, self._remote, room)
@@ -186,6 +192,7 @@ class Dispatcher:
             remote=self._remote.status(),
             paused=self.commands.paused(),
             draining=self._admission.draining,
+            bypass=self._bypasses.status(_now()),
         )
 
     def slot_seconds(self) -> Mapping[SlotState, float]:
@@ -202,6 +209,7 @@ class Dispatcher:
         """Serve the line until cancelled. A bug answers everybody who waits, then raises :class:`DispatcherDied`."""
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._bypasses.run)
                 await self._perform(self._scheduler.tick(_now()), nursery)
                 task_status.started()
                 while True:
@@ -279,6 +287,7 @@ class Dispatcher:
             nursery.start_soon(self._remote.serve, event)
             return []
         now, slot = _now(), self._seat.slot
+        self._bypasses.heard(event)
         match event:
             case Submitted(job):
                 self._admission.room.entering -= 1

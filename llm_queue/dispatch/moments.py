@@ -197,6 +197,18 @@ class UnloadFinished:
     error: Failure | None
 
 
+@dataclass(frozen=True, slots=True)
+class BypassSeen:
+    """A sign that somebody uses the upstream past the line: ``reason`` is one of the few of
+    :mod:`llm_queue.dispatch.bypass`, ``program`` who is connected to it besides us (None: not known). ``again``: a
+    sign of the same kind was told not long ago.
+    """
+
+    reason: str
+    program: str | None
+    again: bool = False
+
+
 Moment = (
     JobAccepted
     | RequestRejected
@@ -215,4 +227,5 @@ Moment = (
     | PauseStarted
     | PauseEnded
     | UnloadFinished
+    | BypassSeen
 )

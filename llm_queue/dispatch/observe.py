@@ -14,6 +14,7 @@ import structlog
 
 from llm_queue.core.jobs import State
 from llm_queue.dispatch.moments import (
+    BypassSeen,
     JobAccepted,
     JobEnded,
     JobRequeued,
@@ -110,6 +111,12 @@ class JobLog:
                 self._log.error("every job is refused: the upstream is this llm-queue itself", reason=reason)
             case UpstreamChanged(reason):
                 self._log.warning(f"{self._upstream} is not there, jobs wait for it", reason=reason)
+            case BypassSeen(reason, program, False):
+                self._log.warning(
+                    "a sign that somebody uses the upstream past the line; llm-queue doctor says more",
+                    reason=reason,
+                    program=program,
+                )
             case _:
                 pass  # worth a number, not a line
 

@@ -120,6 +120,16 @@ class PauseStatus(Value, frozen=True, kw_only=True):
     kept: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class BypassStatus(Value, frozen=True, kw_only=True):
+    """Somebody uses the upstream past the line: why we think so, which ``program`` is connected to it besides us (None:
+    not known), and how long ago that was first seen.
+    """
+
+    reason: str
+    program: str | None
+    since_s: float
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The line as a whole.
 
@@ -127,6 +137,7 @@ class Status(Value, frozen=True, kw_only=True):
     jobs, those that live and those that have ended. ``jobs`` has the first that live, in the order in which they are
     expected to run. ``held_for`` names the client that the slot is kept free for, if ``held``. What is ``remote``
     stands in none of the other fields but ``rejected``. ``draining``: nothing new is taken, and the process ends.
+    ``bypass`` is None unless there were signs of one lately.
     """
 
     upstream: UpstreamStatus
@@ -151,6 +162,7 @@ class Status(Value, frozen=True, kw_only=True):
     held_seconds: float
     paused: PauseStatus | None = None
     draining: bool = False
+    bypass: BypassStatus | None = None
 
 
 def report(
@@ -226,6 +238,7 @@ def line_status(
     remote: RemoteStatus | None = None,
     paused: PauseStatus | None = None,
     draining: bool = False,
+    bypass: BypassStatus | None = None,
 ) -> Status:
     """The line as it is now."""
     by_lane = dict(waiting)
@@ -255,6 +268,7 @@ def line_status(
         held_seconds=seat.turn.held_seconds,
         paused=paused,
         draining=draining,
+        bypass=bypass,
     )
 
 

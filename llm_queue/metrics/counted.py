@@ -9,9 +9,11 @@ import prometheus_client as prometheus
 
 from llm_queue.core.events import Outcome
 from llm_queue.core.jobs import Lane, State
+from llm_queue.dispatch.bypass import REASONS
 from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
+    BypassSeen,
     FirstPiece,
     HoldFinished,
     JobAccepted,
@@ -70,6 +72,9 @@ class Counted:
             for state in State:
                 if state.ended:
                     self._jobs.labels(lane.label, state.value)
+        self._bypass_signs = self._counter(families.BYPASS_SIGNS)
+        for reason in REASONS:
+            self._bypass_signs.labels(reason)
         for outcome in Outcome:
             self._attempts.labels(_outcome(outcome))
 
@@ -97,6 +102,8 @@ class Counted:
                 self._ended(report, self._live.pop(report.job))
             case HoldFinished(client, seconds):
                 self._client_slot.labels(self._clients.label(client), "hold").inc(seconds)
+            case BypassSeen(reason):
+                self._bypass_signs.labels(reason).inc()
             case _:
                 pass  # read from the line's status
 

@@ -101,6 +101,13 @@ CLIENT_SLOT: Final = Family(
     ("client", "use"),
 )
 
+BYPASS_SIGNS: Final = Family(
+    "llm_queue_bypass_signs_total",
+    "counter",
+    "Signs that somebody uses the upstream past the line, by what was seen.",
+    ("reason",),
+)
+
 # --- read when somebody asks ---
 
 SLOT: Final = Family(
@@ -160,6 +167,7 @@ COUNTED: Final = (
     COMPLETION_TOKENS,
     CLIENT_JOBS,
     CLIENT_SLOT,
+    BYPASS_SIGNS,
 )
 READ: Final = (
     SLOT,

@@ -101,6 +101,13 @@ def read_unit(said: str, *, of_system: bool) -> Unit | None:
     return Unit(of_system=of_system, active=active, host=hosts[-1] if hosts else None, files=files)
 
 
+def variables_in(said: str) -> dict[str, str]:
+    """The variables of a unit, from what ``systemctl show`` says of it; those of its files are not among them."""
+    values = [value for name, _, value in (line.partition("=") for line in said.splitlines()) if name == "Environment"]
+    pairs = [word.partition("=") for value in values for word in _words(value)]
+    return {name: value for name, _, value in pairs}
+
+
 def host_in(words: Iterable[str]) -> str | None:
     """The value of ``OLLAMA_HOST`` among assignments of variables; the last one counts."""
     values = [value for name, _, value in (word.partition("=") for word in words) if name.strip() == "OLLAMA_HOST"]

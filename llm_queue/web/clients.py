@@ -15,8 +15,8 @@ from typing import Final
 import trio
 from werkzeug.datastructures import Headers
 
+from llm_queue.processes.owners import Address, Owners
 from llm_queue.web.facts import connection_of
-from llm_queue.web.owners import Address, Owners
 from llm_queue.web.visit import Permit, Scope
 
 logger = logging.getLogger("llm_queue.web")

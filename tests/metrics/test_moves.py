@@ -22,7 +22,7 @@ from llm_queue.metrics import families
 from llm_queue.metrics.counted import CLIENTS, MODELS
 from llm_queue.metrics.families import FAMILIES
 from llm_queue.metrics.page import OPENMETRICS, TEXT, Metrics, prefers_openmetrics
-from llm_queue.testing import Break, Hang, Refuse, Say, ScriptedUpstream
+from llm_queue.testing import Break, Busy, Hang, Refuse, Say, ScriptedUpstream
 from llm_queue.testing.scripted import scripted_model
 from tests.harness import MODEL, REMOTE, Harness, answer, line
 
@@ -108,8 +108,9 @@ async def test_every_metric_moves(autojump_clock: MockClock) -> None:
         look()
         held.upstream.down = False
         await answer(late)
-        metrics(JobAccepted("by-hand", "cron", Lane.NORMAL, "scripted", 9, unknown_lane=False))
-        metrics(JobEnded(a_report(cached_tokens=3, prompt_s=0.5), None))
+        held.upstream.then(Say(cached_tokens=3, prompt_seconds=0.5), Busy())
+        await held.ask()
+        await held.ask()
         look()
     assert moved == {family.name for family in FAMILIES} - {families.BUILD.name}
 

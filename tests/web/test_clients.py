@@ -13,10 +13,10 @@ from werkzeug.datastructures import Headers
 
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import LineFull
+from llm_queue.processes.owners import Address
 from llm_queue.web import clients
 from llm_queue.web.clients import MAX_NAME, PATIENCE, Clients, is_same_machine
 from llm_queue.web.facts import ConnectionFacts, keep_facts
-from llm_queue.web.owners import Address
 from llm_queue.web.visit import ANYONE, Permit
 from tests.web.conftest import Caller, FakeLine
 

@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 import trio
 
-from llm_queue.web.programs import program_name
+from llm_queue.processes.programs import program_name
 
 SLICE: Final = 0.0003
 """Seconds for which a search may keep the event loop at a stretch."""

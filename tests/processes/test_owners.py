@@ -14,8 +14,8 @@ import psutil
 import pytest
 import trio
 
-from llm_queue.web import owners
-from llm_queue.web.owners import Address, Owners, listed_owner, socket_of
+from llm_queue.processes import owners
+from llm_queue.processes.owners import Address, Owners, listed_owner, socket_of
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers for one connection")
 

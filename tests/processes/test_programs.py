@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.web.programs import INTERPRETERS, program_name, what_is_run
+from llm_queue.processes.programs import INTERPRETERS, program_name, what_is_run
 
 
 class Process:

@@ -1,0 +1,1 @@
+"""Programs of this machine: which one is behind a connection, and what people call it."""

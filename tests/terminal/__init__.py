@@ -1,0 +1,1 @@
+"""What people ask of a running service in their terminal."""
