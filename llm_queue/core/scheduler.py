@@ -27,8 +27,8 @@ from llm_queue.core.events import (
     Stopped,
     Submitted,
 )
-from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.forecast import Forecast, forecast
+from llm_queue.core.heap import RemovableHeap
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
@@ -198,7 +198,10 @@ class Scheduler:
         seat.worked(now)
         job.run_seconds += seconds
         job.committed = job.committed or event.committed
-        self._order.bill(seat.turn, job, seconds)
+        if event.surprise_load:
+            seat.turn.reloaded(occupant.key.model)
+        prompt = event.prompt if outcome is Outcome.SUCCEEDED else None
+        self._order.bill(seat.turn, job, seconds, prompt, event.ending)
         if event.unloaded:
             seat.unloaded(occupant.key)
         if event.surprise_load:
