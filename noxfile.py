@@ -218,9 +218,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """A million steps of the core's machine, and the mutants that the tests must kill."""
+    """A million steps of the core's machine, 600 random runs for each bound, and the mutants that must be killed."""
     install(session, "tests")
-    session.run("pytest", "tests/core/test_machine.py", "--timeout", "0", env={"HYPOTHESIS_PROFILE": "nightly"})
+    long = ("tests/core/test_machine.py", "tests/simulate/test_bounds.py")
+    session.run("pytest", *long, "--timeout", "0", env={"HYPOTHESIS_PROFILE": "nightly"})
     session.run("python", "-m", "tests.core.mutants")
 
 

@@ -24,7 +24,7 @@ from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
 from llm_queue.settings.values import OLLAMA_PORT, switch
 from llm_queue.simulate.picks import picks
-from llm_queue.simulate.stories import LOAD_COSTS, STORIES, table
+from llm_queue.simulate.stories import STORIES, table
 from llm_queue.traces.export import NoTracing
 from llm_queue.upstream.choose import NoUpstream
 
@@ -105,7 +105,7 @@ def parser() -> Parser:
     play = parser.add_argument_group("for simulate")
     play.add_argument("--story", action="append", choices=list(STORIES), help="what to play; may be repeated [all]")
     play.add_argument(
-        "--load-seconds", action="append", type=_seconds, metavar="S", help="what a load takes [0.5 and 6]"
+        "--load-seconds", action="append", type=_seconds, metavar="S", help="what a load takes [as in the story]"
     )
     show = parser.add_argument_group("for demo")
     show.add_argument("--seconds", type=_seconds, metavar="S", default=60.0, help="how long it lasts at most [60]")
@@ -199,7 +199,7 @@ def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[st
     if settings.trace is not None:
         return _replay(settings.trace)
     rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
-    print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or LOAD_COSTS), rules))
+    print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or ()), rules))
     return 0
 
 

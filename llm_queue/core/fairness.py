@@ -1,4 +1,4 @@
-"""Fair share among clients, and the heap it stands on.
+"""Fair share among clients.
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): every client has a tag, the amount of service it has
 had, in seconds of the slot divided by its share; the client with the smallest tag is next. So of two that always wait,
@@ -13,72 +13,11 @@ below everybody.)
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from collections.abc import Iterable
 
+from llm_queue.core.client_jobs import ClientJobs, least_grade
+from llm_queue.core.heap import RemovableHeap
 from llm_queue.core.jobs import Job
-
-Item = TypeVar("Item", bound=Hashable)
-Rank = tuple[float, int]
-
-
-class RemovableHeap(Generic[Item]):
-    """A priority heap from which any item can be taken out again. An item is in it once at most.
-
-    Every operation costs amortized O(log n). A removed entry stays in the heap until it is the smallest, or until the
-    removed entries outnumber the others: memory stays proportional to the number of items.
-    """
-
-    __slots__ = ("_entries", "_heap", "_serial")
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[Rank, int, Item]] = []
-        self._entries: dict[Item, tuple[Rank, int, Item]] = {}
-        self._serial = 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, item: Item) -> bool:
-        return item in self._entries
-
-    def push(self, rank: Rank, item: Item) -> None:
-        """Add an item that is not in it. The smallest rank comes out first; of equal ranks, the one added first."""
-        self._serial += 1
-        entry = (rank, self._serial, item)
-        self._entries[item] = entry
-        heapq.heappush(self._heap, entry)
-
-    def remove(self, item: Item) -> None:
-        """Take an item out, wherever it stands."""
-        del self._entries[item]
-        if len(self._heap) > 2 * len(self._entries) + 8:
-            self._heap = list(self._entries.values())
-            heapq.heapify(self._heap)
-
-    def discard(self, item: Item) -> None:
-        """Take an item out if it is in it."""
-        if item in self:
-            self.remove(item)
-
-    def first(self) -> Item:
-        """The item that is next; it stays in."""
-        while True:
-            entry = self._heap[0]
-            if self._entries.get(entry[2]) is entry:
-                return entry[2]
-            heapq.heappop(self._heap)
-
-    def items(self) -> list[Item]:
-        """All of them, in no order."""
-        return list(self._entries)
-
-    def copy(self) -> RemovableHeap[Item]:
-        """Another heap with the same items."""
-        twin = RemovableHeap[Item]()
-        twin._heap, twin._entries, twin._serial = self._heap.copy(), self._entries.copy(), self._serial
-        return twin
 
 
 class _Client:
@@ -89,7 +28,7 @@ class _Client:
         self.tag = tag
         self.share = share
         self.served = False
-        self.jobs: RemovableHeap[Job] = RemovableHeap()
+        self.jobs = ClientJobs()
 
     def copy(self) -> _Client:
         twin = _Client(self.name, self.tag, self.share)
@@ -110,6 +49,7 @@ class FairQueue:
         self._shared: set[str] = set()
         self._order: RemovableHeap[str] = RemovableHeap()
         self._most: RemovableHeap[str] = RemovableHeap()
+        self._guests: dict[int, RemovableHeap[str]] = {}
         self._level = 0.0
         self._floor = 0.0
         self._shares = 0.0
@@ -136,13 +76,19 @@ class FairQueue:
         client = self._own(job.client)
         if not client.jobs:
             self._place(client)
-        client.jobs.push((job.arrival, 0), job)
+        client.jobs.push(job)
+        for grade in client.jobs.grades:
+            self._place_guest(client.name, grade)
         self._waiting += 1
 
     def remove(self, job: Job) -> None:
         """A job goes: it was picked, or it is over."""
         client = self._own(job.client)
+        grades = client.jobs.grades
         client.jobs.remove(job)
+        for grade in grades:
+            if grade not in client.jobs.grades:
+                self._displace_guest(client.name, grade)
         self._waiting -= 1
         if not client.jobs:
             self._displace(client)
@@ -151,6 +97,25 @@ class FairQueue:
     def first(self) -> Job:
         """The job that is next; it stays in."""
         return self._clients[self._order.first()].jobs.first()
+
+    def waiting_of(self, client: str) -> int:
+        """How many jobs of this client wait here."""
+        return len(self._clients[client].jobs) if client in self._clients else 0
+
+    def first_among(self, strands: Iterable[tuple[str, str]], pause: float) -> Job | None:
+        """The job that is next among those of these ``strands`` (clients and labels), and of the guests: those who
+        usually pause for at least ``pause`` seconds. None if there is none.
+
+        It costs the logarithm of the jobs for each strand, and looks at no other job.
+        """
+        of_strands = [self._clients[client].jobs.first_of(label) for client, label in strands if client in self._order]
+        found = [job for job in (*of_strands, self._first_guest(least_grade(pause))) if job is not None]
+        return min(found, key=lambda job: (self._order.rank(job.client), job.arrival), default=None)
+
+    def _first_guest(self, grade: int) -> Job | None:
+        firsts = [clients.first() for found, clients in self._guests.items() if found >= grade]
+        client = min(firsts, key=self._order.rank, default=None)
+        return None if client is None else self._clients[client].jobs.first_from(grade)
 
     def serve(self, job: Job) -> None:
         """A job is picked and will be billed with :meth:`bill`."""
@@ -190,6 +155,7 @@ class FairQueue:
         twin.__dict__.update(self.__dict__)
         twin._clients, twin._shared = self._clients.copy(), set(self._clients)
         twin._order, twin._most, twin._away = self._order.copy(), self._most.copy(), self._away.copy()
+        twin._guests = {grade: clients.copy() for grade, clients in self._guests.items()}
         return twin
 
     def _own(self, name: str) -> _Client:
@@ -203,10 +169,24 @@ class FairQueue:
         self._placed += 1
         self._order.push((client.tag, self._placed), client.name)
         self._most.push((-client.tag, self._placed), client.name)
+        for grade in client.jobs.grades:
+            self._place_guest(client.name, grade)
 
     def _displace(self, client: _Client) -> None:
         self._order.remove(client.name)
         self._most.remove(client.name)
+        for grade in client.jobs.grades:
+            self._displace_guest(client.name, grade)
+
+    def _place_guest(self, client: str, grade: int) -> None:
+        guests = self._guests.setdefault(grade, RemovableHeap())
+        if client not in guests:
+            guests.push(self._order.rank(client), client)
+
+    def _displace_guest(self, client: str, grade: int) -> None:
+        self._guests[grade].remove(client)
+        if not self._guests[grade]:
+            del self._guests[grade]
 
     def _settle_level(self) -> None:
         most = self._clients[self._most.first()].tag if self._most else self._level

@@ -97,10 +97,10 @@ class _Ahead:
         self.order.load_ended(self.turn, job, key, seconds, succeeded=True, job_waits=waits)
 
     def run(self, job: Job, since: float) -> None:
-        expected = self.order.expected_run(job)
+        expected = self.order.expected_run(job, self.turn)
         self._known = self._known and expected is not None
         seconds = self._pass(UNKNOWN_RUN if expected is None else expected, since)
-        self.order.bill(self.turn, job, seconds)
+        self.order.foresee(self.turn, job, seconds)
         self.order.leaves(job, self.at, answered=True)
 
     def _pass(self, expected: float, since: float) -> float:

@@ -71,6 +71,7 @@ class Job:
     same if it was raised because the prompt would not have fitted (None: it was not). ``max_attempts`` is how often it
     may be tried (None: as often as any job). ``share`` is its client's weight among others in the same lane.
     ``label`` tells the conversations of one client with one model apart ("": nothing does), and says nothing of them.
+    ``pause`` is for how many seconds its program usually pauses before it asks so, as the line found when it came.
     ``busy_since`` is when the slot was given to it, while it has it.
     ``committed`` is true once the caller has been given a piece of the answer.
     """
@@ -88,6 +89,7 @@ class Job:
     fitted_ctx: int | None = None
     share: float = 1.0
     label: str = ""
+    pause: float = 0.0
     state: State = State.QUEUED
     attempts: int = 0
     broken_loads: int = 0

@@ -7,115 +7,34 @@ bounds and why they hold stand in docs/scheduling.md; the names are the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from math import inf
 
+from llm_queue.core.assigned import AssignedKeys, KeysAhead
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
+from llm_queue.core.holds import Reason, hold_for
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
+from llm_queue.core.lanes import LaneQueue
+from llm_queue.core.picks import Pick, pick
+from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.rules import Order, OrderRules
+from llm_queue.core.strands import strand_of
 from llm_queue.core.turn import Hold, Turn
 
-
-@dataclass(frozen=True)
-class OrderRules:
-    """The knobs of the line; the settings of the same names say what they mean."""
-
-    lane_burst: int = 8
-    turn_factor: float = 9.0
-    switch_wait: float = 20.0
-    hold: bool = True
-
-
-class Order(Protocol):
-    """What the scheduler asks of an order. All times are in seconds.
-
-    An order knows the jobs that wait. What differs from one upstream to another, it is given as that upstream's turn.
-    """
-
-    def __len__(self) -> int:
-        """How many jobs wait."""
-
-    def waiting_in(self, lane: Lane) -> int:
-        """How many of them wait in this lane."""
-
-    def add(self, job: Job) -> None:
-        """A job waits, for the first time or again."""
-
-    def remove(self, job: Job) -> None:
-        """A waiting job is over."""
-
-    def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
-        """The job that goes next, a hold, or None if no job waits.
-
-        The job keeps waiting until :meth:`serve`; if it needs a load, until that is done.
-        """
-
-    def serve(self, turn: Turn, job: Job) -> None:
-        """The chosen job gets the slot for an attempt."""
-
-    def bill(self, turn: Turn, job: Job, seconds: float) -> None:
-        """The attempt of the job served last took ``seconds`` of slot time."""
-
-    def load_ended(
-        self, turn: Turn, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool
-    ) -> None:
-        """The load of ``key`` that ``job`` caused took ``seconds`` of slot time.
-
-        If it succeeded and the job still waits, the job is bound to it: see the rules.
-        """
-
-    def arrives(self, job: Job, now: float) -> None:
-        """A job was accepted; its model is known."""
-
-    def leaves(self, job: Job, now: float, *, answered: bool) -> None:
-        """A job that has arrived is over; ``answered`` is true if it succeeded."""
-
-    def rekey(self, model: str) -> None:
-        """The current context size of this model has changed."""
-
-    def waiting(self) -> Iterable[Job]:
-        """All waiting jobs, in no order."""
-
-    def key_of(self, job: Job) -> RunnerKey:
-        """What must be resident for a waiting job to run."""
-
-    def expected_run(self, job: Job) -> float | None:
-        """How many seconds a run of this job will probably take; None if nothing is known."""
-
-    def copy(self, contexts: ContextSizes) -> Order:
-        """Another order with the same jobs, to look ahead with. It has ``contexts`` for its context sizes.
-
-        Nothing that is done to it changes a job, or this order. It is to be used only until this order changes.
-        """
-
-
-class _LaneQueue:
-    __slots__ = ("passed_over", "queues", "waiting")
-
-    def __init__(self) -> None:
-        self.queues: dict[RunnerKey, FairQueue] = {}
-        self.waiting = 0
-        self.passed_over = 0
-
-    def wanted(self) -> list[RunnerKey]:
-        return [key for key, queue in self.queues.items() if queue]
-
-    def copy(self) -> _LaneQueue:
-        twin = _LaneQueue()
-        twin.queues = {key: queue.copy() for key, queue in self.queues.items()}
-        twin.passed_over, twin.waiting = self.passed_over, self.waiting
-        return twin
+__all__ = ["Order", "OrderRules", "TurnOrder"]
 
 
 class TurnOrder:
-    """Lanes, turns of keys inside a lane, fair share inside a key, arrival inside a client."""
+    """Lanes, turns of keys inside a lane, turns of strands and fair share inside a key, arrival inside a client."""
 
-    def __init__(self, rules: OrderRules, contexts: ContextSizes) -> None:
+    def __init__(self, rules: OrderRules, contexts: ContextSizes, keys: AssignedKeys | None = None) -> None:
+        """``keys`` is where the keys of the jobs are kept; by default in the jobs."""
         self.rules = rules
         self._contexts = contexts
-        self._lanes = {lane: _LaneQueue() for lane in Lane}
+        self._keys = keys or AssignedKeys()
+        self._lanes = {lane: LaneQueue() for lane in Lane}
         self._habits = Habits()
         self._clock = 0
 
@@ -130,9 +49,9 @@ class TurnOrder:
     def waiting_in(self, lane: Lane) -> int:
         return self._lanes[lane].waiting
 
-    def last_answer(self, client: str, model: str) -> float | None:
-        """When this client had its last answer from this model; None if never, or if it has asked again."""
-        habit = self._habits.of((client, model))
+    def last_answer(self, client: str, model: str, label: str = "") -> float | None:
+        """When this strand had its last answer from this model; None if never, or if it has asked again."""
+        habit = self._habits.of((client, model, label))
         return None if habit is None else habit.left_at
 
     # --- what waits ---
@@ -148,7 +67,7 @@ class TurnOrder:
         assert job.model is not None
         queues = self._lanes[job.lane].queues
         key = self._contexts.key(job.model, job.wanted_ctx)
-        self._set_key(job, key)
+        self._keys[job] = key
         queue = queues.get(key)
         if queue is None:
             queue = queues[key] = FairQueue(self._tick())
@@ -177,7 +96,7 @@ class TurnOrder:
                     del lane.queues[key]
 
     def arrives(self, job: Job, now: float) -> None:
-        self._habits.arrives(_loop(job), now)
+        job.pause = self._habits.arrives(_loop(job), now)
 
     def leaves(self, job: Job, now: float, *, answered: bool) -> None:
         self._habits.leaves(_loop(job), now, answered=answered)
@@ -185,46 +104,55 @@ class TurnOrder:
     # --- who goes next ---
 
     def choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
-        chosen = self._choose(turn, now, may_hold=may_hold)
+        chosen = self._choose(turn, now, may_hold=may_hold and self.rules.hold)
         ended = turn.change_hold(chosen if isinstance(chosen, Hold) else None, now)
         if ended is not None:
             hold, seconds = ended
             queue = self._lanes[hold.lane].queues.get(hold.key)
             if queue is not None:
                 queue.bill(hold.client, seconds, hold.share, served=False)
-        return chosen
+        if not isinstance(chosen, Pick):
+            return chosen
+        strands = turn.strands.get(self.key_of(chosen.job).model)
+        if strands is not None:
+            strands.opening = chosen.job if chosen.begins else None
+        return chosen.job
 
-    def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Job | Hold | None:
+    def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Pick | Hold | None:
         if turn.bound is not None and self.key_of(turn.bound) in turn.resident:
             return self._choose_with(turn.bound)
         lanes = [lane for lane in Lane if self._lanes[lane].waiting]
         if not lanes:
             return None
         over = turn.used >= self.turn_length(turn)
-        chosen = self._choose_in(lanes[0], turn, now, over)
+        first = self._choose_in(lanes[0], turn, now, over)
+        loads = self.key_of(first.job) not in turn.resident
         for late in self._overdue(lanes):
             # A load must wait for the turn's end, so a new model does not stand before what the lane can run without.
-            job = self._choose_in(late, turn, now, over, new_first=self.key_of(chosen) not in turn.resident)
-            if self.key_of(job) in turn.resident or over or self.key_of(chosen) not in turn.resident:
-                return job
-        if may_hold and not over and self.key_of(chosen) not in turn.resident:
-            return self._worth_waiting_for(turn, chosen, now) or chosen
-        return chosen
+            overdue = self._choose_in(late, turn, now, over, new_first=loads)
+            if self.key_of(overdue.job) in turn.resident or over or loads:
+                return overdue
+        if not may_hold:
+            return first
+        if loads:
+            return (None if over else self._hold_for_key(turn, first.job, now)) or first
+        hold = self._hold_for_strand(turn, first, now) if first.loses else None
+        return first if hold is None else self._free_meanwhile(lanes[0], turn, first, now) or hold
 
-    def _choose_with(self, bound: Job) -> Job:
+    def _choose_with(self, bound: Job) -> Pick:
         """The job that caused the load, but for interactive jobs that can use it, and those within their burst."""
         interactive = self._lanes[Lane.INTERACTIVE]
         if bound.lane is not Lane.INTERACTIVE and self._lanes[bound.lane].passed_over < self.rules.lane_burst:
             queue = interactive.queues.get(self.key_of(bound))
             if queue:
-                return queue.first()
-        return bound
+                return Pick(queue.first())
+        return Pick(bound, begins=True)
 
     def _overdue(self, lanes: list[Lane]) -> list[Lane]:
         late = [lane for lane in lanes[1:] if self._lanes[lane].passed_over >= self.rules.lane_burst]
         return sorted(late, key=lambda lane: -self._lanes[lane].passed_over)
 
-    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool, *, new_first: bool = True) -> Job:
+    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool, *, new_first: bool = True) -> Pick:
         queues = self._lanes[lane].queues
         wanted = self._lanes[lane].wanted()
         # Going from one resident key to another is free, so those just alternate; the turn is theirs together. When it
@@ -232,29 +160,67 @@ class TurnOrder:
         here = [] if over else [key for key in wanted if key in turn.resident]
         if here and new_first and turn.used_at(now) >= self._first_turn_length(turn):
             here = [key for key in wanted if self._is_untried(turn, key)] or here
-        return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
+        return self._pick(lane, min(here or wanted, key=lambda key: queues[key].wanted_since), turn, now)
 
-    def _worth_waiting_for(self, turn: Turn, chosen: Job, now: float) -> Hold | None:
-        """A hold for a client of a resident key, if it is likely to cost less than the switch that ``chosen`` needs.
+    def _pick(self, lane: Lane, key: RunnerKey, turn: Turn, now: float) -> Pick:
+        queue = self._lanes[lane].queues[key]
+        if key not in turn.resident or key.model not in turn.strands:
+            return Pick(queue.first())
+        return pick(queue, turn.strands[key.model], self.rules, turn.strands_used_at(now, key.model))
+
+    # --- holds ---
+
+    def _hold_for_key(self, turn: Turn, chosen: Job, now: float) -> Hold | None:
+        """A hold for a client of a resident key, if it is likely to cost less than the load that ``chosen`` needs.
 
         A larger context of the same model is no switch: nobody will want the smaller one back.
         """
-        if not self.rules.hold:
-            return None
-        cost = self.switch_cost(turn)
         untried = self._is_untried(turn, self.key_of(chosen))
         length = min(self._first_turn_length(turn), self.turn_length(turn)) if untried else self.turn_length(turn)
         turn_ends = now + length - turn.used_at(now)
-        for (client, model), habit in self._habits.away_since(now - cost / 2):
-            if model == chosen.model or habit.lane > chosen.lane:
-                continue
-            if habit.key is None or habit.left_at is None or habit.key not in turn.resident:
-                continue
-            if habit.worth_holding(cost):
-                until = min(habit.left_at + cost / 2, turn_ends)
-                if until > now:
-                    return Hold(until, client, habit.key, habit.lane, habit.share)
+        why = Reason(self.switch_cost(turn), chosen.lane, self._has_more(chosen), turn_ends)
+
+        def saves(loop: Loop, key: RunnerKey) -> bool:
+            return loop[1] != chosen.model and key in turn.resident
+
+        return hold_for(self._habits, why, saves, now)
+
+    def _hold_for_strand(self, turn: Turn, chosen: Pick, now: float) -> Hold | None:
+        """A hold for a strand that is cached, if it is likely to cost less than what ``chosen`` would throw out."""
+        key = self.key_of(chosen.job)
+        cached = turn.strands[key.model].cached
+        left = self.rules.turn_length(chosen.loses) - turn.strands_used_at(now, key.model)
+        turn_ends = min(now + left, self._keys_turn_ends(turn, now))
+        why = Reason(chosen.loses, chosen.job.lane, self._has_more(chosen.job), turn_ends)
+
+        def saves(loop: Loop, loaded: RunnerKey) -> bool:
+            return loaded == key and (loop[0], loop[2]) in cached
+
+        return hold_for(self._habits, why, saves, now)
+
+    def _keys_turn_ends(self, turn: Turn, now: float) -> float:
+        """When it is the turn of a key that waits and is not resident; never, if there is none."""
+        others = [key for lane in self._lanes.values() for key in lane.wanted() if key not in turn.resident]
+        if not others:
+            return inf
+        length = self.turn_length(turn)
+        if any(self._is_untried(turn, key) for key in others):
+            length = min(length, self._first_turn_length(turn))
+        return now + length - turn.used_at(now)
+
+    def _free_meanwhile(self, lane: Lane, turn: Turn, held: Pick, now: float) -> Pick | None:
+        """While the slot would be kept for a strand of one key, a job of another resident key that loses nothing."""
+        queues = self._lanes[lane].queues
+        others = [key for key in self._lanes[lane].wanted() if key in turn.resident and key != self.key_of(held.job)]
+        for key in sorted(others, key=lambda key: queues[key].wanted_since):
+            other = self._pick(lane, key, turn, now)
+            if not other.loses:
+                return other
         return None
+
+    def _has_more(self, job: Job) -> bool:
+        """True if more jobs of its client wait for the same."""
+        return self._queue(job).waiting_of(job.client) > 1
 
     # --- turns ---
 
@@ -264,15 +230,14 @@ class TurnOrder:
         The documentation calls it c.
         """
         wanted = {key for lane in self._lanes.values() for key in lane.wanted()}
-        return turn.costs.largest(wanted | turn.resident)
+        return turn.switch_cost(wanted | turn.resident)
 
     def turn_length(self, turn: Turn) -> float:
         """Seconds of slot time that the resident keys have before it is another key's turn.
 
         The documentation calls it T.
         """
-        cost = self.switch_cost(turn)
-        return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))
+        return self.rules.turn_length(self.switch_cost(turn))
 
     def _first_turn_length(self, turn: Turn) -> float:
         """Seconds of slot time after which a key of which no load was tried goes before the resident ones.
@@ -292,10 +257,28 @@ class TurnOrder:
         lane.passed_over = 0
         lane.waiting -= 1
         self._queue(job).serve(job)
+        strands = turn.strands.get(self.key_of(job).model)
+        if strands is not None:
+            strands.serve(job)
         turn.release(job)
 
-    def bill(self, turn: Turn, job: Job, seconds: float) -> None:
-        turn.used += seconds
+    def bill(
+        self,
+        turn: Turn,
+        job: Job,
+        seconds: float,
+        prompt: PromptWork | None = None,
+        ending: Ending | None = None,
+    ) -> None:
+        turn.bill(job, self.key_of(job), seconds, prompt)
+        self._ran(turn, job, seconds, ending)
+
+    def foresee(self, turn: Turn, job: Job, seconds: float) -> None:
+        turn.foresee(job, self.key_of(job), seconds)
+        habit = self._habits.of(_loop(job))
+        self._ran(turn, job, seconds, None if habit is None else habit.ending)
+
+    def _ran(self, turn: Turn, job: Job, seconds: float, ending: Ending | None) -> None:
         queue = self._queue(job)
         queue.bill(job.client, seconds, job.share)
         queue.wanted_since = self._tick()
@@ -303,7 +286,7 @@ class TurnOrder:
         if turn.cold == self.key_of(job) and usual is not None:
             turn.costs.ran_cold(self.key_of(job).model, seconds - usual)
         turn.cold = None
-        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds, job.share)
+        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds, job.share, ending)
         self._forget_if_idle(job)
 
     def load_ended(
@@ -320,17 +303,15 @@ class TurnOrder:
     # --- looking ahead ---
 
     def key_of(self, job: Job) -> RunnerKey:
-        assert job.key is not None
-        return job.key
+        return self._keys[job]
 
-    def _set_key(self, job: Job, key: RunnerKey) -> None:
-        job.key = key
-
-    def expected_run(self, job: Job) -> float | None:
-        return self._habits.expected_run(_loop(job))
+    def expected_run(self, job: Job, turn: Turn | None = None) -> float | None:
+        strands = None if turn is None else turn.strands.get(self.key_of(job).model)
+        seconds = None if strands is None else strands.run_seconds(strand_of(job))
+        return seconds if seconds is not None else self._habits.expected_run(_loop(job))
 
     def copy(self, contexts: ContextSizes) -> TurnOrder:
-        twin = _TurnOrderAhead(self.rules, contexts)
+        twin = TurnOrder(self.rules, contexts, KeysAhead())
         twin._lanes = {lane: queues.copy() for lane, queues in self._lanes.items()}
         twin._habits = self._habits.copy()
         twin._clock = self._clock
@@ -350,20 +331,6 @@ class TurnOrder:
         return self._clock
 
 
-class _TurnOrderAhead(TurnOrder):
-    """A copy that keeps to itself which keys its jobs would have later."""
-
-    def __init__(self, rules: OrderRules, contexts: ContextSizes) -> None:
-        super().__init__(rules, contexts)
-        self._keys: dict[Job, RunnerKey] = {}
-
-    def key_of(self, job: Job) -> RunnerKey:
-        return self._keys[job] if job in self._keys else super().key_of(job)
-
-    def _set_key(self, job: Job, key: RunnerKey) -> None:
-        self._keys[job] = key
-
-
 def _loop(job: Job) -> Loop:
     assert job.model is not None
-    return job.client, job.model
+    return job.client, job.model, job.label

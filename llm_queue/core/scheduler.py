@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
@@ -31,32 +30,15 @@ from llm_queue.core.events import (
     Submitted,
     UnloadEnded,
 )
-from llm_queue.core.fairness import RemovableHeap
 from llm_queue.core.forecast import Forecast, forecast
+from llm_queue.core.heap import RemovableHeap
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
 from llm_queue.core.seat import Occupant, Outage, Seat
 from llm_queue.core.turn import Hold
-from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, verdict
-from llm_queue.errors import (
-    LoadFailed,
-    LoopDetected,
-    QueueError,
-    WaitExpired,
-)
-
-
-@dataclass(frozen=True)
-class RetryLimits:
-    """How often a job is tried, and how many seconds it waits for an upstream that is away.
-
-    The settings of the same names say what they mean.
-    """
-
-    max_attempts: int = 2
-    outage_wait: float = 60.0
-    first_outage_wait: float = 10.0
+from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, RetryLimits, verdict
+from llm_queue.errors import LoadFailed, LoopDetected, QueueError, WaitExpired
 
 
 class Scheduler:
@@ -212,7 +194,10 @@ class Scheduler:
         seat.worked(now)
         job.run_seconds += seconds
         job.committed = job.committed or event.committed
-        self._order.bill(seat.turn, job, seconds)
+        if event.surprise_load:
+            seat.turn.reloaded(occupant.key.model)
+        prompt = event.prompt if outcome is Outcome.SUCCEEDED else None
+        self._order.bill(seat.turn, job, seconds, prompt, event.ending)
         if event.unloaded:
             seat.unloaded(occupant.key)
         if event.surprise_load:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from llm_queue.core.events import AttemptEnded, Outcome
@@ -18,6 +19,18 @@ from llm_queue.errors import (
 
 NOT_THE_JOBS_FAULT: Final = (Outcome.UNREACHABLE, Outcome.BUSY)
 """Ends that say nothing of the job: they are waited out, and not counted as an attempt."""
+
+
+@dataclass(frozen=True)
+class RetryLimits:
+    """How often a job is tried, and how many seconds it waits for an upstream that is away.
+
+    The settings of the same names say what they mean.
+    """
+
+    max_attempts: int = 2
+    outage_wait: float = 60.0
+    first_outage_wait: float = 10.0
 
 
 def verdict(event: AttemptEnded, job: Job, max_attempts: int) -> tuple[State, QueueError | None]:

@@ -19,9 +19,10 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import AttemptEnded, DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
 from llm_queue.dispatch.bypass import Bypasses, Neighbours

@@ -8,6 +8,7 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
+from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.core.turn import Hold, Turn
 
 
@@ -50,7 +51,15 @@ class Simple:
     def serve(self, turn: Turn, job: Job) -> None:
         self.remove(job)
 
-    def bill(self, turn: Turn, job: Job, seconds: float) -> None: ...
+    def bill(
+        self,
+        turn: Turn,
+        job: Job,
+        seconds: float,
+        prompt: PromptWork | None = None,
+        ending: Ending | None = None,
+    ) -> None: ...
+    def foresee(self, turn: Turn, job: Job, seconds: float) -> None: ...
     def load_ended(
         self, turn: Turn, job: Job, key: RunnerKey, seconds: float, *, succeeded: bool, job_waits: bool
     ) -> None: ...
@@ -66,7 +75,7 @@ class Simple:
         assert job.model is not None
         return self._contexts.key(job.model, job.wanted_ctx)
 
-    def expected_run(self, job: Job) -> float | None:
+    def expected_run(self, job: Job, turn: Turn | None = None) -> float | None:
         return None
 
     def copy(self, contexts: ContextSizes) -> Simple:

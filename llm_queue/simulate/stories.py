@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Final
 
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Lane
 from llm_queue.core.order import Order, OrderRules, TurnOrder
+from llm_queue.simulate.agents import AGENT_STORIES
 from llm_queue.simulate.orders import first_come, grouping, priority_only
 from llm_queue.simulate.simulation import (
     Program,
@@ -20,16 +21,7 @@ from llm_queue.simulate.simulation import (
     heavy_tailed,
     uniform,
 )
-
-
-@dataclass(frozen=True)
-class Story:
-    """Some programs, played for ``seconds``. ``title`` says which, and ``shows`` what to look at in the table."""
-
-    title: str
-    shows: str
-    programs: tuple[Program, ...]
-    seconds: float = 600.0
+from llm_queue.simulate.story import Story
 
 
 def _closed_loops(models: int, service: float) -> tuple[Program, ...]:
@@ -76,10 +68,8 @@ STORIES: Final[dict[str, Story]] = {
         ),
         seconds=120.0,
     ),
+    **AGENT_STORIES,
 }
-
-LOAD_COSTS: Final = (0.5, 6.0)
-"""Seconds: a small model from memory, a large one from disk."""
 
 
 def orders(rules: OrderRules) -> dict[str, Callable[[ContextSizes], Order]]:
@@ -92,37 +82,59 @@ def orders(rules: OrderRules) -> dict[str, Callable[[ContextSizes], Order]]:
     }
 
 
-def simulate(story: Story, load: float, order: Callable[[ContextSizes], Order]) -> Result:
-    """Play a story once."""
-    return Simulation(story.programs, load=always(load), seconds=story.seconds, order=order).run()
+def simulate(
+    story: Story, load: float, order: Callable[[ContextSizes], Order], *, seed: int = 1, reports: bool = True
+) -> Result:
+    """Play a story once; ``reports`` says whether the engine tells what prompts took."""
+    return Simulation(
+        story.programs,
+        load=always(load),
+        seconds=story.seconds,
+        order=order,
+        seed=seed,
+        keeps=story.keeps,
+        reports=reports,
+    ).run()
 
 
 def table(names: list[str], load_costs: tuple[float, ...], rules: OrderRules) -> str:
-    """The comparison as text: throughput, loads, holds, and the median and longest wait of each program, in seconds."""
+    """The comparison as text: throughput, loads, holds, and the median and longest wait of each program, in seconds.
+
+    ``load_costs`` are the seconds that a load takes, each in a table of its own; with none, each story has its own.
+    """
     lines = []
     for name in names:
         story = STORIES[name]
-        for load in load_costs:
+        for load in load_costs or story.loads:
             lines += [f"{name}: {story.title}; a load takes {load:g} s", f"  shows: {story.shows}", ""]
             clients = [program.client for program in story.programs]
             waits = "".join(f"  {client:>19}" for client in clients)
-            lines.append(f"  {'order':<11} answers  useful  of bound  loads  holds  held{waits}")
-            for label, order in orders(rules).items():
-                lines.append(_row(label, simulate(story, load, order), clients))
+            lines.append(f"  {'order':<11} answers  useful  of bound  loads  cold  holds  held{waits}")
+            lines += [_row(label, result, clients) for label, result in _results(story, load, rules)]
             lines.append("")
     return "\n".join([*lines, _LEGEND])
+
+
+def _results(story: Story, load: float, rules: OrderRules) -> Iterator[tuple[str, Result]]:
+    ways = orders(rules)
+    for label, order in ways.items():
+        yield label, simulate(story, load, order)
+    if story.has_prompts:
+        yield "not told", simulate(story, load, ways["llm-queue"], reports=False)
+        first = replace(story, programs=story.programs[:1])
+        yield "one alone", simulate(first, load, ways["llm-queue"])
 
 
 def _row(label: str, result: Result, clients: list[str]) -> str:
     by_client = {client: served for (_, client), served in result.served.items()}
     waits = "".join(
         f"  {f'{served.median_wait:.1f} / {served.longest_wait:.1f} / {served.done_at:.0f}':>19}"
-        for served in (by_client[client] for client in clients)
+        for served in (by_client[client] for client in clients if client in by_client)
     )
     of_bound = result.bound / result.finished_at if result.finished_at else 0.0
     return (
         f"  {label:<11} {result.answers:>7}  {result.useful:>6.2f}  {of_bound:>8.2f}  {result.loads:>5}  "
-        f"{result.holds:>5}  {result.held_seconds:>4.0f}{waits}"
+        f"{result.cold:>4}  {result.holds:>5}  {result.held_seconds:>4.0f}{waits}"
     )
 
 
@@ -137,7 +149,9 @@ def saved_for_the_short(load: float = 0.5, rules: OrderRules | None = None) -> f
 
 
 _LEGEND: Final = (
-    "answers: in the time of the story. useful: share of that time in which a model computed. of bound: the earliest\n"
-    "possible end (all run times, one load per key) over the real one. loads, holds: how many; held: seconds.\n"
-    "For each program: median / longest wait in seconds, loads included / when its last answer was there."
+    "answers: in the time of the story. useful: share of that time in which a model computed answers, and prompts as\n"
+    "long as they take at best. of bound: the earliest possible end (all run times, one load per key) over the real\n"
+    "one. loads, holds: how many; cold: prompts that were computed as a whole; held: seconds.\n"
+    "For each program: median / longest wait in seconds, loads included / when its last answer was there.\n"
+    "not told: llm-queue, if the engine does not say what prompts took. one alone: the first program by itself."
 )

@@ -23,8 +23,9 @@ from llm_queue.core.events import AttemptEnded, Left, Outcome, ProbeEnded, Submi
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import Cancelled
 from tests.bench.page import write_section
 from tests.bench.rows import EVERYBODY, ROWS, measured

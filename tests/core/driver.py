@@ -26,9 +26,11 @@ from llm_queue.core.events import (
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import Cancelled, QueueError, UpstreamUnreachable
 
 FLOOR = 8192
@@ -105,10 +107,12 @@ class Driver:
         max_wait: float | None = None,
         max_attempts: int | None = None,
         share: float = 1.0,
+        label: str = "",
     ) -> Job:
         serial = next(self._serial)
         name = f"{client}{serial}"
-        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait, max_attempts, share=share)
+        job = Job(name, lane, client, model, wanted_ctx, serial, self.now, max_wait, max_attempts)
+        job.share, job.label = share, label
         self.act(self.scheduler.handle(Submitted(job), self.now))
         return job
 
@@ -157,11 +161,13 @@ class Driver:
         commit: bool = False,
         surprise: bool = False,
         needed_ctx: int | None = None,
+        prompt: PromptWork | None = None,
+        ending: Ending | None = None,
     ) -> Job:
         assert self.running is not None
         self.wait(seconds)
         job, self.running, self.aborting = self.running.job, None, None
-        ended = AttemptEnded(job, outcome, error, surprise, commit, needed_ctx=needed_ctx)
+        ended = AttemptEnded(job, outcome, error, surprise, commit, needed_ctx=needed_ctx, prompt=prompt, ending=ending)
         self.act(self.scheduler.handle(ended, self.now))
         return job
 

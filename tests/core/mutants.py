@@ -74,15 +74,15 @@ MUTANTS = [
     ),
     Mutant(
         "a turn is capped by the wait alone",
-        "core/order.py",
-        "return max(cost, min(self.rules.turn_factor * cost, self.rules.switch_wait))",
-        "return min(self.rules.turn_factor * cost, self.rules.switch_wait)",
+        "core/rules.py",
+        "return max(cost, min(self.turn_factor * cost, self.switch_wait))",
+        "return min(self.turn_factor * cost, self.switch_wait)",
     ),
     Mutant(
         "keys that were never served overtake",
         "core/order.py",
-        "key=lambda key: queues[key].wanted_since",
-        "key=lambda key: -queues[key].wanted_since",
+        "min(here or wanted, key=lambda key: queues[key].wanted_since)",
+        "min(here or wanted, key=lambda key: -queues[key].wanted_since)",
     ),
     Mutant(
         "a merge forgets how long a key has waited",
@@ -98,24 +98,40 @@ MUTANTS = [
     ),
     Mutant(
         "a hold has no bound",
-        "core/order.py",
-        "until = min(habit.left_at + cost / 2, turn_ends)",
-        "until = now + cost / 2",
+        "core/holds.py",
+        "until = min(habit.left_at + HELD_FOR * why.cost, why.turn_ends)",
+        "until = now + HELD_FOR * why.cost",
     ),
     Mutant(
         "a hold outlasts the turn",
-        "core/order.py",
-        "min(habit.left_at + cost / 2, turn_ends)",
-        "habit.left_at + cost / 2",
+        "core/holds.py",
+        "min(habit.left_at + HELD_FOR * why.cost, why.turn_ends)",
+        "habit.left_at + HELD_FOR * why.cost",
     ),
-    Mutant("held for who thinks long", "core/order.py", "if habit.worth_holding(cost):", "if habit.thinks:"),
-    Mutant("held while a higher lane waits", "core/order.py", " or habit.lane > chosen.lane:", ":"),
+    Mutant("a hold lasts as long as a switch", "core/holds.py", "HELD_FOR: Final = 3 / 4", "HELD_FOR: Final = 1"),
+    Mutant(
+        "held for who thinks long",
+        "core/habits.py",
+        "return pause <= HELD_PAUSE * switch_cost and (",
+        "return (",
+    ),
+    Mutant(
+        "held for who thinks for a whole switch", "core/habits.py", "HELD_PAUSE: Final = 1 / 2", "HELD_PAUSE: Final = 1"
+    ),
+    Mutant("a backlog waits for who runs little", "core/habits.py", "pause <= run or not backlog", "True"),
+    Mutant("one job is a backlog", "core/order.py", "waiting_of(job.client) > 1", "waiting_of(job.client) > 0"),
+    Mutant("held while a higher lane waits", "core/holds.py", "habit.lane > why.lane or ", ""),
     Mutant("a cold start costs nothing", "core/costs.py", "min(self.losses) if", "0.0 if"),
     Mutant("a long job is a cold start", "core/costs.py", "min(self.losses) if", "max(self.losses) if"),
     Mutant(
         "a cold start costs more than its load", "core/costs.py", "min(max(0.0, loss), self.load)", "max(0.0, loss)"
     ),
-    Mutant("held for a larger context", "core/order.py", "if model == chosen.model or ", "if "),
+    Mutant(
+        "held for a larger context",
+        "core/order.py",
+        "return loop[1] != chosen.model and key in turn.resident",
+        "return key in turn.resident",
+    ),
     Mutant(
         "held while draining",
         "core/scheduler.py",
@@ -144,8 +160,8 @@ MUTANTS = [
     Mutant(
         "a new model keeps its own late lane waiting",
         "core/order.py",
-        "new_first=self.key_of(chosen) not in turn.resident",
-        "new_first=True",
+        "new_first=loads)",
+        "new_first=True)",
     ),
     Mutant(
         "one late lane blocks another",
@@ -217,7 +233,7 @@ MUTANTS = [
         "            queue.bill(job.client, seconds, job.share, served=False)\n        turn.costs.load_ended",
         "            pass\n        turn.costs.load_ended",
     ),
-    Mutant("a removed job comes up again", "core/fairness.py", "if self._entries.get(entry[2]) is entry:", "if True:"),
+    Mutant("a removed job comes up again", "core/heap.py", "if self._entries.get(entry[2]) is entry:", "if True:"),
     Mutant(
         "a forecast changes the line",
         "core/fairness.py",
@@ -226,15 +242,15 @@ MUTANTS = [
     ),
     Mutant(
         "a forecast changes the keys of jobs",
-        "core/order.py",
+        "core/assigned.py",
         "        self._keys[job] = key\n",
         "        job.key = key\n",
     ),
     Mutant(
         "a forecast changes what switches cost",
         "core/turn.py",
-        "replace(self, costs=self.costs.copy())",
-        "replace(self)",
+        "replace(self, costs=self.costs.copy(), strands=strands)",
+        "replace(self, strands=strands)",
     ),
     Mutant(
         "a forecast forgets how long a run has lasted",
@@ -247,6 +263,154 @@ MUTANTS = [
         "core/forecast.py",
         "self._pass(self.turn.costs.load(key.model), since)",
         "self._pass(0.0, since)",
+    ),
+    Mutant(
+        "a forecast changes what is known of prompts",
+        "core/turn.py",
+        "{model: each.copy() for model, each in self.strands.items()}",
+        "dict(self.strands)",
+    ),
+    Mutant("a forecast knows no prompts", "core/forecast.py", "self.order.foresee(", "self.order.bill("),
+    Mutant(
+        "a strand costs something before anything was lost",
+        "core/strands.py",
+        "        if not self.lost:\n            return 0.0\n",
+        "",
+    ),
+    Mutant("there is room for one", "core/strands.py", "others if self.room is None else min(self.room, others)", "1"),
+    Mutant(
+        "the room never grows",
+        "core/strands.py",
+        "            self.room = max(self.room, others + 1)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "the room is the last that was seen",
+        "core/strands.py",
+        "self.room = max(self.room, others + 1)",
+        "self.room = others + 1",
+    ),
+    Mutant(
+        "the first prompt after a load is a miss",
+        "core/strands.py",
+        "        if others is None:  # the load has lost it, whatever room there is\n",
+        "        others = len(self._ran) if others is None else others\n        if others is None:\n",
+    ),
+    Mutant(
+        "a load throws no prompt out",
+        "core/strands.py",
+        "        self._ran = {}\n\n    def ran",
+        "        pass\n\n    def ran",
+    ),
+    Mutant("what all share is lost as well", "core/strands.py", "self.kept - self.left)", "self.kept)"),
+    Mutant("who breaks its own prompt is protected", "core/strands.py", "self.tokens * self.share", "self.tokens"),
+    Mutant(
+        "a new strand throws nothing out",
+        "core/strands.py",
+        "[strand, *cached] if full else [strand]",
+        "[strand]",
+    ),
+    Mutant(
+        "a strand costs what it throws out, room or not",
+        "core/strands.py",
+        "[strand, *cached] if full else [strand]",
+        "[strand, *cached]",
+    ),
+    Mutant("strands are kept for ever", "core/strands.py", "if len(self._known) > REMEMBERED:", "if False:"),
+    Mutant(
+        "a cold prompt counts to the turn of its strand",
+        "core/strands.py",
+        "if job is self.opening else 0.0)",
+        "if False else 0.0)",
+    ),
+    Mutant("a turn of strands never begins", "core/strands.py", "            self.used = 0.0\n", "            pass\n"),
+    Mutant("a turn of strands never ends", "core/picks.py", "if used >= rules.turn_length(cost):", "if False:"),
+    Mutant(
+        "people wait for turns that are long by the rules",
+        "core/rules.py",
+        "return min(self.turn_length(cost), max(cost, GUEST_PAUSE))",
+        "return self.turn_length(cost)",
+    ),
+    Mutant("a guest begins a turn", "core/picks.py", "begins=not _pauses(fair, guests_pause)", "begins=True"),
+    Mutant("a bound job begins no turn of its strand", "core/order.py", "Pick(bound, begins=True)", "Pick(bound)"),
+    Mutant(
+        "people wait for turns of strands",
+        "core/fairness.py",
+        "(*of_strands, self._first_guest(least_grade(pause)))",
+        "of_strands",
+    ),
+    Mutant("everybody is a guest", "core/fairness.py", "self._first_guest(least_grade(pause))", "self.first()"),
+    Mutant(
+        "a guest is whoever paused long once",
+        "core/habits.py",
+        "return away if usual is None else usual",
+        "return away",
+    ),
+    Mutant(
+        "who has a job here may be a guest for another",
+        "core/habits.py",
+        "        if client in self._clients_here:\n            return 0.0\n",
+        "",
+    ),
+    Mutant(
+        "all endings are one",
+        "core/habits.py",
+        "runs=runs, key=key, lane=lane, share=share, ending=ending)",
+        "runs=runs, key=key, lane=lane, share=share)",
+    ),
+    Mutant(
+        "all labels are one",
+        "core/order.py",
+        "return job.client, job.model, job.label",
+        'return job.client, job.model, ""',
+    ),
+    Mutant(
+        "held for a strand that is not cached",
+        "core/order.py",
+        "return loaded == key and (loop[0], loop[2]) in cached",
+        "return loaded == key",
+    ),
+    Mutant(
+        "held for a strand beyond the keys' turn",
+        "core/order.py",
+        "turn_ends = min(now + left, self._keys_turn_ends(turn, now))",
+        "turn_ends = now + left",
+    ),
+    Mutant(
+        "held for a strand beyond the strands' turn",
+        "core/order.py",
+        "turn_ends = min(now + left, self._keys_turn_ends(turn, now))",
+        "turn_ends = self._keys_turn_ends(turn, now)",
+    ),
+    Mutant(
+        "a hold for a strand keeps another model waiting",
+        "core/order.py",
+        "self._free_meanwhile(lanes[0], turn, first, now) or hold",
+        "hold",
+    ),
+    Mutant(
+        "held time is not counted to the turn of strands",
+        "core/turn.py",
+        "            self.strands[before.key.model].used += seconds\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a load loses no prompt", "core/turn.py", "costs += [self.costs.load(model) + loss] if loss else []", "pass"
+    ),
+    Mutant(
+        "a prompt that a load made cold counts to the turn", "core/turn.py", "if cold else 0.0)", "if False else 0.0)"
+    ),
+    Mutant(
+        "what was not answered says what is cached",
+        "core/scheduler.py",
+        "event.prompt if outcome is Outcome.SUCCEEDED else None",
+        "event.prompt",
+    ),
+    Mutant(
+        "a surprise load keeps the prompts",
+        "core/scheduler.py",
+        "            seat.turn.reloaded(occupant.key.model)\n",
+        "            pass\n",
     ),
     Mutant(
         "a cancelled job is forgotten in the line",
@@ -434,7 +598,7 @@ def survives(mutant: Mutant) -> bool:
         command = [sys.executable, "-m", "pytest", *TESTS, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
         environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
-            result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=60, check=False)
+            result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=300, check=False)
         except subprocess.TimeoutExpired:
             return False  # it hangs: noticed
         if result.returncode not in (0, 1):

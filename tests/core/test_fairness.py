@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_queue.core.fairness import FairQueue, RemovableHeap
+from llm_queue.core.fairness import FairQueue
+from llm_queue.core.heap import RemovableHeap
 from llm_queue.core.jobs import Job
 from tests.core.driver import made_job
 

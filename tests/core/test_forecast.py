@@ -13,23 +13,32 @@ from llm_queue.core.events import Outcome
 from llm_queue.core.forecast import UNKNOWN_RUN
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.order import OrderRules
+from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.strands import strand_of
 from tests.core.driver import FLOOR, Driver, key
 
 Step = Callable[[Driver], object]
 
 
-def submit(client: str, model: str, lane: Lane, wanted_ctx: int) -> Step:
-    return lambda driver: driver.submit(client, model, lane=lane, wanted_ctx=wanted_ctx)
+PACE = 0.005
+"""Seconds per token. All prompts have a thousand tokens, of which one that is still there spares nine hundred."""
 
 
-def work(seconds: float) -> Step:
-    """End what has the slot."""
+def submit(client: str, model: str, lane: Lane, wanted_ctx: int, label: str = "") -> Step:
+    return lambda driver: driver.submit(client, model, lane=lane, wanted_ctx=wanted_ctx, label=label)
+
+
+def work(seconds: float, reported: bool = False, ending: Ending | None = None) -> Step:
+    """End what has the slot; what its prompt took is ``reported``, if it is, by an engine that keeps one of them."""
 
     def step(driver: Driver) -> None:
         if driver.loading:
             driver.load(seconds)
         elif driver.running:
-            driver.run(seconds)
+            last = [job for job in driver.ran[:-1] if job in driver.settled][-1:]
+            found = 900 if last and last[0].rstrip("0123456789") == driver.running.job.client else 0
+            prompt = PromptWork(1000, found, (1000 - found) * PACE) if reported else None
+            driver.run(seconds + (prompt.seconds if prompt else 0.0), prompt=prompt, ending=ending)
 
     return step
 
@@ -47,6 +56,29 @@ def loop(client: str, model: str, lane: Lane, seconds: float) -> Step:
     return step
 
 
+def losing(model: str, lane: Lane, last: int) -> Step:
+    """Let two programs throw out each other's prompts, and the second ask again and again."""
+
+    def step(driver: Driver) -> None:
+        if driver.seat.slot is not None or driver.scheduler.waiting:
+            return
+        before = ""
+        for client in "wwxx" * 2 + "w" * last:
+            driver.wait(0.125 if client == before else 15.0)
+            if driver.asking:
+                driver.answer()
+            driver.submit(client, model, lane=lane)
+            if driver.loading:
+                driver.load(2.0)
+            found = 900 if client == before else 0
+            prompt = PromptWork(1000, found, (1000 - found) * PACE)
+            if driver.running:
+                driver.run(1.0 + prompt.seconds, prompt=prompt, ending=Ending.TOOLS)
+            before = client
+
+    return step
+
+
 def wait(seconds: float) -> Step:
     return lambda driver: driver.wait(seconds)
 
@@ -54,11 +86,11 @@ def wait(seconds: float) -> Step:
 clients, models, lanes = st.sampled_from("wxyz"), st.sampled_from("abc"), st.sampled_from(Lane)
 seconds = st.sampled_from([0.125, 0.25, 0.5, 1.0, 3.0, 8.0])
 sizes = st.sampled_from([FLOOR, FLOOR, FLOOR, 2 * FLOOR])
-submits = st.builds(submit, clients, models, lanes, sizes)
-steps = st.lists(
-    st.one_of(submits, submits, st.builds(work, seconds), st.builds(loop, clients, models, lanes, seconds)),
-    max_size=60,
-)
+submits = st.builds(submit, clients, models, lanes, sizes, st.sampled_from(["", "", "other"]))
+works = st.builds(work, seconds, st.sampled_from([True, True, False]), st.sampled_from([None, Ending.TOOLS]))
+loops = st.builds(loop, clients, models, lanes, seconds)
+losses = st.builds(losing, models, lanes, st.integers(0, 3))
+steps = st.lists(st.one_of(submits, submits, works, loops, losses), max_size=60)
 endings = st.builds(wait, st.sampled_from([0.0, 0.125, 0.5, 1.0]))
 rules = st.builds(OrderRules, st.integers(1, 4), st.sampled_from([9.0, 1.0]), st.sampled_from([20.0, 4.0]))
 
@@ -70,6 +102,18 @@ def played(how: OrderRules, done: list[Step], *, looking_ahead: bool) -> Driver:
         if looking_ahead:
             driver.scheduler.forecast(driver.now, 1000)
     return driver
+
+
+def usual_prompt(driver: Driver, job: Job) -> PromptWork | None:
+    """What the line expects of a prompt: all that is found of a cached one, of any other what was left of it."""
+    strands = driver.turn.strands.get(job.model or "")
+    if strands is None:
+        return None
+    known, strand = strands._known.get(strand_of(job)), strand_of(job)
+    if known is None:
+        return PromptWork(0, 0, 0.0)
+    found = round(known.kept) if strand in strands.cached else 0
+    return PromptWork(known.tokens, found, (known.tokens - found) * PACE)
 
 
 def work_as_usual(driver: Driver) -> dict[str, float]:
@@ -85,10 +129,11 @@ def work_as_usual(driver: Driver) -> dict[str, float]:
             driver.load(0.0)
         else:
             starts.setdefault(slot.job.id, slot.since)
-            expected = driver.line.expected_run(slot.job)
+            expected = driver.line.expected_run(slot.job, driver.turn)
             usual = UNKNOWN_RUN if expected is None else expected
             driver.wait_until(max(driver.now, slot.since + usual))
-            driver.run(0.0)
+            habit = driver.line._habits.of((slot.job.client, slot.job.model or "", slot.job.label))
+            driver.run(0.0, prompt=usual_prompt(driver, slot.job), ending=None if habit is None else habit.ending)
     return starts
 
 
@@ -154,14 +199,14 @@ def test_a_load_counts_what_it_took_last_and_before_that_the_first_guess() -> No
     driver.submit("x")
     driver.run(1.0)
     driver.submit("x", "b")
-    driver.wait(0.5)
-    assert shown(driver) == [("x2", FIRST_GUESS - 0.5, True)]
+    driver.wait(0.75)
+    assert shown(driver) == [("x2", FIRST_GUESS - 0.75, True)]
     driver.load(0.5)
     driver.submit("x", "a")
     driver.run(1.0)
     driver.load(2.0)
     driver.submit("y", "b")
-    assert shown(driver) == [("x3", 0.0, False), ("y4", 1.0 + 1.0, True)]
+    assert shown(driver) == [("x3", 0.0, False), ("y4", 1.0 + 1.25, True)]
 
 
 def test_a_client_that_never_asked_is_taken_to_run_as_long_as_the_others() -> None:
@@ -214,7 +259,7 @@ def test_a_hold_is_time_that_passes() -> None:
         driver.work()
     driver.submit("y", "b")
     assert driver.holding
-    assert shown(driver) == [("y6", 1.5 + 3.0, True)]
+    assert shown(driver) == [("y6", 2.25 + 3.0, True)]
 
 
 def test_fifty_of_ten_thousand_are_picked_without_looking_at_the_rest() -> None:

@@ -11,8 +11,9 @@ from llm_queue.core.actions import Action, Settle, StartAttempt, StartLoad
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.order import OrderRules
-from llm_queue.core.scheduler import RetryLimits
+from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.core.trace import replay
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError
 from tests.core.driver import CEILING, FLOOR, Driver, key
 
@@ -25,6 +26,11 @@ SHARES = {"w": 1.0, "x": 2.0, "y": 0.1, "z": 10.0, "loop": 0.5}
 """A client's share is the same in all of its jobs."""
 
 mostly_good = [Outcome.SUCCEEDED] * 6
+
+found = st.sampled_from([0, 0, 900, 900, 900])
+prompts = st.none() | st.builds(PromptWork, st.just(1000), found, st.sampled_from([0.0, 0.1, 1.0, 1.0]))
+endings = st.sampled_from([None, Ending.STOP, Ending.TOOLS])
+labels = st.sampled_from(["", "", "main", "other"])
 
 
 class Watched(Driver):
@@ -92,6 +98,7 @@ class TheLine(RuleBasedStateMachine):
         wanted_ctx=st.sampled_from(SIZES),
         max_wait=st.sampled_from([None, None, None, 0.0, 1.0, 30.0]),
         max_attempts=st.sampled_from([None, None, 1]),
+        label=labels,
     )
     def submit(
         self,
@@ -101,6 +108,7 @@ class TheLine(RuleBasedStateMachine):
         wanted_ctx: int,
         max_wait: float | None,
         max_attempts: int | None = None,
+        label: str = "",
     ) -> None:
         job = self.driver.submit(
             client,
@@ -110,6 +118,7 @@ class TheLine(RuleBasedStateMachine):
             max_wait=max_wait,
             max_attempts=max_attempts,
             share=SHARES[client],
+            label=label,
         )
         self.jobs.append(job)
         if max_wait == 0.0 and not self.driver.asking and job.state is State.QUEUED:
@@ -181,8 +190,31 @@ class TheLine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.driver.wait(seconds)
 
-    @rule(steps=st.integers(1, 6), seconds=short, broken=st.booleans())
-    def all_goes_well_for_a_while_but_for_a_broken_stream(self, steps: int, seconds: float, broken: bool) -> None:
+    @precondition(lambda self: self.driver.scheduler.idle and not self.driver.scheduler.draining)
+    @rule(rounds=st.integers(1, 3), ending=endings, pause=st.sampled_from([0.1, 0.4]), model=st.sampled_from(MODELS))
+    def two_programs_throw_out_each_others_prompts(
+        self, rounds: int, ending: Ending | None, pause: float, model: str
+    ) -> None:
+        driver, last = self.driver, ""
+        for client in [*"wwxx" * rounds, *"www"]:
+            if driver.asking:
+                driver.answer()
+            driver.wait(10.0 if client != last else pause)
+            self.submit(client, model, Lane.NORMAL, FLOOR, None, label="main")
+            if driver.asking:
+                driver.answer()
+            if driver.loading:
+                driver.load(1.0)
+            if driver.running:
+                cold = PromptWork(1000, 0, 4.0)
+                driver.run(5.0, prompt=PromptWork(1000, 990, 0.0) if client == last else cold, ending=ending)
+            last = client
+        self.submit("x", model, Lane.NORMAL, FLOOR, None, label="main")
+
+    @rule(steps=st.integers(1, 6), seconds=short, broken=st.booleans(), prompt=prompts, ending=endings)
+    def all_goes_well_for_a_while_but_for_a_broken_stream(
+        self, steps: int, seconds: float, broken: bool, prompt: PromptWork | None, ending: Ending | None
+    ) -> None:
         driver = self.driver
         for _ in range(steps):
             if driver.probing:
@@ -194,7 +226,8 @@ class TheLine(RuleBasedStateMachine):
             elif driver.loading:
                 driver.load(seconds)
             elif driver.running:
-                driver.run(seconds, Outcome.BROKEN if broken else Outcome.SUCCEEDED)
+                outcome = Outcome.BROKEN if broken else Outcome.SUCCEEDED
+                driver.run(seconds, outcome, prompt=prompt, ending=ending)
                 broken = False
 
     @rule()
@@ -209,15 +242,25 @@ class TheLine(RuleBasedStateMachine):
         seconds=short,
         commit=st.sampled_from([False, False, False, True]),
         surprise=st.sampled_from([False, False, False, True]),
+        prompt=prompts,
+        ending=endings,
     )
-    def end_attempt(self, outcome: Outcome, seconds: float, commit: bool, surprise: bool) -> None:
+    def end_attempt(
+        self,
+        outcome: Outcome,
+        seconds: float,
+        commit: bool,
+        surprise: bool,
+        prompt: PromptWork | None,
+        ending: Ending | None,
+    ) -> None:
         assert self.driver.running is not None
         job = self.driver.running.job
         self.driver.wait(seconds)
         cancelled, attempts = job.cancel_requested, job.attempts
         innocent = outcome in (Outcome.UNREACHABLE, Outcome.BUSY)
         commit = commit and not innocent
-        self.driver.run(0.0, outcome, commit=commit, surprise=surprise)
+        self.driver.run(0.0, outcome, commit=commit, surprise=surprise, prompt=prompt, ending=ending)
         limit = self.limit_of(job)
         if outcome is Outcome.SUCCEEDED:
             assert job.state is State.SUCCEEDED
@@ -348,19 +391,31 @@ class TheLine(RuleBasedStateMachine):
         assert wake_at is not None, "it sleeps for ever"
         assert driver.seat.busy_until is not None or driver.holding
         if driver.holding:
-            hold = driver.turn.hold
-            assert hold is not None
-            assert not scheduler.draining
-            assert hold.key in driver.turn.resident
-            assert driver.now < hold.until <= driver.now + driver.switch_cost() / 2 + 1e-6
-            left_at = driver.line.last_answer(hold.client, hold.key.model)
-            assert left_at is not None
-            assert hold.until <= left_at + driver.switch_cost() / 2 + 1e-6
-            left = driver.turn_length() - driver.turn.used - (hold.until - driver.turn.held_since)
-            assert left >= -1e-6, "held beyond the turn"
-            assert min(job.lane for job in driver.line.waiting()) >= hold.lane
-            highest = [job for job in driver.line.waiting() if job.lane == min(j.lane for j in driver.line.waiting())]
-            assert not any(job.key in driver.turn.resident for job in highest), "held while somebody could go"
+            self._hold_is_within_its_bounds()
+
+    def _hold_is_within_its_bounds(self) -> None:
+        driver, hold = self.driver, self.driver.turn.hold
+        assert hold is not None
+        assert not driver.scheduler.draining
+        assert hold.key in driver.turn.resident
+        waiting = list(driver.line.waiting())
+        highest = [job for job in waiting if job.lane == min(j.lane for j in waiting)]
+        assert highest[0].lane >= hold.lane
+        ready = [job for job in highest if job.key in driver.turn.resident]
+        cost, held = driver.switch_cost(), hold.until - driver.turn.held_since
+        if ready:  # for a strand: whoever could go would throw out its prompt
+            strands = driver.turn.strands[hold.key.model]
+            assert (hold.client, hold.label) in strands.cached
+            costs = [driver.turn.strands[job.model or ""].cost((job.client, job.label)) for job in ready]
+            assert min(costs) > 0, "held while somebody could go"
+            cost = max(costs)
+            assert strands.used + held <= driver.line.rules.turn_length(cost) + 1e-6, "held beyond the strands' turn"
+        assert driver.now < hold.until <= driver.now + 3 * cost / 4 + 1e-6
+        left_at = driver.line.last_answer(hold.client, hold.key.model, hold.label)
+        assert left_at is not None
+        assert hold.until <= left_at + 3 * cost / 4 + 1e-6
+        if not all(job.key in driver.turn.resident for job in waiting):
+            assert driver.turn.used + held <= driver.turn_length() + 1e-6, "held beyond the turn"
 
     @invariant()
     def a_pause_holds_nothing_and_unloads_as_soon_as_it_can(self) -> None:

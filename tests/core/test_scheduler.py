@@ -9,7 +9,7 @@ import pytest
 from llm_queue.core.actions import Abort, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.events import AttemptEnded, Outcome, ResidentReported, Resolved
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.scheduler import RetryLimits
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import (
     AttemptTimedOut,
     Cancelled,
@@ -781,10 +781,10 @@ def test_a_hold_is_no_longer_for_somebody_who_could_not_wait_for_it() -> None:
     driver.run(1.0)
     driver.submit("loop", "a")
     driver.run(1.0)
-    driver.submit("w", "b")  # a load of it took 1 s, so the loop is waited for at most half a second
+    driver.submit("w", "b")  # a load of it took 1 s, so the loop is waited for at most three quarters of one
     hold = driver.seat.hold
     assert hold is not None
-    assert hold.until == pytest.approx(driver.now + 0.5)
+    assert hold.until == pytest.approx(driver.now + 0.75)
     hasty = driver.submit("w", "c", max_wait=0.0)  # a load of this one is taken to cost 3 s
     assert hasty.state is State.EXPIRED
     assert driver.seat.hold == hold

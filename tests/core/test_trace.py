@@ -85,6 +85,49 @@ def test_a_context_that_was_raised_after_a_refusal_is_raised_in_the_replay() -> 
     assert starts == [key("a"), key("a", 16384)]
 
 
+def with_prompts() -> list[str]:
+    """Two conversations of one program throw out each other's prompts, and then one is held for."""
+    lines: list[str] = []
+    driver = Driver(resident=(key("a"),), trace=lines)
+    last = ""
+    for label in [*["one"] * 3, *["two"] * 3] * 2 + ["one"] * 3:
+        driver.wait(0.5 if label == last else 20.0)
+        driver.submit("x", label=label)
+        found = 900 if label == last else 0
+        driver.run(
+            3.0 + (1000 - found) / 100, prompt=PromptWork(1000, found, (1000 - found) / 100), ending=Ending.TOOLS
+        )
+        last = label
+    driver.submit("x", label="two")
+    assert driver.holding
+    driver.wait(0.25)
+    driver.submit("x", label="one")
+    driver.submit("x", label="two")
+    driver.work()
+    return lines
+
+
+def test_what_prompts_took_is_played_again_and_the_same_follows_from_it() -> None:
+    lines = with_prompts()
+    starts = [action.job for step in replay(lines) for action in step.actions if isinstance(action, StartAttempt)]
+    assert [job.label for job in starts[-3:]] == ["one", "two", "two"]
+    rows = [json.loads(line)["event"] for line in lines[1:]]
+    ended = next(row for row in rows if row and row["is"] == "AttemptEnded")
+    assert (ended["prompt"], ended["ending"]) == ([1000, 0, 10.0], "tools")
+
+
+def test_a_trace_from_before_prompts_were_reported_can_still_be_played() -> None:
+    old = []
+    for line in recorded():
+        row = json.loads(line)
+        event = row.get("event") or {}
+        if event.get("is") == "Submitted":
+            del event["job"]["label"]
+        assert "prompt" not in event
+        old.append(json.dumps(row))
+    assert len(list(replay(old))) == len(old) - 1
+
+
 def test_each_kind_of_event_is_in_the_trace_under_its_name() -> None:
     rows = [json.loads(line) for line in recorded()[1:]]
     assert {row["event"]["is"] for row in rows if row["event"]} == {

@@ -10,8 +10,9 @@ from llm_queue.core.forecast import Forecast
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.scheduler import RetryLimits, Scheduler
+from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.dispatch.places import FEW, FORECAST, KEPT, SMOOTHING, Places
 from llm_queue.dispatch.tickets import Place
 from llm_queue.errors import Cancelled, UpstreamUnreachable

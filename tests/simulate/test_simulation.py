@@ -83,7 +83,18 @@ def test_without_holds_they_get_less_than_a_third_of_it() -> None:
 
 
 def test_nobody_is_held_for_a_program_that_thinks_longer_than_it_would_save() -> None:
-    assert play(two_loops(uniform(1.6, 3.0)), seconds=300.0).holds == 0
+    assert play(two_loops(uniform(3.1, 4.0)), seconds=300.0).holds == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "think", "load", "useful"),
+    [(always(0.5), uniform(0.2, 2.0), 6.0, 0.22), (uniform(0.5, 3.0), uniform(0.2, 1.5), 2.0, 0.56)],
+)
+def test_programs_that_think_for_up_to_half_a_switch_are_worth_waiting_for(
+    run: Seconds, think: Seconds, load: float, useful: float
+) -> None:
+    programs = [Program(model, run, think=think, model=model) for model in "ab"]
+    assert play(programs, load=load, seconds=1500.0).useful >= useful
 
 
 @pytest.mark.parametrize("models", [2, 3, 4, 5])
