@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -198,7 +199,7 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
 def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     if settings.trace is not None:
         return _replay(settings.trace)
-    rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
+    rules = OrderRules(**{knob.name: getattr(settings, knob.name) for knob in fields(OrderRules)})
     print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or ()), rules))
     return 0
 

@@ -270,7 +270,7 @@ class TurnOrder:
         prompt: PromptWork | None = None,
         ending: Ending | None = None,
     ) -> None:
-        turn.bill(job, self.key_of(job), seconds, prompt)
+        turn.bill(job, self.key_of(job), seconds, prompt if self.rules.strands else None)
         self._ran(turn, job, seconds, ending)
 
     def foresee(self, turn: Turn, job: Job, seconds: float) -> None:

@@ -25,6 +25,7 @@ class OrderRules:
     turn_factor: float = 9.0
     switch_wait: float = 20.0
     hold: bool = True
+    strands: bool = True
 
     def turn_length(self, cost: float) -> float:
         """Seconds of slot time for a turn that begins with a switch of ``cost`` seconds.

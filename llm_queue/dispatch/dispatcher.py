@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from typing import Final
 
@@ -99,7 +100,7 @@ class Dispatcher:
         self.observers.add(self._tally)
         floor, ceiling = (settings.num_ctx, settings.num_ctx_ceiling) if upstream.chooses_context else (0, 0)
         self._contexts = ContextSizes(floor, ceiling)
-        rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
+        rules = OrderRules(**{knob.name: getattr(settings, knob.name) for knob in fields(OrderRules)})
         limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
         self._seat = Seat(self._contexts, _now())
         made_with = (TurnOrder(rules, self._contexts), self._seat, limits)

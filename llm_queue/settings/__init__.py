@@ -175,6 +175,8 @@ class Settings:
     switch_wait: float = _setting(20.0, number(0, 86400), "longest turn, unless one switch costs more", unit="s")
     hold: bool = _setting(True, switch, "keep the slot for a program that is about to ask again")
 
+    strands: bool = _setting(True, switch, "give turns to conversations whose prompts the engine still has")
+
     # the log
     log_format: str = _setting("auto", one_of("auto", "text", "json"), "auto is text on a terminal, json elsewhere")
 

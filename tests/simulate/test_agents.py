@@ -96,6 +96,11 @@ def test_with_room_for_some_the_order_alone_gains_half_of_the_time() -> None:
     assert share(agents(4, 10.5), 2, reports=False) <= 0.55
 
 
+def test_with_the_setting_off_a_prompt_is_lost_as_if_nobody_had_told() -> None:
+    off = replace(OrderRules(), strands=False)
+    assert share(agents(2, 10.5), 1, rules=off) == share(agents(2, 10.5), 1, reports=False)
+
+
 def test_bursts_of_two_programs_are_done_in_less_than_half_of_the_time() -> None:
     story, ours = STORIES["prompt-bursts"], orders(OrderRules())["llm-queue"]
     told, untold = (simulate(story, 1.0, ours, reports=reports) for reports in (True, False))
