@@ -15,6 +15,7 @@ from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
+from llm_queue.core.reasons import Company, Rule, rule_within
 from llm_queue.core.turn import Hold, Turn
 
 
@@ -33,6 +34,9 @@ class Order(Protocol):
 
     An order knows the jobs that wait. What differs from one upstream to another, it is given as that upstream's turn.
     """
+
+    rule: Rule
+    """What decided the last choice of a job."""
 
     def __len__(self) -> int:
         """How many jobs wait."""
@@ -118,6 +122,7 @@ class TurnOrder:
         self._lanes = {lane: _LaneQueue() for lane in Lane}
         self._habits = Habits()
         self._clock = 0
+        self.rule = Rule.ONLY_ONE
 
     def __len__(self) -> int:
         return sum(lane.waiting for lane in self._lanes.values())
@@ -202,11 +207,14 @@ class TurnOrder:
             return None
         over = turn.used >= self.turn_length(turn)
         chosen = self._choose_in(lanes[0], turn, now, over)
+        rule = self.rule
         for late in self._overdue(lanes):
             # A load must wait for the turn's end, so a new model does not stand before what the lane can run without.
             job = self._choose_in(late, turn, now, over, new_first=self.key_of(chosen) not in turn.resident)
             if self.key_of(job) in turn.resident or over or self.key_of(chosen) not in turn.resident:
+                self.rule = Rule.LANE_BURST
                 return job
+        self.rule = rule
         if may_hold and not over and self.key_of(chosen) not in turn.resident:
             return self._worth_waiting_for(turn, chosen, now) or chosen
         return chosen
@@ -217,7 +225,9 @@ class TurnOrder:
         if bound.lane is not Lane.INTERACTIVE and self._lanes[bound.lane].passed_over < self.rules.lane_burst:
             queue = interactive.queues.get(self.key_of(bound))
             if queue:
+                self.rule = Rule.SHARES_LOAD
                 return queue.first()
+        self.rule = Rule.BOUND
         return bound
 
     def _overdue(self, lanes: list[Lane]) -> list[Lane]:
@@ -232,7 +242,13 @@ class TurnOrder:
         here = [] if over else [key for key in wanted if key in turn.resident]
         if here and new_first and turn.used_at(now) >= self._first_turn_length(turn):
             here = [key for key in wanted if self._is_untried(turn, key)] or here
-        return queues[min(here or wanted, key=lambda key: queues[key].wanted_since)].first()
+        key = min(here or wanted, key=lambda key: queues[key].wanted_since)
+        new, lower = (
+            bool(here) and key not in turn.resident,
+            any(self._lanes[each].waiting for each in Lane if each > lane),
+        )
+        self.rule = rule_within(queues[key], keys=len(wanted), here=bool(here), new=new, lower=lower)
+        return queues[key].first()
 
     def _worth_waiting_for(self, turn: Turn, chosen: Job, now: float) -> Hold | None:
         """A hold for a client of a resident key, if it is likely to cost less than the switch that ``chosen`` needs.
@@ -255,6 +271,14 @@ class TurnOrder:
                 if until > now:
                     return Hold(until, client, habit.key, habit.lane, habit.share)
         return None
+
+    def company(self, job: Job) -> Company:
+        """What a waiting job has before it: see :class:`~.reasons.Company`."""
+        lane, queue = self._lanes[job.lane], self._queue(job)
+        higher = any(self._lanes[each].waiting for each in Lane if each < job.lane)
+        passes = max(0, self.rules.lane_burst - lane.passed_over)
+        earlier = sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
+        return Company(len(lane.wanted()), queue.clients, earlier, passes, higher)
 
     # --- turns ---
 

@@ -24,3 +24,8 @@ class PromptWork(NamedTuple):
     tokens: int
     cached: int
     seconds: float
+
+    @property
+    def cold(self) -> bool:
+        """True if less than half of it was in memory."""
+        return 2 * self.cached < self.tokens

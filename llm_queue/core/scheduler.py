@@ -32,6 +32,7 @@ from llm_queue.core.forecast import Forecast, forecast
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
+from llm_queue.core.picks import Picks
 from llm_queue.core.seat import Occupant, Outage, Seat
 from llm_queue.core.turn import Hold
 from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, verdict
@@ -63,6 +64,7 @@ class Scheduler:
         self.seat = seat
         self.limits = limits
         self.counts = Counts()
+        self.picks = Picks()
         self.draining = False
         self._order = order
         self._unresolved: dict[str, Job] = {}
@@ -171,6 +173,7 @@ class Scheduler:
         self.counts.load_seconds += seconds
         seat.know_resident(event.reported, now)
         succeeded, waits = outcome is Outcome.SUCCEEDED, job.state is State.QUEUED
+        self.picks.load_ended(job, seconds, succeeded=succeeded)
         if succeeded:
             self.counts.loads += 1
             seat.loaded(key, event.reported)
@@ -196,6 +199,7 @@ class Scheduler:
         occupant = self._free_slot(event.job, loading=False)
         job, seconds = occupant.job, now - occupant.since
         seat.worked(now)
+        self.picks.attempt_ended(job, event.prompt, now)
         job.run_seconds += seconds
         job.committed = job.committed or event.committed
         self._order.bill(seat.turn, job, seconds)
@@ -285,9 +289,13 @@ class Scheduler:
             self._ask_resident()
             return
         job = self._order.choose(seat.turn, now, may_hold=not self.draining)
-        if job is None or isinstance(job, Hold):
+        if isinstance(job, Hold):
+            self.picks.held(job.client)
+            return
+        if job is None:
             return
         key = self._order.key_of(job)
+        self.picks.picked(job, key, self._order.rule, seat.turn, now)
         job.busy_since = now
         job.picked = True
         self._patience.discard(job)

@@ -18,6 +18,7 @@ from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.moments import JobAccepted
+from llm_queue.dispatch.progress import AnswerSoFar
 from llm_queue.dispatch.status import model_name
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
@@ -59,7 +60,7 @@ class Entry:
 
     ``heard`` is told of the first piece of each attempt, with the seconds that it took. ``answer`` is the whole answer
     of a job that is not streamed, and ``completion`` the end of any answer. ``failed_ago`` is how many seconds ago the
-    same request used up its attempts, if that was lately.
+    same request used up its attempts, if that was lately. ``progress`` is how far its attempt is.
     """
 
     job: Job
@@ -72,6 +73,7 @@ class Entry:
     answer: Answer | None = None
     completion: Completion | None = None
     failed_ago: float | None = None
+    progress: AnswerSoFar | None = None
 
     @property
     def unloads(self) -> bool:
@@ -123,6 +125,7 @@ class Attempts:
         outcome, error = Outcome.TIMED_OUT, None
         pieces: list[Piece] = []
         silent = True
+        progress = entry.progress = AnswerSoFar(began)
         with trio.move_on_after(min(limit, total)) as entry.scope:
 
             def emit(piece: Piece) -> None:
@@ -132,9 +135,11 @@ class Attempts:
                     entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 if piece is ALIVE:
                     return  # the caller has nothing of it yet, and an attempt that breaks now can be repeated
+                progress.pieces += 1
                 if silent:
                     silent = False
-                    entry.heard(trio.current_time() - began)
+                    progress.first_at = trio.current_time()
+                    entry.heard(progress.first_at - began)
                 if stream:
                     entry.ticket.put(piece)
                 else:

@@ -24,6 +24,8 @@ from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
+from llm_queue.dispatch.board import Board
+from llm_queue.dispatch.changes import Changes
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.models import LineModels
 from llm_queue.dispatch.moments import (
@@ -38,7 +40,7 @@ from llm_queue.dispatch.moments import (
     LoadStarted,
     RequestRejected,
 )
-from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
+from llm_queue.dispatch.observe import Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.room import Room
@@ -52,6 +54,9 @@ from llm_queue.upstream.protocol import Upstream
 
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
+
+FINISHED_SHOWN: Final = 20
+"""Finished jobs that the status lists."""
 
 PASSES_TO_SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
@@ -81,23 +86,25 @@ class Dispatcher:
         self.upstream = upstream
         self.catalog = Catalog(upstream, settings.aliases)
         self.observers = Observers(observers)
-        self._finished = FinishedJobs(settings.remembered_jobs)
         self._tally = Tally()
-        self.observers.add(self._finished)
         self.observers.add(self._tally)
         floor, ceiling = (settings.num_ctx, settings.num_ctx_ceiling) if upstream.chooses_context else (0, 0)
         self._contexts = ContextSizes(floor, ceiling)
         rules = OrderRules(settings.lane_burst, settings.turn_factor, settings.switch_wait, settings.hold)
         limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
         self._seat = Seat(self._contexts, _now())
-        made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
+        order = TurnOrder(rules, self._contexts)
+        made_with = (order, self._seat, limits)
         self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
+        self._board = Board(self._scheduler, order, self.catalog, self.observers, settings.remembered_jobs)
         self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry | Beat](math.inf)
         self._entries: dict[str, Entry] = {}
         self._fit = ContextFit(self._contexts, raises=settings.fit_context and upstream.chooses_context)
         self._attempts = Attempts(settings, self.catalog, self._fit)
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
+        self.changes = Changes(self._seat, self._entries)
+        self.observers.add(self.changes)
         self.watch = Watch(self._seat, self.observers)
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
@@ -152,10 +159,11 @@ class Dispatcher:
         """The report of a job that lives, or has ended lately."""
         entry = self._entries.get(job_id)
         if entry is None:
-            return self._finished.find(job_id)
+            ended = self._board.finished.find(job_id)
+            return ended and self._board.explained(ended, None)
         job = entry.job
         ahead = entry.ticket.place().ahead if job.state is State.QUEUED else None
-        return report(job, entry.submission, _now(), ahead=ahead)
+        return self._board.explained(report(job, entry.submission, _now(), ahead=ahead), entry)
 
     def status(self, limit: int = JOBS_SHOWN) -> Status:
         """The line as a whole, with the first ``limit`` jobs that have not ended, in their expected order."""
@@ -172,6 +180,8 @@ class Dispatcher:
             unknown_lanes=self._tally.unknown_lanes,
             accepted=self._tally.accepted,
             remote=self._remote.status(),
+            insight=self._board.insight(),
+            finished=self._board.finished.last(FINISHED_SHOWN),
         )
 
     def rejected(self, error: QueueError, client: str) -> None:
@@ -212,6 +222,7 @@ class Dispatcher:
                 self._post(Stopped(Unfinished(retry_after=5)))
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
+            self.changes.end()
 
     def beat(self, beat: Beat) -> None:
         """Have the line's own task call ``beat``, which must not raise: if the line is stuck, nobody does."""
@@ -264,8 +275,10 @@ class Dispatcher:
                 self._remote.stop(error)
             case LoadEnded(job, _, error) if slot is not None:
                 model, seconds = self._model_name(job), now - slot.since
+                self._board.history.loaded(job.client, seconds)
                 self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
+                self._board.history.ran(job.client, now - slot.since, event.prompt)
                 self.observers.tell(AttemptFinished(job.id, outcome, now - slot.since))
         return self._scheduler.handle(event, now)
 
@@ -332,6 +345,7 @@ class Dispatcher:
                 counted = None if entry.completion.truncated else entry.completion.prompt_tokens
                 self._fit.learn(entry.model, entry.submission, counted)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
+        self._board.ended(job, ended, error)
         self.observers.tell(JobEnded(ended, _failure(error)))
         self._look_whether_drained()
 
@@ -348,8 +362,14 @@ class Dispatcher:
         return model_name(self._entries[job.id].submission) if job.id in self._entries else ""
 
     def _job_status(self, one: Standing) -> JobStatus:
-        submission = self._entries[one.job.id].submission
-        return job_status(one.job, submission, self._seat, _now(), place=one.place, starts_in=one.starts_in)
+        entry = self._entries[one.job.id]
+        return job_status(
+            *(one.job, entry.submission, self._seat, _now()),
+            place=one.place,
+            starts_in=one.starts_in,
+            between=one.between,
+            progress=entry.progress,
+        )
 
 
 def _failure(error: QueueError | None) -> Failure | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 
 import structlog
 
@@ -142,6 +143,10 @@ class FinishedJobs:
     def find(self, job_id: str) -> JobReport | None:
         """The report of a job that has ended lately."""
         return self._reports.get(job_id)
+
+    def last(self, most: int) -> tuple[JobReport, ...]:
+        """The last ``most`` of them, the latest first."""
+        return tuple(islice(reversed(self._reports.values()), most))
 
     def __call__(self, moment: Moment) -> None:
         if isinstance(moment, JobEnded):

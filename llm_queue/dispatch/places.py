@@ -29,12 +29,14 @@ SMOOTHING: Final = 8
 class Standing:
     """A job at its ``place`` in the expected order, 0 for the one that has the slot.
 
-    ``starts_in`` is in seconds from when the forecast was made (None: unknown).
+    ``starts_in`` is in seconds from when the forecast was made (None: unknown), and so are the two that it probably
+    starts ``between``.
     """
 
     job: Job
     place: int
     starts_in: float | None
+    between: tuple[float, float] | None = None
 
 
 class Places:

@@ -8,6 +8,7 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
+from llm_queue.core.reasons import Rule
 from llm_queue.core.turn import Hold, Turn
 
 
@@ -23,6 +24,7 @@ class Simple:
         self._lanes = lanes
         self._grouping = grouping
         self._waiting: dict[str, Job] = {}
+        self.rule = Rule.FIRST_COME
 
     def __len__(self) -> int:
         return len(self._waiting)

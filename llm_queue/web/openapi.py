@@ -28,6 +28,7 @@ from llm_queue.wire.callers.routes import ROUTES, dialect_of
 from llm_queue.wire.shapes import JsonObject
 
 TEXT: Final = "text/plain"
+EVENTS: Final = "text/event-stream"
 _REFERENCE: Final = "#/components/schemas/{name}"
 
 
@@ -53,6 +54,7 @@ ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/api/pull": (LINES, str),
     "/ready": (JSON, Ready),
     "/queue": (JSON, Status),
+    "/queue/events": (EVENTS, str),
     "/queue/jobs/{job_id}": (JSON, JobReport),
 }
 """What is known of the answers of other routes. Where nothing is, they are JSON objects."""

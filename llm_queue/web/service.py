@@ -60,8 +60,27 @@ class LineModels(Protocol):
         """True if ``model`` is resident and nobody else waits for it or is served by it."""
 
 
+class Changes(Protocol):
+    """When what is shown of the line has changed."""
+
+    @property
+    def number(self) -> int:
+        """It grows with each change."""
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing will change any more, because the service ends."""
+
+    async def after(self, number: int) -> None:
+        """Wait until :attr:`number` is larger than this one, or the end has come."""
+
+
 class Service(Protocol):
     """The dispatcher, as a caller's request sees it."""
+
+    @property
+    def changes(self) -> Changes:
+        """When what :meth:`status` says has changed."""
 
     @property
     def models(self) -> LineModels:

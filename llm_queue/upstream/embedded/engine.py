@@ -24,7 +24,7 @@ from llm_queue.errors import (
 from llm_queue.upstream.embedded.gguf import Header, read_header
 from llm_queue.upstream.embedded.memory import PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import NO_SIZES, Model
 from llm_queue.wire.shapes import Completion, LoadRequest, Piece, Request, has_images
 from llm_queue.wire.upstreams import openai_request as asking
 
@@ -56,6 +56,7 @@ class Embedded:
     chooses_context = True
     more_models = "For another, put its GGUF file into a folder, and name that folder with --gguf."
     native = None
+    sizes = NO_SIZES
 
     def __init__(
         self,
