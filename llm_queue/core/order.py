@@ -38,6 +38,10 @@ class Order(Protocol):
     rule: Rule
     """What decided the last choice of a job."""
 
+    @property
+    def habits(self) -> Habits:
+        """How programs call, to look ahead with."""
+
     def __len__(self) -> int:
         """How many jobs wait."""
 
@@ -271,6 +275,10 @@ class TurnOrder:
                 if until > now:
                     return Hold(until, client, habit.key, habit.lane, habit.share)
         return None
+
+    @property
+    def habits(self) -> Habits:
+        return self._habits
 
     def company(self, job: Job) -> Company:
         """What a waiting job has before it: see :class:`~.reasons.Company`."""

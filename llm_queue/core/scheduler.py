@@ -14,6 +14,7 @@ from itertools import islice
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad
 from llm_queue.core.counts import Counts
+from llm_queue.core.estimates import Estimate, estimates
 from llm_queue.core.events import (
     AttemptEnded,
     DrainBegan,
@@ -111,6 +112,10 @@ class Scheduler:
         found = forecast(self._order, self.seat, now, limit, may_hold=not self.draining)
         unresolved = islice(self._unresolved.values(), limit - len(found))
         return found + [Forecast(job, None, load=False) for job in unresolved]
+
+    def estimates(self, now: float, picks: int) -> dict[str, Estimate]:
+        """Between which seconds from now the next jobs will probably start: see :mod:`.estimates`."""
+        return estimates(self._order, self.seat, now, picks, may_hold=not self.draining)
 
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due if nothing else happens before; None: never."""

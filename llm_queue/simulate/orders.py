@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.habits import Habits
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
@@ -25,6 +26,7 @@ class Simple:
         self._grouping = grouping
         self._waiting: dict[str, Job] = {}
         self.rule = Rule.FIRST_COME
+        self.habits = Habits()
 
     def __len__(self) -> int:
         return len(self._waiting)
