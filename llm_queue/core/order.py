@@ -280,13 +280,14 @@ class TurnOrder:
     def habits(self) -> Habits:
         return self._habits
 
-    def company(self, job: Job) -> Company:
+    def company(self, turn: Turn, job: Job) -> Company:
         """What a waiting job has before it: see :class:`~.reasons.Company`."""
         lane, queue = self._lanes[job.lane], self._queue(job)
         higher = any(self._lanes[each].waiting for each in Lane if each < job.lane)
         passes = max(0, self.rules.lane_burst - lane.passed_over)
         earlier = sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
-        return Company(len(lane.wanted()), queue.clients, earlier, passes, higher)
+        first_turn = self._first_turn_length(turn) if self._is_untried(turn, self.key_of(job)) else None
+        return Company(len(lane.wanted()), queue.clients, earlier, passes, higher, first_turn)
 
     # --- turns ---
 

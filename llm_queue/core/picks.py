@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final
 
 from llm_queue.core.jobs import Job, Lane
@@ -45,6 +44,13 @@ class Pick:
     started: float | None = None
     ended: float | None = None
     prompt: PromptWork | None = None
+
+    @property
+    def over(self) -> float | None:
+        """When it gave the slot back; None if it has it, or will have it for its attempt."""
+        if self.ended is None and self.started is None and self.load is not None:
+            return self.at + self.load
+        return self.ended
 
     @property
     def cold_prompt(self) -> float | None:
@@ -105,6 +111,6 @@ class Picks:
         """The last pick of this job that is remembered."""
         return next((pick for pick in reversed(self._picks) if pick.job == job_id), None)
 
-    def since(self, time: float) -> Iterator[Pick]:
-        """Those made at ``time`` or later, the latest first."""
-        return takewhile(lambda pick: pick.at >= time, reversed(self._picks))
+    def latest_first(self) -> Iterator[Pick]:
+        """All that are remembered."""
+        return reversed(self._picks)

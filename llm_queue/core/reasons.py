@@ -45,7 +45,8 @@ class Rule(enum.Enum):
 class Company:
     """Whom a waiting job has beside it: how many ``keys`` are wanted in its lane, how many ``clients`` wait for its own
     there, how many jobs of its own client came ``earlier`` there, and whether jobs wait in a ``higher`` lane, which may
-    go first ``passes`` more times.
+    go first ``passes`` more times. If no load of its model was tried, it goes when the turn has lasted ``first_turn``
+    seconds (None: one was).
     """
 
     keys: int
@@ -53,6 +54,7 @@ class Company:
     earlier: int
     passes: int
     higher: bool
+    first_turn: float | None = None
 
 
 def rule_within(queue: FairQueue, *, keys: int, here: bool, new: bool, lower: bool) -> Rule:

@@ -27,7 +27,7 @@ _TELLING: Final = (Rule.SHARES_LOAD, Rule.STRAND_FIRST, Rule.STRAND_HOLD, Rule.G
 class Case:
     """What is kept of a job to explain it once it has ended. Times are in seconds of the line's clock.
 
-    ``until`` is when its wait was over, or it asked. ``code`` is that of its error.
+    ``until`` is when it ended, or now. ``code`` is that of its error.
     """
 
     job: str
@@ -45,7 +45,6 @@ class Case:
     @classmethod
     def of(cls, job: Job, now: float, *, remote: bool = False, code: str | None = None) -> Self:
         """That of a job as it is at ``now``."""
-        times = (time for time in (job.started_at, job.ended_at, now) if time is not None)
         return cls(
             job.id,
             job.client,
@@ -53,7 +52,7 @@ class Case:
             job.key,
             job.state,
             job.submitted_at,
-            min(times),
+            now if job.ended_at is None else job.ended_at,
             job.waited(now),
             job.started_at is not None,
             remote,
@@ -92,15 +91,19 @@ class Explanations:
 
     def _explained(self, case: Case, now_waiting_for: str = "", bounded_by: str | None = None) -> Explanation:
         picks = self._scheduler.picks
-        own = [pick for pick in picks.since(case.submitted_at) if pick.job == case.job]
-        others = [pick for pick in before(case, picks) if pick.job != case.job]
+        seen = list(during(case, picks))
+        own = [pick for pick in seen if pick.job == case.job]
+        others = [pick for pick in seen if pick.job != case.job]
+        started = own[0].started if own and case.state is not State.QUEUED else None
+        if started is not None:
+            others = [pick for pick in others if pick.at < started]
         rules = [rule_before(case, pick) for pick in others]
         counts = Counter(zip((pick.client for pick in others), rules, strict=True))
         facts = Facts(
             state=case.state,
             waited=case.waited,
             groups=tuple(Group(client, rule, jobs) for (client, rule), jobs in counts.most_common()),
-            costs=costs(others, own),
+            costs=costs(others, own, case.submitted_at),
             started=case.started,
             now_waiting_for=now_waiting_for,
             forgotten=picks.forgotten_until is not None and picks.forgotten_until >= case.submitted_at,
@@ -108,7 +111,8 @@ class Explanations:
             code=case.code,
             remote=case.remote,
         )
-        listed = list(zip(others[:SHOWN], rules[:SHOWN], strict=True))[::-1] + [(pick, pick.rule) for pick in own[::-1]]
+        listed = [*zip(others, rules, strict=True), *((pick, pick.rule) for pick in own)]
+        listed.sort(key=lambda each: each[0].at)
         return Explanation(
             sentences=sentences(facts),
             picks=tuple(self._shown(pick, rule) for pick, rule in listed[-SHOWN:]),
@@ -145,25 +149,25 @@ class Explanations:
             return None
         turn, length = seat.turn, self._order.turn_length(seat.turn)
         ongoing = now - seat.slot.since if seat.slot is not None and not seat.slot.loading else 0.0
-        left = max(0.0, length - turn.used_at(now) - ongoing)
+        used, company = turn.used_at(now) + ongoing, self._order.company(turn, job)
+        due = length if company.first_turn is None else min(length, company.first_turn)
         return bound(
-            self._order.company(job),
-            TurnNow(left, length, self._order.switch_cost(turn)),
+            company,
+            TurnNow(max(0.0, due - used), length, self._order.switch_cost(turn)),
             resident=job.key in seat.resident,
             expires_in=None if job.expires_at is None else max(0.0, job.expires_at - now),
         )
 
 
-def before(case: Case, picks: Picks) -> Iterable[Pick]:
-    """The picks that a job waited for, the latest first: those of its wait, and the one that had the slot before."""
-    for pick in picks.since(-1e300):
-        if pick.at >= case.submitted_at:
-            if pick.at < case.until or not case.started:
+def during(case: Case, picks: Picks) -> Iterable[Pick]:
+    """The picks of a job's life, the latest first, its own among them, and the one that had the slot when it came."""
+    for pick in picks.latest_first():
+        if pick.at < case.submitted_at:
+            if pick.over is None or pick.over > case.submitted_at:
                 yield pick
-            continue
-        if pick.ended is None or pick.ended > case.submitted_at:
+            return
+        if pick.at <= case.until:
             yield pick
-        return
 
 
 def rule_before(case: Case, pick: Pick) -> Rule:
@@ -184,11 +188,11 @@ def rule_before(case: Case, pick: Pick) -> Rule:
     return Rule.TURN_OVER if switched else Rule.TURN_GOES_ON
 
 
-def costs(others: Iterable[Pick], own: Iterable[Pick]) -> Costs:
-    """What went by for others before a job, and what it paid itself."""
+def costs(others: Iterable[Pick], own: Iterable[Pick], since: float) -> Costs:
+    """What went by for others before a job that waits ``since`` then, and what it paid itself."""
     others, own = list(others), list(own)
-    loads = [pick.load for pick in others if pick.load is not None]
-    cold = [pick.cold_prompt for pick in others if pick.cold_prompt is not None]
+    loads = [one for pick in others if (one := _after(since, pick.at, pick.load)) > 0]
+    cold = [one for pick in others if (one := _after(since, pick.started, pick.cold_prompt)) > 0]
     holds = [pick for pick in (*others, *own) if pick.hold]
     own_loads = [pick.load for pick in own if pick.load is not None]
     own_prompts = [pick.cold_prompt for pick in own if pick.cold_prompt is not None]
@@ -202,3 +206,8 @@ def costs(others: Iterable[Pick], own: Iterable[Pick]) -> Costs:
         own_load=sum(own_loads) if own_loads else None,
         own_prompt=sum(own_prompts) if own_prompts else None,
     )
+
+
+def _after(since: float, began: float | None, seconds: float | None) -> float:
+    """How many of these seconds came after ``since``."""
+    return 0.0 if began is None or seconds is None else min(seconds, began + seconds - since)

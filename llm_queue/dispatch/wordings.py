@@ -22,9 +22,9 @@ REASONS: Final[dict[Rule, str]] = {
     Rule.SHARES_LOAD: "interactive, and could use the model that was just loaded",
     Rule.LANE_BURST: "a lower lane that had been passed over long enough",
     Rule.HIGHER_LANE: "a higher lane",
-    Rule.TURN_GOES_ON: "their model was loaded, and its turn went on",
-    Rule.TURN_OVER: "the turn was over, and their model had waited longest",
-    Rule.NEW_MODEL: "a model that had not been loaded before",
+    Rule.TURN_GOES_ON: "another model was loaded, and its turn went on",
+    Rule.TURN_OVER: "the turn was over, and another model had waited longer",
+    Rule.NEW_MODEL: "another model had not been loaded before",
     Rule.STRAND_FIRST: "the conversation was still in the model's memory",
     Rule.STRAND_HOLD: "the slot was kept for the conversation",
     Rule.GUEST: "a short job between two of a conversation",
@@ -121,8 +121,8 @@ def before(groups: Sequence[Group], *, forgotten: bool = False) -> str:
         return ""
     rest = sum(group.jobs for group in groups[MOST_GROUPS:])
     named = [f"{group.jobs} of {group.client} ({REASONS[group.rule]})" for group in groups[:MOST_GROUPS]]
-    least = "at least " if forgotten else ""
-    return f"{least}{counted(number, 'job')} went before it: {listed([*named, *([f'{rest} others'] if rest else [])])}"
+    named += [counted(rest, "other")] if rest else []
+    return f"{'at least ' if forgotten else ''}{counted(number, 'job')} went before it: {listed(named)}"
 
 
 def costs(paid: Costs) -> str:
@@ -130,13 +130,13 @@ def costs(paid: Costs) -> str:
     lost = []
     if paid.loads:
         lost.append(f"{counted(paid.loads, 'load')} for others took {seconds(paid.load_seconds)}")
-    if paid.cold_prompts:
+    if paid.cold_seconds >= _WORTH_SAYING:
         lost.append(f"{counted(paid.cold_prompts, 'prompt')} computed anew took {seconds(paid.cold_seconds)}")
     if paid.hold_seconds >= _SOON:
         lost.append(f"the slot was kept free for {paid.held_for or 'a program'} for {seconds(paid.hold_seconds)}")
     if paid.own_load is not None:
         lost.append(f"the load of its model took {seconds(paid.own_load)}")
-    if paid.own_prompt is not None:
+    if paid.own_prompt is not None and paid.own_prompt >= _WORTH_SAYING:
         lost.append(f"its own prompt had to be computed anew, which took {seconds(paid.own_prompt)}")
     text = listed(lost)
     return f"{text[0].upper()}{text[1:]}." if text else ""
@@ -166,7 +166,9 @@ def waiting_for(
 
 @dataclass(frozen=True, slots=True)
 class TurnNow:
-    """The turn in seconds: what is left of it, how long one is, and what a switch to another model costs."""
+    """The turn in seconds: what is left of it until the job's model may be next, how long one is, and what a switch to
+    another model costs.
+    """
 
     left: float
     length: float
@@ -182,7 +184,12 @@ def bound(company: Company, turn: TurnNow, *, resident: bool, expires_in: float 
     if company.higher:
         parts.append(f"higher lanes go first, but at most {counted(company.passes + 2, 'more time')}")
     others, left, length = company.keys - 1, seconds(turn.left), seconds(turn.length)
-    if not resident and others:
+    if not resident and others and company.first_turn is not None:
+        parts.append(
+            f"its model was not loaded before, so at most {left} more of this turn, the job that runs then, and one "
+            f"load of {seconds(turn.cost)}"
+        )
+    elif not resident and others:
         more = f", {counted(others - 1, 'more turn')} of {length} with a load and a job each" if others > 1 else ""
         parts.append(
             f"at most the rest of this turn ({left} of {length}), the job that runs then{more}, and one load of "
@@ -192,8 +199,8 @@ def bound(company: Company, turn: TurnNow, *, resident: bool, expires_in: float 
         parts.append(f"at most the job that runs, and one load of {seconds(turn.cost)}")
     elif others:
         parts.append(
-            f"its model is loaded for at least {left} more; after that it waits for at most {counted(others, 'turn')} "
-            f"of {length}, a load and a job each"
+            f"its model is loaded, with {left} of its turn left; after that at most {counted(others, 'turn')} of "
+            f"{length} with a load and a job each, and one load of {seconds(turn.cost)}"
         )
     if company.earlier:
         parts.append(f"{counted(company.earlier, 'job')} of its own program came earlier")
@@ -209,6 +216,9 @@ def bound(company: Company, turn: TurnNow, *, resident: bool, expires_in: float 
 
 _SOON: Final = 0.05
 """Seconds below which nobody waits."""
+
+_WORTH_SAYING: Final = 0.3
+"""Seconds that a prompt takes, from which on it is worth a word."""
 
 
 def seconds(length: float) -> str:
