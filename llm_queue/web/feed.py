@@ -33,6 +33,9 @@ WATCHERS: Final = 100
 AGAIN: Final = 5
 """Seconds after which one that was refused may ask again."""
 
+LONGEST_ID: Final = 20
+"""Digits of an id: one that is longer is none of ours, and reading it would take time."""
+
 END: Final = b"event: end\ndata: {}\n\n"
 """The last event: the service ends."""
 
@@ -69,7 +72,8 @@ class Feed:
         """
         if self.watchers >= WATCHERS:
             raise TooManyWatchers(retry_after=AGAIN)
-        seen = int(last_id) if last_id is not None and last_id.isascii() and last_id.isdecimal() else None
+        known = last_id is not None and last_id.isascii() and last_id.isdecimal() and len(last_id) <= LONGEST_ID
+        seen = int(last_id) if known and last_id is not None else None
         response = Response(Watcher(self, self._line, seen) if body else b"", content_type="text/event-stream")
         response.headers["Cache-Control"] = "no-cache"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would gather them

@@ -121,7 +121,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def show(*, write: bool) -> None:
+    """Print the table, and ``write`` it into the documentation."""
     print(found := table())
-    if "--write" in sys.argv:
+    if write:
         write_section("estimates", found, Path("docs", "scheduling.md"))
+
+
+if __name__ == "__main__":
+    show(write="--write" in sys.argv)

@@ -119,8 +119,8 @@ MUTANTS = [
     Mutant(
         "held while draining",
         "core/scheduler.py",
-        "now, may_hold=not self.draining)\n        if job",
-        "now, may_hold=True)\n        if job",
+        "now, may_hold=not self.draining)\n        if isinstance",
+        "now, may_hold=True)\n        if isinstance",
     ),
     Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(

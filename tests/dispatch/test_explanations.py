@@ -179,7 +179,7 @@ async def test_while_the_slot_is_kept_for_another_that_is_said(autojump_clock: M
         assert hold is not None
         assert (hold.client, hold.model, hold.until_in_s) == ("loop", "scripted", 0.25)
         await answer(other)
-        assert "the slot was kept free for loop for 0.50 s" in explained(held, other.job.id).sentences[1]
+        assert "slot was kept free for loop for 0.50 s" in explained(held, other.job.id).sentences[1]
         assert explained(held, other.job.id).picks[-1].hold_s == 0.5
 
 

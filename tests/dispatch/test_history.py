@@ -21,7 +21,7 @@ class Told(History):
         super().__init__(lambda: self.now)
 
     def end(self, wait: float = 0.0, *, client: str = "cron", lane: str = "normal", **fields: Any) -> None:
-        fields = {"remote": msgspec.UNSET, "attempts": 1} | fields
+        fields = dict[str, Any](remote=msgspec.UNSET, attempts=1) | fields
         report = JobReport(
             job="j",
             request_id="r",
