@@ -94,9 +94,6 @@ class Explanations:
         seen = list(during(case, picks))
         own = [pick for pick in seen if pick.job == case.job]
         others = [pick for pick in seen if pick.job != case.job]
-        started = own[0].started if own and case.state is not State.QUEUED else None
-        if started is not None:
-            others = [pick for pick in others if pick.at < started]
         rules = [rule_before(case, pick) for pick in others]
         counts = Counter(zip((pick.client for pick in others), rules, strict=True))
         facts = Facts(

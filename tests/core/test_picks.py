@@ -6,6 +6,7 @@ import pytest
 
 from llm_queue.core.events import AttemptEnded, Outcome
 from llm_queue.core.jobs import Lane
+from llm_queue.core.order import OrderRules
 from llm_queue.core.picks import Pick, Picks
 from llm_queue.core.prompts import PromptWork
 from llm_queue.core.reasons import Rule
@@ -59,6 +60,21 @@ def test_a_lane_that_was_passed_over_long_enough_goes_first(driver: Driver) -> N
         driver.submit("x")
     driver.work()
     assert ("slow2", Rule.LANE_BURST) in rules(driver)
+
+
+def test_a_late_lane_that_must_wait_for_the_turn_s_end_leaves_the_rule_as_it_was() -> None:
+    driver = Driver(rules=OrderRules(lane_burst=1), resident=(key("a"),))
+    driver.submit("slow", "b")
+    driver.submit("x", "a")
+    driver.work()
+    driver.submit("x", "a")
+    driver.submit("slow", "b", lane=Lane.BACKGROUND)
+    for client in "xyxy":
+        driver.submit(client, "a")
+    driver.run(1.0)
+    driver.run(1.0)
+    driver.run(1.0)
+    assert [rule for _, rule in rules(driver)][-3:] == [Rule.FAIR_SHARE] * 3
 
 
 def test_the_turn_of_a_loaded_model_goes_on_until_it_is_over(driver: Driver) -> None:

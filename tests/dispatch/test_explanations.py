@@ -55,6 +55,20 @@ async def test_a_job_that_waits_is_told_what_went_before_it_what_runs_and_what_b
         assert explained(held, waiting.job.id).bound is None
 
 
+async def test_one_of_a_lower_lane_is_told_how_often_others_may_still_pass_it(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        await held.ask()
+        held.upstream.default = Say(first_after=1.0)
+        tickets = [held.submit() for _ in range(4)]
+        slow = held.submit(client="slow", lane=Lane.BACKGROUND)
+        await trio.sleep(0.5)
+        assert explained(held, slow.job.id).bound == "Higher lanes go first, but at most 10 more times."
+        await trio.sleep(2.0)
+        assert explained(held, slow.job.id).bound == "Higher lanes go first, but at most 8 more times."
+        for ticket in (*tickets, slow):
+            await answer(ticket)
+
+
 async def test_the_one_that_caused_a_load_says_so(autojump_clock: MockClock) -> None:
     async with line() as held:
         held.upstream.default = Say(first_after=1.0)
