@@ -15,7 +15,7 @@ from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.reasons import Company, Rule, rule_within
+from llm_queue.core.reasons import Company, Rule, company_of, rule_within
 from llm_queue.core.turn import Hold, Turn
 
 
@@ -247,9 +247,9 @@ class TurnOrder:
         if here and new_first and turn.used_at(now) >= self._first_turn_length(turn):
             here = [key for key in wanted if self._is_untried(turn, key)] or here
         key = min(here or wanted, key=lambda key: queues[key].wanted_since)
-        new, lower = (
-            bool(here) and key not in turn.resident,
-            any(self._lanes[each].waiting for each in Lane if each > lane),
+        lower, new = (
+            any(self._lanes[low].waiting for low in Lane if low > lane),
+            key not in turn.resident and bool(here),
         )
         self.rule = rule_within(queues[key], keys=len(wanted), here=bool(here), new=new, lower=lower)
         return queues[key].first()
@@ -282,12 +282,10 @@ class TurnOrder:
 
     def company(self, turn: Turn, job: Job) -> Company:
         """What a waiting job has before it: see :class:`~.reasons.Company`."""
-        lane, queue = self._lanes[job.lane], self._queue(job)
-        higher = any(self._lanes[each].waiting for each in Lane if each < job.lane)
+        lane, higher = self._lanes[job.lane], any(self._lanes[each].waiting for each in Lane if each < job.lane)
         passes = max(0, self.rules.lane_burst - lane.passed_over)
-        earlier = sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
         first_turn = self._first_turn_length(turn) if self._is_untried(turn, self.key_of(job)) else None
-        return Company(len(lane.wanted()), queue.clients, earlier, passes, higher, first_turn)
+        return company_of(job, self._queue(job), len(lane.wanted()), passes, higher=higher, first_turn=first_turn)
 
     # --- turns ---
 

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from llm_queue.core.fairness import FairQueue
+from llm_queue.core.jobs import Job
 
 
 class Rule(enum.Enum):
@@ -55,6 +56,14 @@ class Company:
     passes: int
     higher: bool
     first_turn: float | None = None
+
+
+def company_of(
+    job: Job, queue: FairQueue, keys: int, passes: int, *, higher: bool, first_turn: float | None
+) -> Company:
+    """The company of a job that waits in ``queue``; the rest is as in :class:`Company`."""
+    earlier = sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
+    return Company(keys, queue.clients, earlier, passes, higher, first_turn)
 
 
 def rule_within(queue: FairQueue, *, keys: int, here: bool, new: bool, lower: bool) -> Rule:

@@ -8,7 +8,6 @@ import trio
 from llm_queue.core.jobs import Job
 from llm_queue.core.order import TurnOrder
 from llm_queue.core.scheduler import Scheduler
-from llm_queue.dispatch.attempts import Entry
 from llm_queue.dispatch.explanations import Explanations
 from llm_queue.dispatch.history import History
 from llm_queue.dispatch.insight import HoldStatus, Insight, LoadedModel, TurnStatus
@@ -29,9 +28,9 @@ class Board:
         self._scheduler = scheduler
         self._order = order
         self._catalog = catalog
-        self.finished = FinishedJobs(remembered)
+        self._finished = FinishedJobs(remembered)
         self._explanations = Explanations(scheduler, order, self._name_of, remembered)
-        observers.add(self.finished)
+        observers.add(self._finished)
         observers.add(self.history)
 
     def ended(self, job: Job, report: JobReport, error: QueueError | None) -> None:
@@ -39,14 +38,22 @@ class Board:
         code = None if error is None else error.code
         self._explanations.ended(job, trio.current_time(), remote=report.remote is True, code=code)
 
-    def explained(self, report: JobReport, entry: Entry | None) -> JobReport:
-        """The report of a job with why it waits or waited. ``entry`` is what belongs to it while it lives."""
-        if entry is None:
-            explanation = self._explanations.of_ended(report.job)
-        else:
-            now, remote = trio.current_time(), report.remote is True
-            explanation = self._explanations.of_live(entry.job, now, remote=remote)
-        return report if explanation is None else msgspec.structs.replace(report, explanation=explanation)
+    def find_ended(self, job_id: str) -> JobReport | None:
+        """The report of a job that has ended lately, with why it waited."""
+        report = self._finished.find(job_id)
+        explanation = self._explanations.of_ended(job_id)
+        if report is None or explanation is None:
+            return report
+        return msgspec.structs.replace(report, explanation=explanation)
+
+    def explained(self, report: JobReport, job: Job) -> JobReport:
+        """The report of a job that lives, with why it waits or has waited."""
+        explanation = self._explanations.of_live(job, trio.current_time(), remote=report.remote is True)
+        return msgspec.structs.replace(report, explanation=explanation)
+
+    def last_finished(self) -> tuple[JobReport, ...]:
+        """The jobs that ended last, the latest first."""
+        return self._finished.last()
 
     def insight(self) -> Insight:
         """What is to be seen now."""

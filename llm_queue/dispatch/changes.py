@@ -10,6 +10,7 @@ import trio
 from llm_queue.core.seat import Seat
 from llm_queue.dispatch.attempts import Entry
 from llm_queue.dispatch.moments import Moment
+from llm_queue.dispatch.observe import Observers
 
 LOOKS: Final = 0.25
 """Seconds between two looks at how many pieces have come, while somebody watches and a job runs: pieces are counted
@@ -22,7 +23,7 @@ GROWS_OLD: Final = 5.0
 class Changes:
     """Counts changes. It costs the line nothing but a flag while nobody waits here."""
 
-    def __init__(self, seat: Seat, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, seat: Seat, entries: Mapping[str, Entry], observers: Observers) -> None:
         """``entries`` are the jobs that live, by id."""
         self.number = 0
         self.ended = False
@@ -31,6 +32,7 @@ class Changes:
         self._pieces = 0
         self._changed_at = trio.current_time()
         self._news = trio.Event()
+        observers.add(self)
 
     def __call__(self, _: Moment) -> None:
         self._change()

@@ -55,9 +55,6 @@ from llm_queue.upstream.protocol import Upstream
 JOBS_SHOWN: Final = 50
 """Jobs that the status lists: more than anybody reads, and cheap enough to ask for every second."""
 
-FINISHED_SHOWN: Final = 20
-"""Finished jobs that the status lists."""
-
 PASSES_TO_SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
 
@@ -103,8 +100,7 @@ class Dispatcher:
         self._attempts = Attempts(settings, self.catalog, self._fit)
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
-        self.changes = Changes(self._seat, self._entries)
-        self.observers.add(self.changes)
+        self.changes = Changes(self._seat, self._entries, self.observers)
         self.watch = Watch(self._seat, self.observers)
         self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
@@ -159,11 +155,10 @@ class Dispatcher:
         """The report of a job that lives, or has ended lately."""
         entry = self._entries.get(job_id)
         if entry is None:
-            ended = self._board.finished.find(job_id)
-            return ended and self._board.explained(ended, None)
+            return self._board.find_ended(job_id)
         job = entry.job
         ahead = entry.ticket.place().ahead if job.state is State.QUEUED else None
-        return self._board.explained(report(job, entry.submission, _now(), ahead=ahead), entry)
+        return self._board.explained(report(job, entry.submission, _now(), ahead=ahead), job)
 
     def status(self, limit: int = JOBS_SHOWN) -> Status:
         """The line as a whole, with the first ``limit`` jobs that have not ended, in their expected order."""
@@ -181,7 +176,7 @@ class Dispatcher:
             accepted=self._tally.accepted,
             remote=self._remote.status(),
             insight=self._board.insight(),
-            finished=self._board.finished.last(FINISHED_SHOWN),
+            finished=self._board.last_finished(),
         )
 
     def rejected(self, error: QueueError, client: str) -> None:
@@ -363,13 +358,7 @@ class Dispatcher:
 
     def _job_status(self, one: Standing) -> JobStatus:
         entry = self._entries[one.job.id]
-        return job_status(
-            *(one.job, entry.submission, self._seat, _now()),
-            place=one.place,
-            starts_in=one.starts_in,
-            between=one.between,
-            progress=entry.progress,
-        )
+        return job_status(one, entry.submission, self._seat, _now(), entry.progress)
 
 
 def _failure(error: QueueError | None) -> Failure | None:

@@ -24,6 +24,7 @@ from llm_queue.dispatch.insight import (
     ProgramHour,
     TurnStatus,
 )
+from llm_queue.dispatch.places import Standing
 from llm_queue.dispatch.progress import AnswerSoFar
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.dispatch.values import Value
@@ -38,11 +39,12 @@ class JobReport(Value, frozen=True, kw_only=True):
     ``wait_s`` is the time in which it neither loaded nor ran, ``load_s`` and ``run_s`` are what it loaded and ran, all
     attempts together. ``ahead`` counts the jobs before it while it waits. The counts of tokens and ``finish`` are those
     of its answer, if it has one. ``remote`` is true for a job beside the line, whose model runs elsewhere.
-    ``explanation`` says why it waits or waited, where that was asked for.
+    ``explanation`` says why it waits or waited, where that was asked for. ``request_id`` may be the caller's own word,
+    and is left out where others read it.
     """
 
     job: str
-    request_id: str
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
     client: str
     lane: str
     model: str
@@ -189,19 +191,10 @@ def report(
 
 
 def job_status(
-    job: Job,
-    submission: Submission,
-    seat: Seat,
-    now: float,
-    *,
-    place: int,
-    starts_in: float | None,
-    between: tuple[float, float] | None = None,
-    progress: AnswerSoFar | None = None,
+    standing: Standing, submission: Submission, seat: Seat, now: float, progress: AnswerSoFar | None = None
 ) -> JobStatus:
-    """The status of a job that has not ended. ``starts_in`` is in seconds from ``now``, and so are the two that it
-    probably starts ``between``; ``progress`` is how far its answer is, if it runs.
-    """
+    """The status of a job that has not ended; ``progress`` is how far its answer is, if it runs."""
+    job, between = standing.job, standing.between
     slot, state = seat.slot, job.state.value
     if slot is not None and slot.job is job:
         state = "loading" if slot.loading else "running"
@@ -215,8 +208,8 @@ def job_status(
         num_ctx=job.key.num_ctx if job.key else None,
         resident=job.key in seat.resident,
         state=state,
-        place=place,
-        starts_in_s=starts_in,
+        place=standing.place,
+        starts_in_s=standing.starts_in,
         starts_in_low_s=between[0] if between is not None else None,
         starts_in_high_s=between[1] if between is not None else None,
         wait_s=waited,

@@ -124,6 +124,7 @@ async def test_the_status_shows_the_last_hour_and_the_last_jobs(autojump_clock: 
             await answer(ticket)
         status = held.dispatcher.status()
         assert [one.job for one in status.finished] == [ticket.job.id for ticket in tickets[:4:-1]]
+        assert all("request_id" not in one.as_dict() for one in status.finished)  # a caller's own word
         (row,) = status.programs
         assert (row.client, row.model_s, row.load_s, row.jobs) == ("cron", 50.0, 1.0, 25)
         assert sum(one[3] for one in status.lanes["normal"].waits) == 25
