@@ -94,6 +94,9 @@ class Explanations:
         seen = list(during(case, picks))
         own = [pick for pick in seen if pick.job == case.job]
         others = [pick for pick in seen if pick.job != case.job]
+        if case.state is not State.QUEUED:  # the end of one job and the pick of the next have the same time
+            over = own[0].started if own and own[0].started is not None else case.until
+            others = [pick for pick in others if pick.at < over]
         rules = [rule_before(case, pick) for pick in others]
         counts = Counter(zip((pick.client for pick in others), rules, strict=True))
         facts = Facts(

@@ -111,18 +111,21 @@ def first(facts: Facts) -> str:
             text = f"It runs now, and had waited {length}"
         case _:
             text = f"It waited {length}" if facts.waited >= _SOON else "It started at once"
-    return text + (f": {went}." if went else ".")
+    return text + (f"; {went}." if went else ".")
 
 
 def before(groups: Sequence[Group], *, forgotten: bool = False) -> str:
     """What went before it: "5 jobs went before it: 3 of cron (came earlier) and 2 of editor (a higher lane)"."""
     number = sum(group.jobs for group in groups)
+    least = "at least " if forgotten else ""
     if not number:
         return ""
+    if len(groups) == 1:
+        return f"{least}{counted(number, 'job')} of {groups[0].client} went before it ({REASONS[groups[0].rule]})"
     rest = sum(group.jobs for group in groups[MOST_GROUPS:])
     named = [f"{group.jobs} of {group.client} ({REASONS[group.rule]})" for group in groups[:MOST_GROUPS]]
     named += [counted(rest, "other")] if rest else []
-    return f"{'at least ' if forgotten else ''}{counted(number, 'job')} went before it: {listed(named)}"
+    return f"{least}{counted(number, 'job')} went before it: {listed(named)}"
 
 
 def costs(paid: Costs) -> str:
@@ -186,8 +189,8 @@ def bound(company: Company, turn: TurnNow, *, resident: bool, expires_in: float 
     others, left, length = company.keys - 1, seconds(turn.left), seconds(turn.length)
     if not resident and others and company.first_turn is not None:
         parts.append(
-            f"its model was not loaded before, so at most {left} more of this turn, the job that runs then, and one "
-            f"load of {seconds(turn.cost)}"
+            f"its model was not loaded before, so at most {f'{left} more of this turn, ' if turn.left >= _SOON else ''}"
+            f"the job that runs then, and one load of {seconds(turn.cost)}"
         )
     elif not resident and others:
         more = f", {counted(others - 1, 'more turn')} of {length} with a load and a job each" if others > 1 else ""

@@ -51,7 +51,7 @@ async def test_a_job_that_waits_is_told_what_went_before_it_what_runs_and_what_b
         assert found.bound == "It takes turns with 1 other program, by slot time."
         for ticket in (first, waiting, click):
             await answer(ticket)
-        assert explained(held, waiting.job.id).sentences[0].startswith("It waited 2.5 s: 2 jobs went before it")
+        assert explained(held, waiting.job.id).sentences[0].startswith("It waited 2.5 s; 2 jobs went before it")
         assert explained(held, waiting.job.id).bound is None
 
 
@@ -88,6 +88,25 @@ async def test_the_one_that_caused_a_load_says_so(autojump_clock: MockClock) -> 
         assert (pick.job, pick.model, pick.rule, pick.load_s) == (ticket.job.id, "scripted", "only_one", 1.0)
 
 
+async def test_those_that_came_after_it_went_not_before_it(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.default = Say(first_after=1.0)
+        first, second, late = held.submit(), held.submit(), held.submit(client="late", max_wait=3.0)
+        await trio.sleep(3.5)
+        assert explained(held, first.job.id).sentences[0] == "It started at once."
+        assert [pick.job for pick in explained(held, first.job.id).picks] == [first.job.id]
+        await answer(second)
+        assert explained(held, late.job.id).sentences[0].startswith("It waited 2.0 s; 1 job of unknown went before it")
+        await answer(late)
+        runs, gone, after = held.submit(), held.submit(), held.submit()
+        await trio.sleep(0.5)
+        gone.close()
+        await answer(runs)
+        await answer(after)
+        assert [pick.job for pick in explained(held, gone.job.id).picks] == [runs.job.id]
+        assert explained(held, first.job.id).sentences[0] == "It started at once."
+
+
 async def test_one_that_waits_for_another_model_is_told_of_the_turn(autojump_clock: MockClock) -> None:
     async with line() as held:
         await held.ask(model=OTHER)
@@ -120,7 +139,7 @@ async def test_one_whose_max_wait_was_over_is_told_what_went_before(autojump_clo
             await answer(late)
         await answer(first)
         assert explained(held, late.job.id).sentences == (
-            "Its max wait was over after 2.0 s: 1 job went before it: 1 of cron (had had less of the slot).",
+            "Its max wait was over after 2.0 s; 1 job of cron went before it (had had less of the slot).",
             "1 load for others took 1.0 s.",
         )
 
@@ -132,7 +151,7 @@ async def test_one_whose_caller_left_while_it_waited(autojump_clock: MockClock) 
         await trio.sleep(2.0)
         gone.close()
         await answer(first)
-        assert explained(held, gone.job.id).sentences[0].startswith("It was cancelled when it had waited 2.0 s: 1 job")
+        assert explained(held, gone.job.id).sentences[0].startswith("It was cancelled when it had waited 2.0 s; 1 job")
 
 
 async def test_those_that_a_failed_load_has_taken_with_it(autojump_clock: MockClock) -> None:
@@ -285,4 +304,4 @@ async def test_a_long_wait_lists_the_last_picks_and_counts_all(autojump_clock: M
         found = explained(held, tickets[-1].job.id)
         assert len(found.picks) == SHOWN
         assert found.picks[-1].job == tickets[-1].job.id
-        assert f"{SHOWN + 9} jobs went before it" in found.sentences[0]
+        assert f"{SHOWN + 9} jobs" in found.sentences[0]

@@ -70,7 +70,7 @@ def test_each_end_of_a_job_has_its_sentence(state: State, fields: dict[str, Any]
 
 def test_an_end_says_what_went_before_too() -> None:
     assert said(State.EXPIRED, groups=(CLICK,)) == (
-        "Its max wait was over after 3.2 s: 1 job went before it: 1 of click (a higher lane).",
+        "Its max wait was over after 3.2 s; 1 job of click went before it (a higher lane).",
     )
 
 
@@ -82,7 +82,7 @@ def test_at_most_three_kinds_are_named_and_the_rest_is_counted() -> None:
 
 
 def test_what_is_forgotten_is_not_denied() -> None:
-    assert "at least 1 job went before it" in said(State.QUEUED, groups=(CLICK,), forgotten=True)[0]
+    assert "at least 1 job of click went before it" in said(State.QUEUED, groups=(CLICK,), forgotten=True)[0]
 
 
 def test_a_job_beside_the_line_waited_for_nobody() -> None:
@@ -152,6 +152,13 @@ TURN = TurnNow(left=9.24, length=18.0, cost=2.0)
 )
 def test_what_bounds_a_wait_is_said_with_today_s_numbers(company: Company, resident: bool, text: str) -> None:
     assert bound(company, TURN, resident=resident, expires_in=None) == text
+
+
+def test_a_new_model_whose_time_has_come_waits_for_one_job_and_its_load() -> None:
+    found = bound(
+        Company(2, 1, 0, 8, higher=False, first_turn=2.0), TurnNow(0.0, 18.0, 2.0), resident=False, expires_in=None
+    )
+    assert found == "Its model was not loaded before, so at most the job that runs then, and one load of 2.0 s."
 
 
 def test_a_max_wait_bounds_it_too() -> None:
