@@ -8,7 +8,6 @@ import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any, Final, NoReturn
 import trio
 
 from llm_queue import log
-from llm_queue.core.order import OrderRules
 from llm_queue.core.trace import WrongTrace
 from llm_queue.demo.run import demo
+from llm_queue.dispatch.setup import rules_of
 from llm_queue.serve import Exit, serve
 from llm_queue.service.actions import ACTIONS, act
 from llm_queue.settings import Settings, WrongSetting, knobs, load
@@ -199,7 +198,7 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
 def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     if settings.trace is not None:
         return _replay(settings.trace)
-    rules = OrderRules(**{knob.name: getattr(settings, knob.name) for knob in fields(OrderRules)})
+    rules = rules_of(settings)
     print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or ()), rules))
     return 0
 

@@ -139,6 +139,14 @@ class LineFull(QueueError):
     retryable = True
 
 
+class TooManyWatchers(QueueError):
+    """As many programs watch the line as may. Close one of them, or ask GET /queue now and then."""
+
+    code = "too_many_watchers"
+    status = 429
+    retryable = True
+
+
 class Draining(QueueError):
     """The service is shutting down and takes no new work. Ask again in a moment."""
 

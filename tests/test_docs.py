@@ -268,7 +268,15 @@ async def test_every_field_of_the_line_and_of_a_job_is_named(autojump_clock: tri
         await answer(ticket)
         await answer(waiting)
         jobs += [report_of(harness, ticket)]
-    for record in (status, *(value for value in status.values() if isinstance(value, dict)), *status["jobs"], *jobs):
+    explanation = jobs[0]["explanation"]
+    more = (explanation, *explanation["picks"], *status["programs"], *status["models"], *status["lanes"].values())
+    for record in (
+        *more,
+        status,
+        *(value for value in status.values() if isinstance(value, dict)),
+        *status["jobs"],
+        *jobs,
+    ):
         for name in record:
             assert f"`{name}`" in text, name
 

@@ -81,7 +81,7 @@ HOUSE = {
     "service": room("log settings launch systemd", others="httpx platformdirs"),
     "terminal": room("log settings processes running service", others="httpx msgspec rich trio"),
     "cli": room(
-        "settings log core.order core.trace simulate traces.export upstream.choose serve demo service terminal",
+        "settings log core.trace dispatch.setup simulate traces.export upstream.choose serve demo service terminal",
         others="trio",
     ),
     "__main__": room("cli log"),

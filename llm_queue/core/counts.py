@@ -22,7 +22,6 @@ class Counts:
     load_seconds: float = 0.0
     surprise_loads: int = 0
     retries: int = 0
-    outages: int = 0
     ended: dict[State, int] = field(default_factory=dict)
     _last_wanted: RunnerKey | None = None
 

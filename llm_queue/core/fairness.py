@@ -62,6 +62,11 @@ class FairQueue:
         return self._waiting
 
     @property
+    def clients(self) -> int:
+        """How many clients have jobs that wait here."""
+        return len(self._order)
+
+    @property
     def idle(self) -> bool:
         """True when no job waits here and none from here is being served: the past may be forgotten."""
         return not self._clients

@@ -36,7 +36,7 @@ def forecast(order: Order, seat: Seat, now: float, limit: int, *, may_hold: bool
     one of its model and evicts what is resident, and the upstream takes work as soon as it can. Jobs that will have
     waited longer than their max wait are in it all the same. In a pause no start is known.
     """
-    ahead = _Ahead(order, seat, now)
+    ahead = Ahead(order, seat, now)
     found: list[Forecast] = []
     slot, first = seat.slot, None
     if slot is not None and slot.loading:
@@ -70,7 +70,7 @@ def forecast(order: Order, seat: Seat, now: float, limit: int, *, may_hold: bool
     return found[:limit]
 
 
-class _Ahead:
+class Ahead:
     """Copies of the order and the turn, ``at`` some time to come."""
 
     def __init__(self, order: Order, seat: Seat, now: float) -> None:

@@ -60,10 +60,14 @@ class Habit:
         return median(self.runs) if self.runs else None
 
     @property
+    def pauses(self) -> tuple[float, ...]:
+        """Its last think times in seconds after such an ending as its last one."""
+        return self.thinks.get(self.ending, ())
+
+    @property
     def usual_pause(self) -> float | None:
-        """The median of its think times in seconds after such an ending as its last one; None if there was none."""
-        thinks = self.thinks.get(self.ending)
-        return median(thinks) if thinks else None
+        """The median of these; None if there was none."""
+        return median(self.pauses) if self.pauses else None
 
     def worth_holding(self, switch_cost: float, *, backlog: bool) -> bool:
         """True if it usually asks again within half of ``switch_cost`` seconds.

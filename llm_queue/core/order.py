@@ -7,9 +7,11 @@ bounds and why they hold stand in docs/scheduling.md; the names are the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from math import inf
 
 from llm_queue.core.assigned import AssignedKeys, KeysAhead
+from llm_queue.core.choices import Choice, choice_among
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
@@ -17,8 +19,8 @@ from llm_queue.core.holds import Reason, hold_for
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.lanes import LaneQueue
-from llm_queue.core.picks import Pick, pick
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.reasons import Company, Rule, company_of, rule_within
 from llm_queue.core.rules import Order, OrderRules
 from llm_queue.core.strands import strand_of
 from llm_queue.core.turn import Hold, Turn
@@ -35,7 +37,8 @@ class TurnOrder:
         self._contexts = contexts
         self._keys = keys or AssignedKeys()
         self._lanes = {lane: LaneQueue() for lane in Lane}
-        self._habits = Habits()
+        self.habits = Habits()
+        self.rule = Rule.ONLY_ONE
         self._clock = 0
 
     def __len__(self) -> int:
@@ -44,14 +47,14 @@ class TurnOrder:
     @property
     def idle(self) -> bool:
         """True when no job waits, runs or is loaded for, and nothing is kept for one."""
-        return not self._habits.present and not any(lane.queues for lane in self._lanes.values())
+        return not self.habits.present and not any(lane.queues for lane in self._lanes.values())
 
     def waiting_in(self, lane: Lane) -> int:
         return self._lanes[lane].waiting
 
     def last_answer(self, client: str, model: str, label: str = "") -> float | None:
         """When this strand had its last answer from this model; None if never, or if it has asked again."""
-        habit = self._habits.of((client, model, label))
+        habit = self.habits.of((client, model, label))
         return None if habit is None else habit.left_at
 
     # --- what waits ---
@@ -96,10 +99,10 @@ class TurnOrder:
                     del lane.queues[key]
 
     def arrives(self, job: Job, now: float) -> None:
-        job.pause = self._habits.arrives(_loop(job), now)
+        job.pause = self.habits.arrives(_loop(job), now)
 
     def leaves(self, job: Job, now: float, *, answered: bool) -> None:
-        self._habits.leaves(_loop(job), now, answered=answered)
+        self.habits.leaves(_loop(job), now, answered=answered)
 
     # --- who goes next ---
 
@@ -111,14 +114,15 @@ class TurnOrder:
             queue = self._lanes[hold.lane].queues.get(hold.key)
             if queue is not None:
                 queue.bill(hold.client, seconds, hold.share, served=False)
-        if not isinstance(chosen, Pick):
+        if not isinstance(chosen, Choice):
             return chosen
+        self.rule = chosen.rule
         strands = turn.strands.get(self.key_of(chosen.job).model)
         if strands is not None:
             strands.opening = chosen.job if chosen.begins else None
         return chosen.job
 
-    def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Pick | Hold | None:
+    def _choose(self, turn: Turn, now: float, *, may_hold: bool) -> Choice | Hold | None:
         if turn.bound is not None and self.key_of(turn.bound) in turn.resident:
             return self._choose_with(turn.bound)
         lanes = [lane for lane in Lane if self._lanes[lane].waiting]
@@ -131,7 +135,7 @@ class TurnOrder:
             # A load must wait for the turn's end, so a new model does not stand before what the lane can run without.
             overdue = self._choose_in(late, turn, now, over, new_first=loads)
             if self.key_of(overdue.job) in turn.resident or over or loads:
-                return overdue
+                return replace(overdue, rule=Rule.LANE_BURST)
         if not may_hold:
             return first
         if loads:
@@ -139,20 +143,20 @@ class TurnOrder:
         hold = self._hold_for_strand(turn, first, now) if first.loses else None
         return first if hold is None else self._free_meanwhile(lanes[0], turn, first, now) or hold
 
-    def _choose_with(self, bound: Job) -> Pick:
+    def _choose_with(self, bound: Job) -> Choice:
         """The job that caused the load, but for interactive jobs that can use it, and those within their burst."""
         interactive = self._lanes[Lane.INTERACTIVE]
         if bound.lane is not Lane.INTERACTIVE and self._lanes[bound.lane].passed_over < self.rules.lane_burst:
             queue = interactive.queues.get(self.key_of(bound))
             if queue:
-                return Pick(queue.first())
-        return Pick(bound, begins=True)
+                return Choice(queue.first(), Rule.SHARES_LOAD)
+        return Choice(bound, Rule.BOUND, begins=True)
 
     def _overdue(self, lanes: list[Lane]) -> list[Lane]:
         late = [lane for lane in lanes[1:] if self._lanes[lane].passed_over >= self.rules.lane_burst]
         return sorted(late, key=lambda lane: -self._lanes[lane].passed_over)
 
-    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool, *, new_first: bool = True) -> Pick:
+    def _choose_in(self, lane: Lane, turn: Turn, now: float, over: bool, *, new_first: bool = True) -> Choice:
         queues = self._lanes[lane].queues
         wanted = self._lanes[lane].wanted()
         # Going from one resident key to another is free, so those just alternate; the turn is theirs together. When it
@@ -160,13 +164,17 @@ class TurnOrder:
         here = [] if over else [key for key in wanted if key in turn.resident]
         if here and new_first and turn.used_at(now) >= self._first_turn_length(turn):
             here = [key for key in wanted if self._is_untried(turn, key)] or here
-        return self._pick(lane, min(here or wanted, key=lambda key: queues[key].wanted_since), turn, now)
+        key = min(here or wanted, key=lambda key: queues[key].wanted_since)
+        new = bool(here) and key not in turn.resident
+        lower = any(self._lanes[each].waiting for each in Lane if each > lane)
+        rule = rule_within(queues[key], keys=len(wanted), here=bool(here), new=new, lower=lower)
+        return self._choose_of(lane, key, turn, now, rule)
 
-    def _pick(self, lane: Lane, key: RunnerKey, turn: Turn, now: float) -> Pick:
+    def _choose_of(self, lane: Lane, key: RunnerKey, turn: Turn, now: float, rule: Rule) -> Choice:
         queue = self._lanes[lane].queues[key]
         if key not in turn.resident or key.model not in turn.strands:
-            return Pick(queue.first())
-        return pick(queue, turn.strands[key.model], self.rules, turn.strands_used_at(now, key.model))
+            return Choice(queue.first(), rule)
+        return choice_among(queue, turn.strands[key.model], self.rules, turn.strands_used_at(now, key.model), rule)
 
     # --- holds ---
 
@@ -183,9 +191,9 @@ class TurnOrder:
         def saves(loop: Loop, key: RunnerKey) -> bool:
             return loop[1] != chosen.model and key in turn.resident
 
-        return hold_for(self._habits, why, saves, now)
+        return hold_for(self.habits, why, saves, now)
 
-    def _hold_for_strand(self, turn: Turn, chosen: Pick, now: float) -> Hold | None:
+    def _hold_for_strand(self, turn: Turn, chosen: Choice, now: float) -> Hold | None:
         """A hold for a strand that is cached, if it is likely to cost less than what ``chosen`` would throw out."""
         key = self.key_of(chosen.job)
         cached = turn.strands[key.model].cached
@@ -196,7 +204,7 @@ class TurnOrder:
         def saves(loop: Loop, loaded: RunnerKey) -> bool:
             return loaded == key and (loop[0], loop[2]) in cached
 
-        return hold_for(self._habits, why, saves, now)
+        return hold_for(self.habits, why, saves, now)
 
     def _keys_turn_ends(self, turn: Turn, now: float) -> float:
         """When it is the turn of a key that waits and is not resident; never, if there is none."""
@@ -208,12 +216,12 @@ class TurnOrder:
             length = min(length, self._first_turn_length(turn))
         return now + length - turn.used_at(now)
 
-    def _free_meanwhile(self, lane: Lane, turn: Turn, held: Pick, now: float) -> Pick | None:
+    def _free_meanwhile(self, lane: Lane, turn: Turn, held: Choice, now: float) -> Choice | None:
         """While the slot would be kept for a strand of one key, a job of another resident key that loses nothing."""
         queues = self._lanes[lane].queues
         others = [key for key in self._lanes[lane].wanted() if key in turn.resident and key != self.key_of(held.job)]
         for key in sorted(others, key=lambda key: queues[key].wanted_since):
-            other = self._pick(lane, key, turn, now)
+            other = self._choose_of(lane, key, turn, now, Rule.TURN_GOES_ON)
             if not other.loses:
                 return other
         return None
@@ -221,6 +229,15 @@ class TurnOrder:
     def _has_more(self, job: Job) -> bool:
         """True if more jobs of its client wait for the same."""
         return self._queue(job).waiting_of(job.client) > 1
+
+    # --- what is said of it ---
+
+    def company(self, turn: Turn, job: Job) -> Company:
+        """What a waiting job has before it: see :class:`~.reasons.Company`."""
+        lane, higher = self._lanes[job.lane], any(self._lanes[each].waiting for each in Lane if each < job.lane)
+        passes = max(0, self.rules.lane_burst - lane.passed_over)
+        first_turn = self._first_turn_length(turn) if self._is_untried(turn, self.key_of(job)) else None
+        return company_of(job, self._queue(job), len(lane.wanted()), passes, higher=higher, first_turn=first_turn)
 
     # --- turns ---
 
@@ -275,18 +292,18 @@ class TurnOrder:
 
     def foresee(self, turn: Turn, job: Job, seconds: float) -> None:
         turn.foresee(job, self.key_of(job), seconds)
-        habit = self._habits.of(_loop(job))
+        habit = self.habits.of(_loop(job))
         self._ran(turn, job, seconds, None if habit is None else habit.ending)
 
     def _ran(self, turn: Turn, job: Job, seconds: float, ending: Ending | None) -> None:
         queue = self._queue(job)
         queue.bill(job.client, seconds, job.share)
         queue.wanted_since = self._tick()
-        usual = self._habits.usual_run(_loop(job))
+        usual = self.habits.usual_run(_loop(job))
         if turn.cold == self.key_of(job) and usual is not None:
             turn.costs.ran_cold(self.key_of(job).model, seconds - usual)
         turn.cold = None
-        self._habits.ran(_loop(job), self.key_of(job), job.lane, seconds, job.share, ending)
+        self.habits.ran(_loop(job), self.key_of(job), job.lane, seconds, job.share, ending)
         self._forget_if_idle(job)
 
     def load_ended(
@@ -308,12 +325,12 @@ class TurnOrder:
     def expected_run(self, job: Job, turn: Turn | None = None) -> float | None:
         strands = None if turn is None else turn.strands.get(self.key_of(job).model)
         seconds = None if strands is None else strands.run_seconds(strand_of(job))
-        return seconds if seconds is not None else self._habits.expected_run(_loop(job))
+        return seconds if seconds is not None else self.habits.expected_run(_loop(job))
 
     def copy(self, contexts: ContextSizes) -> TurnOrder:
         twin = TurnOrder(self.rules, contexts, KeysAhead())
         twin._lanes = {lane: queues.copy() for lane, queues in self._lanes.items()}
-        twin._habits = self._habits.copy()
+        twin.habits = self.habits.copy()
         twin._clock = self._clock
         return twin
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+COLD_FROM: Final = 32
+"""Tokens that have to be computed of a prompt that is called cold: every prompt has some new ones, and they say little
+of the time that one token takes.
+"""
 
 
 class Ending(enum.Enum):
@@ -24,3 +29,8 @@ class PromptWork(NamedTuple):
     tokens: int
     cached: int
     seconds: float
+
+    @property
+    def cold(self) -> bool:
+        """True if less than half of it was in memory, and what was computed is worth a word."""
+        return 2 * self.cached < self.tokens and self.tokens - self.cached >= COLD_FROM

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.habits import Habits
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.reasons import Rule
 from llm_queue.core.turn import Hold, Turn
 
 GUEST_PAUSE: Final = 20.0
@@ -44,6 +46,12 @@ class Order(Protocol):
 
     An order knows the jobs that wait. What differs from one upstream to another, it is given as that upstream's turn.
     """
+
+    rule: Rule
+    """What decided the last choice of a job."""
+
+    habits: Habits
+    """How programs call, to look ahead with."""
 
     def __len__(self) -> int:
         """How many jobs wait."""

@@ -13,6 +13,7 @@ from itertools import islice
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
 from llm_queue.core.counts import Counts
+from llm_queue.core.estimates import Estimate, estimates
 from llm_queue.core.events import (
     AttemptEnded,
     DrainBegan,
@@ -35,10 +36,11 @@ from llm_queue.core.heap import RemovableHeap
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
-from llm_queue.core.seat import Occupant, Outage, Seat
+from llm_queue.core.picks import Picks
+from llm_queue.core.seat import Occupant, Seat
 from llm_queue.core.turn import Hold
 from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, RetryLimits, verdict
-from llm_queue.errors import LoadFailed, LoopDetected, QueueError, WaitExpired
+from llm_queue.errors import LoadFailed, QueueError, WaitExpired
 
 
 class Scheduler:
@@ -49,6 +51,7 @@ class Scheduler:
         self.seat = seat
         self.limits = limits
         self.counts = Counts()
+        self.picks = Picks()
         self.draining = False
         self._order = order
         self._unresolved: dict[str, Job] = {}
@@ -96,6 +99,10 @@ class Scheduler:
         unresolved = islice(self._unresolved.values(), limit - len(found))
         return found + [Forecast(job, None, load=False) for job in unresolved]
 
+    def estimates(self, now: float, picks: int) -> dict[str, Estimate]:
+        """Between which seconds from now the next jobs will probably start: see :mod:`.estimates`."""
+        return estimates(self._order, self.seat, now, picks, may_hold=not self.draining)
+
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due if nothing else happens before; None: never."""
         seat = self.seat
@@ -105,7 +112,7 @@ class Scheduler:
         if seat.outage is not None:
             times.append(seat.outage.probe_at)
             if not seat.outage.given_up:
-                times.append(self._gives_up_at(seat.outage))
+                times.append(seat.outage.gives_up_at(self.limits, seen=seat.seen))
         else:
             times.append(seat.busy_until)
         return min((time for time in times if time is not None), default=None)
@@ -137,7 +144,7 @@ class Scheduler:
                 self.seat.pause = None
             case UnloadEnded():
                 if event.outcome is Outcome.UNREACHABLE:
-                    self._begin_outage(now, event.error.message if event.error else "it cannot be reached")
+                    self.seat.begin_outage(now, event.error.message if event.error else "it cannot be reached")
                 self.seat.unload_ended(event, now)
             case DrainBegan():
                 self.draining, self.seat.pause = True, None
@@ -153,7 +160,7 @@ class Scheduler:
         self.counts.arrived(RunnerKey(job.model or "", job.wanted_ctx))
         if job.model is None:
             self._unresolved[job.id] = job
-            self._begin_outage(now, "it did not say which models it has")
+            self.seat.begin_outage(now, "it did not say which models it has")
         else:
             self._enter(job, now)
         if job.expires_at is not None and not job.state.ended:
@@ -167,6 +174,7 @@ class Scheduler:
         self.counts.load_seconds += seconds
         seat.know_resident(event.reported, now)
         succeeded, waits = outcome is Outcome.SUCCEEDED, job.state is State.QUEUED
+        self.picks.load_ended(job, seconds, succeeded=succeeded)
         if succeeded:
             self.counts.loads += 1
             seat.loaded(key, event.reported)
@@ -181,10 +189,10 @@ class Scheduler:
         elif outcome is Outcome.UNREACHABLE or (
             outcome is Outcome.BROKEN and job.broken_loads < self.limits.max_attempts
         ):
-            self._begin_outage(now, event.error.message if event.error else "it cannot be reached")
+            self.seat.begin_outage(now, event.error.message if event.error else "it cannot be reached")
         else:
             self.counts.loads_failed += 1
-            self._look_for_loop(event.error, now)
+            self.seat.look_for_loop(event.error, now)
             self._load_failed(job, key, event.error or LoadFailed(), now, timed_out=outcome is Outcome.TIMED_OUT)
 
     def _attempt_ended(self, event: AttemptEnded, now: float) -> None:
@@ -192,6 +200,7 @@ class Scheduler:
         occupant = self._free_slot(event.job, loading=False)
         job, seconds = occupant.job, now - occupant.since
         seat.worked(now)
+        self.picks.attempt_ended(job, event.prompt, now)
         job.run_seconds += seconds
         job.committed = job.committed or event.committed
         if event.surprise_load:
@@ -204,12 +213,12 @@ class Scheduler:
             self.counts.surprise_loads += 1
             self._ask_resident()
         if outcome is Outcome.UNREACHABLE:
-            self._begin_outage(now, error.message if error else "it cannot be reached")
+            self.seat.begin_outage(now, error.message if error else "it cannot be reached")
         elif outcome is Outcome.BUSY:
             seat.back_off(now)
         else:
             seat.took_work()
-            self._look_for_loop(error, now)
+            self.seat.look_for_loop(error, now)
 
         state, error = verdict(event, job, job.max_attempts or self.limits.max_attempts)
         if error is None or state is not State.QUEUED:
@@ -244,7 +253,7 @@ class Scheduler:
         for model in {key.model for key in self.seat.resident}:
             self._order.rekey(model)
         if self._unresolved:  # accepted while the probe was under way
-            self._begin_outage(now, "it did not say which models it has")
+            self.seat.begin_outage(now, "it did not say which models it has")
 
     def _move(self, job: Job, lane: Lane) -> None:
         waits = job.state is State.QUEUED  # an attempt is billed to the lane that it was picked from
@@ -302,9 +311,13 @@ class Scheduler:
             self._ask_resident()
             return
         job = self._order.choose(seat.turn, now, may_hold=not self.draining)
-        if job is None or isinstance(job, Hold):
+        if isinstance(job, Hold):
+            self.picks.held(job.client)
+            return
+        if job is None:
             return
         key = self._order.key_of(job)
+        self.picks.picked(job, key, self._order.rule, seat.turn, now)
         job.busy_since = now
         job.picked = True
         self._patience.discard(job)
@@ -328,23 +341,14 @@ class Scheduler:
     def _watch_outage(self, now: float) -> None:
         outage = self.seat.outage
         if outage is not None:
-            outage.given_up = outage.given_up or outage.loop or now >= self._gives_up_at(outage)
+            outage.given_up = (
+                outage.given_up or outage.loop or now >= outage.gives_up_at(self.limits, seen=self.seat.seen)
+            )
             for job in list(self.waiting_jobs()) if outage.given_up else ():
                 self._drop(job)
                 self._end(job, State.FAILED, outage.error, now)
         if self.seat.probe_is_due(now):
             self._actions.append(Probe(self.seat.id))
-
-    def _gives_up_at(self, outage: Outage) -> float:
-        return outage.since + (self.limits.outage_wait if self.seat.seen else self.limits.first_outage_wait)
-
-    def _begin_outage(self, now: float, reason: str) -> None:
-        self.counts.outages += self.seat.begin_outage(now, reason)
-
-    def _look_for_loop(self, error: QueueError | None, now: float) -> None:
-        """An upstream that is ourselves serves nobody: those who wait need not find out one by one."""
-        if error is not None and error.code == LoopDetected.code:
-            self.counts.outages += self.seat.begin_outage(now, error.message, loop=True)
 
     def _ask_resident(self) -> None:
         self.seat.asking = True

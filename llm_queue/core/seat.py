@@ -15,6 +15,7 @@ from llm_queue.core.jobs import Job
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.pause import Pause
 from llm_queue.core.turn import Hold, Turn
+from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import LoadFailed, LoopDetected, ModelNotFound, QueueError, UpstreamUnreachable
 
 PROBE_DELAYS: Final = (0.1, 1.0)
@@ -63,14 +64,19 @@ class Outage:
         """What jobs that do not wait for its end are told."""
         return LoopDetected(self.reason) if self.loop else UpstreamUnreachable(self.reason)
 
+    def gives_up_at(self, limits: RetryLimits, *, seen: bool) -> float:
+        """When jobs wait no longer for its end; ``seen`` is true if the upstream ever was there."""
+        return self.since + (limits.outage_wait if seen else limits.first_outage_wait)
+
 
 class Seat:
     """The slot of one upstream, and what is known of that upstream: whether it is there, what it has loaded, what it
     refuses. All times are in seconds.
 
     ``id`` tells the seat's events and actions from those of others. ``slot`` is what holds the slot. ``outage`` is None
-    while the upstream is there, and ``seen`` is true once it ever was. ``asking`` is true while it is asked what it has
-    loaded, and ``unloading`` while it is made to unload that. ``pause`` is None unless nothing may start.
+    while the upstream is there, and ``seen`` is true once it ever was; ``outages`` counts those since then.
+    ``asking`` is true while it is asked what it has loaded, and ``unloading`` while it is made to unload that.
+    ``pause`` is None unless nothing may start.
     """
 
     def __init__(self, contexts: ContextSizes, now: float, *, id: int = 0) -> None:  # noqa: A002 - its field's name
@@ -80,6 +86,7 @@ class Seat:
         self.slot: Occupant | None = None
         self.outage: Outage | None = Outage(since=now, reason="not asked yet", probe_at=now)
         self.seen = False
+        self.outages = 0
         self.asking = False
         self.unloading = False
         self.pause: Pause | None = None
@@ -204,13 +211,17 @@ class Seat:
         """It was not busy: the next back-off begins with the shortest delay."""
         self._busy_delay = BUSY_DELAYS[0]
 
-    def begin_outage(self, now: float, reason: str, *, loop: bool = False) -> bool:
-        """The upstream is away, or is ourselves (``loop``). Returns True if it was there before."""
+    def begin_outage(self, now: float, reason: str, *, loop: bool = False) -> None:
+        """The upstream is away, or is ourselves (``loop``). It counts if it was there before."""
         self.turn.unbind()
-        if self.outage is not None:
-            return False
-        self.outage = Outage(since=now, reason=reason, probe_at=now, loop=loop)
-        return self.seen
+        if self.outage is None:
+            self.outage = Outage(since=now, reason=reason, probe_at=now, loop=loop)
+            self.outages += self.seen
+
+    def look_for_loop(self, error: QueueError | None, now: float) -> None:
+        """An upstream that is ourselves serves nobody: those who wait need not find out one by one."""
+        if error is not None and error.code == LoopDetected.code:
+            self.begin_outage(now, error.message, loop=True)
 
     def probe_is_due(self, now: float) -> bool:
         """True if a probe must be sent now; it counts as sent. There is never more than one under way."""

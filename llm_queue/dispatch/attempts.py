@@ -19,6 +19,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.measured import calls_in, ending_of, prompt_work, timed
 from llm_queue.dispatch.moments import JobAccepted
+from llm_queue.dispatch.progress import AnswerSoFar
 from llm_queue.dispatch.status import model_name
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import (
@@ -62,6 +63,7 @@ class Entry:
     ``heard`` is told of the first piece of each attempt, with the seconds that it took. ``answer`` is the whole answer
     of a job that is not streamed, and ``completion`` the end of any answer. ``failed_ago`` is how many seconds ago the
     same request used up its attempts, if that was lately. ``begun`` is true once a piece of its answer may have left.
+    ``progress`` is how far its attempt is.
     """
 
     job: Job
@@ -75,6 +77,7 @@ class Entry:
     completion: Completion | None = None
     failed_ago: float | None = None
     begun: bool = False
+    progress: AnswerSoFar | None = None
 
     @property
     def remote(self) -> bool:
@@ -134,6 +137,7 @@ class Attempts:
         pieces: list[Piece] = []
         silent, called = True, False
         sign: float | None = None  # seconds until the upstream gave one of the answer
+        progress = entry.progress = AnswerSoFar(began)
         with trio.move_on_after(min(limit, total)) as entry.scope:
 
             def emit(piece: Piece) -> None:
@@ -145,9 +149,11 @@ class Attempts:
                     entry.scope.deadline = min(trio.current_time() + limit, last_moment)
                 if piece is ALIVE:
                     return  # the caller has nothing of it yet, and an attempt that breaks now can be repeated
+                progress.pieces += 1
                 if silent:
                     silent = False
-                    entry.heard(trio.current_time() - began)
+                    progress.first_at = trio.current_time()
+                    entry.heard(progress.first_at - began)
                 if stream:
                     if not entry.begun and entry.abort_error is not None:
                         raise entry.abort_error  # it had arrived before the abort was felt, and nothing was sent yet

@@ -9,24 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from typing import Final
 
 import trio
 
 from llm_queue.core.actions import Abort, Action, AskResident, Probe, Requeued, Settle, StartAttempt, StartLoad, Unload
-from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import AttemptEnded, DrainBegan, Event, Left, LoadEnded, Stopped, Submitted
 from llm_queue.core.jobs import Job, State
-from llm_queue.core.order import OrderRules, TurnOrder
-from llm_queue.core.scheduler import Scheduler
-from llm_queue.core.seat import Seat
-from llm_queue.core.trace import RecordedScheduler
-from llm_queue.core.verdict import RetryLimits
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import ASK_TIMEOUT, Attempts, Entry
+from llm_queue.dispatch.board import Board
 from llm_queue.dispatch.bypass import Bypasses, Neighbours
+from llm_queue.dispatch.changes import Changes
 from llm_queue.dispatch.commands import Commands
 from llm_queue.dispatch.fit import ContextFit
 from llm_queue.dispatch.measured import prompt_computed
@@ -43,11 +38,12 @@ from llm_queue.dispatch.moments import (
     LoadStarted,
     RequestRejected,
 )
-from llm_queue.dispatch.observe import FinishedJobs, Observer, Observers, Tally
+from llm_queue.dispatch.observe import Observer, Observers, Tally
 from llm_queue.dispatch.places import Places, Standing
 from llm_queue.dispatch.prefixes import Prefixes
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.room import Room
+from llm_queue.dispatch.setup import new_core
 from llm_queue.dispatch.slot_time import SlotState, SlotTime
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
@@ -94,29 +90,24 @@ class Dispatcher:
         self.upstream = upstream
         self.catalog = Catalog(upstream, settings.aliases)
         self.observers = Observers(observers)
-        self._finished = FinishedJobs(settings.remembered_jobs)
         self._tally = Tally()
-        self.observers.add(self._finished)
         self.observers.add(self._tally)
-        floor, ceiling = (settings.num_ctx, settings.num_ctx_ceiling) if upstream.chooses_context else (0, 0)
-        self._contexts = ContextSizes(floor, ceiling)
-        rules = OrderRules(**{knob.name: getattr(settings, knob.name) for knob in fields(OrderRules)})
-        limits = RetryLimits(settings.max_attempts, settings.outage_wait, settings.first_outage_wait)
-        self._seat = Seat(self._contexts, _now())
-        made_with = (TurnOrder(rules, self._contexts), self._seat, limits)
-        self._scheduler = RecordedScheduler(*made_with, trace) if trace else Scheduler(*made_with)
+        order, self._scheduler = new_core(settings, trace, chooses_context=upstream.chooses_context)
+        self._seat = self._scheduler.seat
+        self._board = Board(self._scheduler, order, self.catalog, self.observers, settings.remembered_jobs)
         self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry | Beat](math.inf)
         self._entries: dict[str, Entry] = {}
-        self._fit = ContextFit(self._contexts, raises=settings.fit_context and upstream.chooses_context)
+        self._fit = ContextFit(self._seat.contexts, raises=settings.fit_context and upstream.chooses_context)
         self._attempts = Attempts(settings, self.catalog, self._fit)
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
         self._prefixes = Prefixes()
+        self.changes = Changes(self._seat, self._entries, self.observers)
         self.watch = Watch(self._seat, self.observers)
         self._slot_time = SlotTime(self._seat, _now())
         shared = upstream.native is not None
         self._bypasses = Bypasses(self._seat, self.observers, neighbours, settings.keep_alive, shared=shared)
-        self.models = LineModels(self.catalog, self._contexts, self._fit, self._seat, self._wanted)
+        self.models = LineModels(self.catalog, self._seat.contexts, self._fit, self._seat, self._wanted)
         room = Room(settings, self._places.seconds_for)
         self._admission = Admission(settings, self._scheduler, self._fit, self._remote, room)
         made_of = (self._entries, self._seat, self.catalog, self._remote, self.observers, self._admission)
@@ -172,10 +163,10 @@ class Dispatcher:
         """The report of a job that lives, or has ended lately."""
         entry = self._entries.get(job_id)
         if entry is None:
-            return self._finished.find(job_id)
+            return self._board.find_ended(job_id)
         job = entry.job
         ahead = entry.ticket.place().ahead if job.state is State.QUEUED else None
-        return report(job, entry.submission, _now(), ahead=ahead)
+        return self._board.explained(report(job, entry.submission, _now(), ahead=ahead), job)
 
     def status(self, limit: int = JOBS_SHOWN) -> Status:
         """The line as a whole, with the first ``limit`` jobs that have not ended, in their expected order."""
@@ -195,6 +186,8 @@ class Dispatcher:
             paused=self.commands.paused(),
             draining=self._admission.draining,
             bypass=self._bypasses.status(_now()),
+            insight=self._board.insight(),
+            finished=self._board.last_finished(),
         )
 
     def slot_seconds(self) -> Mapping[SlotState, float]:
@@ -240,6 +233,7 @@ class Dispatcher:
                 self._post(Stopped(Unfinished(retry_after=5)))
                 with trio.CancelScope(shield=True), trio.move_on_after(ASK_TIMEOUT):
                     await self._drained.wait()
+            self.changes.end()
 
     def trace_by(self, place_of: Callable[[str], TraceContext | None]) -> None:
         """Tell the upstream where in a trace its work stands by asking ``place_of`` with the job's id."""
@@ -298,8 +292,10 @@ class Dispatcher:
                 self._remote.stop(error)
             case LoadEnded(job, _, error) if slot is not None:
                 model, seconds = self._model_name(job), now - slot.since
+                self._board.history.loaded(job.client, seconds)
                 self.observers.tell(LoadFinished(job.id, model, slot.key.num_ctx, seconds, _failure(error)))
             case AttemptEnded(job, outcome) if slot is not None:
+                self._board.history.ran(job.client, now - slot.since)
                 if event.prompt is not None:
                     submission = self._entries[job.id].submission
                     self.observers.tell(prompt_computed(job, submission, event.prompt, self._prefixes))
@@ -371,6 +367,7 @@ class Dispatcher:
                 counted = None if entry.completion.truncated else entry.completion.prompt_tokens
                 self._fit.learn(entry.model, entry.submission, counted)
         ended = report(job, entry.submission, _now(), completion=entry.completion, error=error)
+        self._board.ended(job, ended, error)
         self.observers.tell(JobEnded(ended, _failure(error)))
         self._look_whether_drained()
 
@@ -387,8 +384,8 @@ class Dispatcher:
         return model_name(self._entries[job.id].submission) if job.id in self._entries else ""
 
     def _job_status(self, one: Standing) -> JobStatus:
-        submission = self._entries[one.job.id].submission
-        return job_status(one.job, submission, self._seat, _now(), place=one.place, starts_in=one.starts_in)
+        entry = self._entries[one.job.id]
+        return job_status(one, entry.submission, self._seat, _now(), entry.progress)
 
 
 def _failure(error: QueueError | None) -> Failure | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import msgspec
 
@@ -15,11 +14,6 @@ from llm_queue.dispatch.prefixes import Prefixes
 from llm_queue.dispatch.status import model_name
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.wire.shapes import Completion, Delta, Piece
-
-COLD_FROM: Final = 32
-"""Tokens that have to be computed of a prompt that is called cold: every prompt has some new ones, and they say little
-of the time that one token takes.
-"""
 
 
 def timed(completion: Completion, first: float | None) -> Completion:
@@ -44,11 +38,6 @@ def prompt_work(completion: Completion, *, attempt: int = 1) -> PromptWork | Non
     if not (0 <= cached <= tokens and 0 <= seconds < math.inf):
         return None
     return PromptWork(tokens, cached, seconds)
-
-
-def is_cold(prompt: PromptWork) -> bool:
-    """True if less than half of it was found, and what was computed is worth a word."""
-    return 2 * prompt.cached < prompt.tokens and prompt.tokens - prompt.cached >= COLD_FROM
 
 
 def calls_in(piece: Piece) -> bool:
@@ -80,7 +69,7 @@ def prompt_computed(job: Job, submission: Submission, prompt: PromptWork, prefix
         tokens=prompt.tokens,
         cached=prompt.cached,
         seconds=prompt.seconds,
-        cold=is_cold(prompt),
+        cold=prompt.cold,
         new=seen.new,
         changed_at=seen.changed_at,
     )

@@ -6,10 +6,12 @@ not block. One that raises is logged and not called again; the line goes on.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Final
 
+import msgspec
 import structlog
 
 from llm_queue.core.jobs import State
@@ -30,6 +32,9 @@ from llm_queue.dispatch.moments import (
 from llm_queue.dispatch.status import JobReport
 
 Observer = Callable[[Moment], None]
+
+LISTED: Final = 20
+"""Finished jobs that the status lists."""
 
 _log = structlog.get_logger("llm_queue")
 
@@ -156,13 +161,19 @@ class FinishedJobs:
     def __init__(self, most: int) -> None:
         self._most = most
         self._reports: OrderedDict[str, JobReport] = OrderedDict()
+        self._last: deque[JobReport] = deque(maxlen=LISTED)
 
     def find(self, job_id: str) -> JobReport | None:
         """The report of a job that has ended lately."""
         return self._reports.get(job_id)
 
+    def last(self) -> tuple[JobReport, ...]:
+        """The last :data:`LISTED` of them, the latest first, without what their callers called the requests."""
+        return tuple(self._last)
+
     def __call__(self, moment: Moment) -> None:
         if isinstance(moment, JobEnded):
             self._reports[moment.report.job] = moment.report
+            self._last.appendleft(msgspec.structs.replace(moment.report, request_id=msgspec.UNSET))
             while len(self._reports) > self._most:
                 self._reports.popitem(last=False)

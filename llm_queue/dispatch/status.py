@@ -6,7 +6,7 @@ Times are in seconds. A job's own times have one formula each, and it stands in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -14,25 +14,24 @@ from llm_queue.core.counts import Counts
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.pause import Pause
 from llm_queue.core.seat import Occupant, Seat
+from llm_queue.dispatch.insight import (
+    NO_INSIGHT,
+    ColdPrompt,
+    Explanation,
+    HoldStatus,
+    Insight,
+    LaneHour,
+    LoadedModel,
+    ProgramHour,
+    TurnStatus,
+)
+from llm_queue.dispatch.places import Standing
+from llm_queue.dispatch.progress import AnswerSoFar
 from llm_queue.dispatch.tickets import Submission
+from llm_queue.dispatch.values import Value
 from llm_queue.errors import QueueError
 from llm_queue.upstream.protocol import Upstream
 from llm_queue.wire.shapes import Completion
-
-
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """A struct whose fields can be written as JSON; seconds are rounded to milliseconds."""
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, float):
-                msgspec.structs.force_setattr(self, name, round(value, 3))
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, without those that do not apply."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
-        return fields
 
 
 class JobReport(Value, frozen=True, kw_only=True):
@@ -42,10 +41,12 @@ class JobReport(Value, frozen=True, kw_only=True):
     attempts together. ``ahead`` counts the jobs before it while it waits. The counts of tokens and ``finish`` are those
     of its answer, if it has one: ``cached_tokens`` of the ``prompt_tokens`` were computed before, and the others took
     ``prompt_s``; None is "not known". ``remote`` is true for a job beside the line, whose model runs elsewhere.
+    ``explanation`` says why it waits or waited, where that was asked for. ``request_id`` may be the caller's own word,
+    and is left out where others read it.
     """
 
     job: str
-    request_id: str
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
     client: str
     lane: str
     model: str
@@ -64,13 +65,18 @@ class JobReport(Value, frozen=True, kw_only=True):
     finish: str | msgspec.UnsetType = msgspec.UNSET
     code: str | msgspec.UnsetType | None = msgspec.UNSET
     error: str | msgspec.UnsetType | None = msgspec.UNSET
+    explanation: Explanation | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobStatus(Value, frozen=True, kw_only=True):
     """One job of the line. ``id`` is an alias of ``job`` that goes with the next version.
 
     ``place`` is 0 for the job that has the slot, 1 for the next. ``starts_in_s`` is about when it starts, from now
-    (None: unknown). ``wait_s`` is as in :class:`JobReport`, ``waited_s`` an alias that goes with the next version.
+    (None: unknown) if nothing else comes; four of five start between ``starts_in_low_s`` and ``starts_in_high_s``.
+    ``wait_s`` is as in :class:`JobReport`, ``waited_s`` an alias that goes with the next version.
+
+    The job that runs has also the pieces of its answer so far as ``tokens``, how many come in a second (None: less than
+    two have come), for how long it runs, and how long its first piece took (None: it is not there yet).
     """
 
     job: str
@@ -83,8 +89,14 @@ class JobStatus(Value, frozen=True, kw_only=True):
     state: str
     place: int
     starts_in_s: float | None
+    starts_in_low_s: float | None = None
+    starts_in_high_s: float | None = None
     wait_s: float
     waited_s: float
+    tokens: int | msgspec.UnsetType = msgspec.UNSET
+    tokens_per_s: float | msgspec.UnsetType | None = msgspec.UNSET
+    running_s: float | msgspec.UnsetType = msgspec.UNSET
+    first_token_s: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SlotStatus(Value, frozen=True, kw_only=True):
@@ -136,8 +148,9 @@ class Status(Value, frozen=True, kw_only=True):
     ``waiting`` counts jobs by lane, ``ended`` by state, ``rejected`` refusals by error code; ``accepted`` counts all
     jobs, those that live and those that have ended. ``jobs`` has the first that live, in the order in which they are
     expected to run. ``held_for`` names the client that the slot is kept free for, if ``held``. What is ``remote``
-    stands in none of the other fields but ``rejected``. ``draining``: nothing new is taken, and the process ends.
-    ``bypass`` is None unless there were signs of one lately.
+    stands in none of the other fields but ``rejected``. ``models`` are those that are loaded. ``lanes``, ``programs``
+    and ``cold_prompts`` are of the last hour, and ``finished`` has the jobs that ended last, the latest first.
+    ``draining``: nothing new is taken, and the process ends. ``bypass`` is None unless there were signs of one lately.
     """
 
     upstream: UpstreamStatus
@@ -145,6 +158,9 @@ class Status(Value, frozen=True, kw_only=True):
     slot: SlotStatus | None
     held: bool
     held_for: str | None
+    hold: HoldStatus | None
+    turn: TurnStatus
+    models: tuple[LoadedModel, ...]
     jobs: tuple[JobStatus, ...]
     accepted: int
     ended: Mapping[str, int]
@@ -160,6 +176,10 @@ class Status(Value, frozen=True, kw_only=True):
     unknown_lanes: int
     holds: int
     held_seconds: float
+    lanes: Mapping[str, LaneHour]
+    programs: tuple[ProgramHour, ...]
+    cold_prompts: tuple[ColdPrompt, ...]
+    finished: tuple[JobReport, ...]
     paused: PauseStatus | None = None
     draining: bool = False
     bypass: BypassStatus | None = None
@@ -201,9 +221,10 @@ def report(
 
 
 def job_status(
-    job: Job, submission: Submission, seat: Seat, now: float, *, place: int, starts_in: float | None
+    standing: Standing, submission: Submission, seat: Seat, now: float, progress: AnswerSoFar | None = None
 ) -> JobStatus:
-    """The status of a job that has not ended; ``starts_in`` is in seconds from ``now``."""
+    """The status of a job that has not ended; ``progress`` is how far its answer is, if it runs."""
+    job, between = standing.job, standing.between
     slot, state = seat.slot, job.state.value
     if slot is not None and slot.job is job:
         state = "loading" if slot.loading else "running"
@@ -217,10 +238,13 @@ def job_status(
         num_ctx=job.key.num_ctx if job.key else None,
         resident=job.key in seat.resident,
         state=state,
-        place=place,
-        starts_in_s=starts_in,
+        place=standing.place,
+        starts_in_s=standing.starts_in,
+        starts_in_low_s=between[0] if between is not None else None,
+        starts_in_high_s=between[1] if between is not None else None,
         wait_s=waited,
         waited_s=waited,
+        **(progress.shown(now) if progress is not None and state == "running" else {}),
     )
 
 
@@ -239,6 +263,8 @@ def line_status(
     paused: PauseStatus | None = None,
     draining: bool = False,
     bypass: BypassStatus | None = None,
+    insight: Insight = NO_INSIGHT,
+    finished: tuple[JobReport, ...] = (),
 ) -> Status:
     """The line as it is now."""
     by_lane = dict(waiting)
@@ -251,6 +277,9 @@ def line_status(
         slot=None if slot is None else _slot_status(slot),
         held=hold is not None,
         held_for=hold.client if hold is not None else None,
+        hold=insight.hold,
+        turn=insight.turn,
+        models=insight.models,
         jobs=jobs,
         accepted=accepted,
         ended={state.value: number for state, number in counts.ended.items()},
@@ -262,13 +291,17 @@ def line_status(
         reloads_avoided=counts.reloads_avoided,
         surprise_loads=counts.surprise_loads,
         retries=counts.retries,
-        outages=counts.outages,
+        outages=seat.outages,
         unknown_lanes=unknown_lanes,
         holds=seat.turn.holds,
         held_seconds=seat.turn.held_seconds,
         paused=paused,
         draining=draining,
         bypass=bypass,
+        lanes=insight.lanes,
+        programs=insight.programs,
+        cold_prompts=insight.cold_prompts,
+        finished=finished,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_queue.core.contexts import ContextSizes
+from llm_queue.core.habits import Habits
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.order import Order
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.reasons import Rule
 from llm_queue.core.turn import Hold, Turn
 
 
@@ -24,6 +26,8 @@ class Simple:
         self._lanes = lanes
         self._grouping = grouping
         self._waiting: dict[str, Job] = {}
+        self.rule = Rule.FIRST_COME
+        self.habits = Habits()
 
     def __len__(self) -> int:
         return len(self._waiting)

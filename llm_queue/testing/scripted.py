@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ from llm_queue.errors import (
 )
 from llm_queue.testing.prompt_cache import PromptCache, words_of
 from llm_queue.testing.scripts import Break, Busy, Garble, Hang, Refuse, Say, Script, Stall
-from llm_queue.upstream.protocol import Model, Native
+from llm_queue.upstream.protocol import NO_SIZES, Model, Native, Size
 from llm_queue.wire.prompts import prompt_size
 from llm_queue.wire.shapes import (
     ALIVE,
@@ -115,6 +115,7 @@ class ScriptedUpstream:
     default_model: str = ""
     more_models: str = "The script names them all."
     native: Native | None = None
+    sizes: Mapping[str, Size] = field(default_factory=lambda: NO_SIZES)
     drops: frozenset[str] = frozenset()
     """Sampling fields that :meth:`check` says are left out."""
     bytes_per_token: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, assert_never
 
 import msgspec
@@ -14,7 +14,7 @@ from llm_queue.instance import Instance
 from llm_queue.upstream.http import HttpApi, status_4xx
 from llm_queue.upstream.lifetimes import Lifetimes
 from llm_queue.upstream.native import OllamaApi
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import NO_SIZES, Model, Size
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire.durations import lifetime_setting
 from llm_queue.wire.shapes import (
@@ -72,6 +72,7 @@ class Ollama:
         long an error, with None Ollama cuts it without a word.
         """
         self.url = url.rstrip("/")
+        self.sizes: Mapping[str, Size] = NO_SIZES
         self._lifetimes = Lifetimes(lifetime_setting(keep_alive))
         self._truncate = truncate
         self._api = HttpApi(
@@ -117,6 +118,7 @@ class Ollama:
     async def resident(self) -> frozenset[RunnerKey]:
         """What ``/api/ps`` lists. A model that is still loading is not there yet."""
         loaded = catalog.parse_ps(await self._api.ask("GET", "/api/ps"))
+        self.sizes = {one.digest: Size(one.size, one.size_vram) for one in loaded}
         return frozenset(RunnerKey(one.digest, one.context_length or 0) for one in loaded)
 
     async def count_tokens(self, model: Model, request: Request) -> int | None:

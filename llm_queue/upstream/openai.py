@@ -12,7 +12,7 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import UpstreamRefused
 from llm_queue.instance import Instance
 from llm_queue.upstream.http import CallerAtFault, HttpApi, status_or_text
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import NO_SIZES, Model
 from llm_queue.upstream.transport import Connect, open_stream
 from llm_queue.wire.shapes import (
     ChatRequest,
@@ -46,6 +46,7 @@ class OpenAIServer:
     default_model = ""
     more_models = "Which models there are is the server's own affair."
     native = None
+    sizes = NO_SIZES
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -29,6 +30,17 @@ class Model(msgspec.Struct, frozen=True):
     remote: bool = False
 
 
+class Size(NamedTuple):
+    """How many ``bytes`` a loaded model takes, and how many of them on the GPU (None: not said)."""
+
+    bytes: int | None
+    vram: int | None
+
+
+NO_SIZES: Final[Mapping[str, Size]] = MappingProxyType({})
+"""Of an engine that does not say."""
+
+
 class Upstream(Protocol):
     """One engine. All calls may be cancelled at any time and then leave nothing running at the engine:
     ``load`` and ``run`` return or raise only after the engine's side of the connection was seen closed
@@ -52,6 +64,9 @@ class Upstream(Protocol):
 
     more_models: str
     """How to get another model, as one sentence for messages."""
+
+    sizes: Mapping[str, Size]
+    """What each loaded model takes, by its identity, as :meth:`resident` last found it; empty where nobody says."""
 
     @property
     def native(self) -> Native | None:

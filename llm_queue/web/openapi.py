@@ -29,6 +29,7 @@ from llm_queue.wire.callers.routes import ROUTES, dialect_of
 from llm_queue.wire.shapes import JsonObject
 
 TEXT: Final = "text/plain"
+EVENTS: Final = "text/event-stream"
 _REFERENCE: Final = "#/components/schemas/{name}"
 
 
@@ -60,6 +61,7 @@ ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/api/pull": (LINES, str),
     "/ready": (JSON, Ready),
     "/queue": (JSON, Status),
+    "/queue/events": (EVENTS, str),
     "/queue/jobs/{job_id}": (JSON, JobReport),
     "/queue/jobs/{job_id}/cancel": (JSON, JobState),
     "/queue/jobs/{job_id}/lane": (JSON, JobReport),

@@ -16,6 +16,7 @@ from llm_queue.web.anthropic import AnthropicRoutes
 from llm_queue.web.commands import add_commands
 from llm_queue.web.counting import count_tokens
 from llm_queue.web.endpoint import Endpoint
+from llm_queue.web.feed import Feed
 from llm_queue.web.models import facts_of, known_models
 from llm_queue.web.ollama_routes import add_ollama_routes
 from llm_queue.web.openapi import openapi_document
@@ -93,6 +94,13 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
         """The line as a whole."""
         asked = request.args.get("limit")
         return _json(msgspec.json.encode(line.status() if asked is None else line.status(_limit(asked))))
+
+    feed = Feed(line)
+
+    @app.get("/queue/events")
+    async def queue_events() -> Response:
+        """The line as a whole, and again whenever it has changed: server-sent events."""
+        return feed.response(request.headers.get("Last-Event-ID"), body=request.method != "HEAD")
 
     @app.get("/queue/jobs/<job_id>")
     async def job(job_id: str) -> Response:

@@ -87,8 +87,27 @@ class Commands(Protocol):
         """Have the process drain the line and end. Returns how many jobs have not ended."""
 
 
+class Changes(Protocol):
+    """When what is shown of the line has changed."""
+
+    @property
+    def number(self) -> int:
+        """It grows with each change."""
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing will change any more, because the service ends."""
+
+    async def after(self, number: int) -> None:
+        """Wait until :attr:`number` is larger than this one, or the end has come."""
+
+
 class Service(Protocol):
     """The dispatcher, as a caller's request sees it."""
+
+    @property
+    def changes(self) -> Changes:
+        """When what :meth:`status` says has changed."""
 
     @property
     def models(self) -> LineModels:

@@ -27,6 +27,7 @@ from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import Cancelled
+from tests.bench import estimates
 from tests.bench.page import write_section
 from tests.bench.rows import EVERYBODY, ROWS, measured
 from tests.bench.ways import Peers
@@ -167,13 +168,19 @@ def shown(measure: str, value: float) -> str:
 def main() -> None:
     """Run the named parts, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("part", nargs="*", choices=[[], "core", *ROWS], help="all if none is named")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument(
+        "part", nargs="*", choices=[[], "core", "estimates", *ROWS], help="all but estimates if none is named"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write the table into docs/performance.md, or scheduling.md"
+    )
     given = parser.parse_args()
     print(f"Python {sys.version.split()[0]}")
     if not given.part or "core" in given.part:
         core()
-    if parts := [part for part in given.part or ROWS if part != "core"]:
+    if "estimates" in given.part:
+        estimates.show(write=given.write)
+    if parts := [part for part in given.part or ROWS if part not in ("core", "estimates")]:
         beside(parts, given.write)
 
 

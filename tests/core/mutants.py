@@ -135,8 +135,8 @@ MUTANTS = [
     Mutant(
         "held while draining",
         "core/scheduler.py",
-        "now, may_hold=not self.draining)\n        if job",
-        "now, may_hold=True)\n        if job",
+        "now, may_hold=not self.draining)\n        if isinstance",
+        "now, may_hold=True)\n        if isinstance",
     ),
     Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(
@@ -324,15 +324,20 @@ MUTANTS = [
         "if False else 0.0)",
     ),
     Mutant("a turn of strands never begins", "core/strands.py", "            self.used = 0.0\n", "            pass\n"),
-    Mutant("a turn of strands never ends", "core/picks.py", "if used >= rules.turn_length(cost):", "if False:"),
+    Mutant("a turn of strands never ends", "core/choices.py", "if used >= rules.turn_length(cost):", "if False:"),
     Mutant(
         "people wait for turns that are long by the rules",
         "core/rules.py",
         "return min(self.turn_length(cost), max(cost, GUEST_PAUSE))",
         "return self.turn_length(cost)",
     ),
-    Mutant("a guest begins a turn", "core/picks.py", "begins=not _pauses(fair, guests_pause)", "begins=True"),
-    Mutant("a bound job begins no turn of its strand", "core/order.py", "Pick(bound, begins=True)", "Pick(bound)"),
+    Mutant("a guest begins a turn", "core/choices.py", "begins=not _pauses(fair, guests_pause)", "begins=True"),
+    Mutant(
+        "a bound job begins no turn of its strand",
+        "core/order.py",
+        "Choice(bound, Rule.BOUND, begins=True)",
+        "Choice(bound, Rule.BOUND)",
+    ),
     Mutant(
         "people wait for turns of strands",
         "core/fairness.py",

@@ -132,7 +132,7 @@ def work_as_usual(driver: Driver) -> dict[str, float]:
             expected = driver.line.expected_run(slot.job, driver.turn)
             usual = UNKNOWN_RUN if expected is None else expected
             driver.wait_until(max(driver.now, slot.since + usual))
-            habit = driver.line._habits.of((slot.job.client, slot.job.model or "", slot.job.label))
+            habit = driver.line.habits.of((slot.job.client, slot.job.model or "", slot.job.label))
             driver.run(0.0, prompt=usual_prompt(driver, slot.job), ending=None if habit is None else habit.ending)
     return starts
 

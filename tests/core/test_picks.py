@@ -1,252 +1,196 @@
-"""Turns of strands, and guests: the rules of docs/scheduling.md below the key, as sentences."""
+"""The log of picks: what got the slot, by which rule, and what that cost."""
 
 from __future__ import annotations
 
-import sys
-from types import FrameType
-
 import pytest
 
-from llm_queue.core.events import Outcome
-from llm_queue.core.fairness import FairQueue
+from llm_queue.core.events import AttemptEnded, Outcome
+from llm_queue.core.jobs import Lane
 from llm_queue.core.order import OrderRules
-from llm_queue.core.picks import pick
-from llm_queue.simulate.engine import Prompts
-from tests.core.driver import made_job
-from tests.core.prompting import COLD, OnAnEngine, lost, two
+from llm_queue.core.picks import Pick, Picks
+from llm_queue.core.prompts import PromptWork
+from llm_queue.core.reasons import Rule
+from llm_queue.core.turn import Turn
+from tests.core.driver import Driver, key, made_job
 
 
-def elsewhere(driver: OnAnEngine) -> None:
-    """Another model is loaded and asked once, in place of the first."""
-    driver.wait(30.0)
-    driver.submit("x", "other")
-    driver.load(1.0)
-    driver.run(1.0)
-    driver.cache.clear()
-    driver.wait(30.0)
+def picks(driver: Driver) -> list[Pick]:
+    """The earliest first."""
+    return list(driver.scheduler.picks.latest_first())[::-1]
 
 
-# --- the turn ---
+def rules(driver: Driver) -> list[tuple[str, Rule]]:
+    return [(pick.job, pick.rule) for pick in picks(driver)]
 
 
-def test_while_nothing_was_lost_fair_share_decides_alone() -> None:
-    driver = OnAnEngine(keeps=2)
-    driver.loop("a")
-    driver.loop("b")
-    for _ in range(4):
-        driver.submit("a")
-        driver.submit("b")
-    ran = [driver.answer_one() for _ in range(8)]
-    assert ran == ["a", "b"] * 4
+@pytest.fixture
+def driver() -> Driver:
+    return Driver(resident=(key("a"),))
 
 
-def test_whose_prompt_is_cached_goes_on_for_a_turn_and_then_it_is_who_had_least() -> None:
-    driver = two()
-    for _ in range(20):
-        driver.submit("a")
-        driver.submit("b")
-    ran = "".join(driver.answer_one() for _ in range(32))
-    # A turn is 20 s without the cold prompt that begins it: seven answers of 3 s. Of the first, nine seconds are used.
-    assert ran == "aaaa" + "bbbbbbb" + "aaaaaaa" + "bbbbbbb" + "aaaaaaa"
+def test_the_only_job_is_picked_because_it_is_the_only_one(driver: Driver) -> None:
+    job = driver.submit()
+    (pick,) = picks(driver)
+    assert (pick.job, pick.client, pick.lane, pick.key) == (job.id, "x", Lane.NORMAL, key("a"))
+    assert (pick.rule, pick.at, pick.started, pick.load) == (Rule.ONLY_ONE, driver.now, driver.now, None)
+    driver.run(2.0)
+    assert pick.ended == driver.now
+    assert pick.over == driver.now
 
 
-def test_who_waits_is_told_of_turns_and_of_prompts_that_are_computed_again() -> None:
-    driver = two()
-    for _ in range(20):
-        driver.submit("a")
-        driver.submit("b")
-    found = driver.scheduler.forecast(driver.now, 32)
-    starts = []
-    for _ in found:
-        assert driver.running is not None
-        starts.append((driver.running.job.id, driver.now - 1180.0))
-        driver.answer_one()
-    assert [(each.job.id, each.start_in) for each in found] == [(name, pytest.approx(at)) for name, at in starts]
-
-
-def test_a_turn_is_as_long_as_what_it_saves_where_the_rules_say_so() -> None:
-    driver = two(rules=OrderRules(turn_factor=1.0))
-    for _ in range(9):
-        driver.submit("a")
-        driver.submit("b")
-    assert "".join(driver.answer_one() for _ in range(9)) == "abbbbaaaa"
-
-
-def test_the_job_that_a_load_is_bound_to_begins_the_turn_of_its_strand() -> None:
-    driver = two()
-    elsewhere(driver)
-    driver.submit("b")
-    driver.submit("a")
-    driver.load(1.0)
-    driver.submit("b")
-    assert driver.answer_one() == "b"
-    assert driver.turn.strands["a"].used == pytest.approx(3.0)
-    assert driver.client() == "b"
-
-
-def test_a_surprise_load_has_thrown_all_prompts_out() -> None:
-    driver = two()
-    driver.submit("a")
-    driver.run(3.0, surprise=True)
-    assert driver.turn.strands["a"].cached == []
-
-
-@pytest.mark.parametrize("outcome", [Outcome.BROKEN, Outcome.REFUSED, Outcome.UNREACHABLE])
-def test_an_attempt_that_was_not_answered_says_nothing_of_prompts(outcome: Outcome) -> None:
-    driver = OnAnEngine()
-    driver.loop("a")
-    before = driver.turn.strands["a"].copy()
-    driver.submit("b")
-    assert driver.running is not None
-    driver.run(1.0, outcome, prompt=driver.cache.run(("b", ""), Prompts(COLD)))
-    assert len(driver.turn.strands["a"]) == len(before) == 1
-
-
-# --- between keys ---
-
-
-def test_what_a_load_throws_out_belongs_to_the_cost_of_the_switch() -> None:
-    driver = two()
-    elsewhere(driver)
-    assert driver.switch_cost() == 1.0
-    driver.submit("a")
-    driver.load(2.0)
-    driver.answer_one()
-    driver.submit("x", "other")
-    assert driver.switch_cost() == pytest.approx(2.0 + COLD)
-
-
-def test_the_first_prompt_after_a_load_does_not_count_to_the_keys_turn() -> None:
-    driver = two()
-    elsewhere(driver)
-    driver.submit("a")
-    driver.load(1.0)
-    driver.answer_one()
-    assert driver.turn.used == pytest.approx(3.0)
-
-
-# --- guests ---
-
-
-def test_who_is_new_need_not_wait_for_a_turn_and_begins_none() -> None:
-    driver = two(rules=OrderRules(switch_wait=60.0))
-    for client in ("a", "b", "a", "new", "new"):
+def test_one_client_s_jobs_go_by_arrival_and_those_of_several_by_fair_share(driver: Driver) -> None:
+    for client in "xxxy":
         driver.submit(client)
-    assert driver.answer_one() == "a"
-    assert driver.answer_one() == "new"
-    assert driver.client() == "new"
-    assert driver.turn.strands["a"].used == pytest.approx(9.0 + 3.0 + COLD + 3.0)
+    driver.work()
+    assert [rule for _, rule in rules(driver)] == [Rule.ONLY_ONE, Rule.FAIR_SHARE, Rule.FIRST_COME, Rule.ONLY_ONE]
 
 
-def test_who_usually_pauses_for_a_turn_is_a_guest_and_who_does_so_now_and_then_is_not() -> None:
-    driver = OnAnEngine()
-    for pause in (0.0, 30.0, 30.0, 1.0, 30.0):
-        driver.wait(pause)
-        driver.submit("person")
-        driver.answer_one()
-    for pause in (0.0, 1.0, 1.0, 30.0):
-        driver.wait(pause)
-        driver.submit("agent")
-        driver.answer_one()
-    assert driver.submit("agent").pause == 1.0
-    driver.answer_one()
-    driver.wait(5.0)
-    assert driver.submit("person").pause == 30.0
+def test_a_job_of_a_higher_lane_goes_first(driver: Driver) -> None:
+    driver.submit("x")
+    driver.submit("slow", lane=Lane.BACKGROUND)
+    driver.submit("click", lane=Lane.INTERACTIVE)
+    driver.work()
+    assert rules(driver)[1] == ("click3", Rule.HIGHER_LANE)
 
 
-def test_guests_have_fair_share_among_themselves_and_with_those_who_are_cached() -> None:
-    queue, strands = FairQueue(0), lost("a")
-    jobs = [
-        made_job("cold", client="b", arrival=1),
-        made_job("guest 1", client="guest", arrival=2),
-        made_job("guest 2", client="guest", arrival=3),
-        made_job("other", client="other guest", arrival=4),
-        made_job("warm", client="a", arrival=5),
-    ]
-    for job in jobs:
-        job.pause = 25.0 if "guest" in job.client else 0.0
-        queue.add(job)
-    order = []
-    while queue:
-        chosen = pick(queue, strands, OrderRules(), 1.0)
-        order.append(chosen.job.id)
-        assert chosen.begins is (chosen.job.id == "cold")
-        queue.serve(chosen.job)
-        queue.bill(chosen.job.client, 1.0)
-    assert order == ["guest 1", "other", "warm", "guest 2", "cold"]
+def test_a_lane_that_was_passed_over_long_enough_goes_first(driver: Driver) -> None:
+    driver.submit("x")
+    driver.submit("slow", lane=Lane.BACKGROUND)
+    for _ in range(10):
+        driver.submit("x")
+    driver.work()
+    assert ("slow2", Rule.LANE_BURST) in rules(driver)
 
 
-@pytest.mark.parametrize(("pause", "goes"), [(19.9, False), (20.0, True), (1e9, True), (float("inf"), True)])
-def test_a_guest_pauses_for_as_long_as_the_turn_at_least(pause: float, goes: bool) -> None:
-    queue = FairQueue(0)
-    for number, client in enumerate(["b", "maybe", "a"]):
-        job = made_job(client, client=client, arrival=number)
-        job.pause = pause if client == "maybe" else 0.0
-        queue.add(job)
-    assert pick(queue, lost("a"), OrderRules(), 1.0).job.id == ("maybe" if goes else "a")
+def test_a_late_lane_that_must_wait_for_the_turn_s_end_leaves_the_rule_as_it_was() -> None:
+    driver = Driver(rules=OrderRules(lane_burst=1), resident=(key("a"),))
+    driver.submit("slow", "b")
+    driver.submit("x", "a")
+    driver.work()
+    driver.submit("x", "a")
+    driver.submit("slow", "b", lane=Lane.BACKGROUND)
+    for client in "xyxy":
+        driver.submit(client, "a")
+    driver.run(1.0)
+    driver.run(1.0)
+    driver.run(1.0)
+    assert [rule for _, rule in rules(driver)][-3:] == [Rule.FAIR_SHARE] * 3
 
 
-@pytest.mark.parametrize(("pause", "begins"), [(25.0, False), (1.0, True)])
-def test_after_a_turn_a_guest_begins_none_either(pause: float, begins: bool) -> None:
-    queue, job = FairQueue(0), made_job("comes", client="b")
-    job.pause = pause
-    queue.add(job)
-    assert pick(queue, lost("a"), OrderRules(), 20.0).begins is begins
+def test_the_turn_of_a_loaded_model_goes_on_until_it_is_over(driver: Driver) -> None:
+    driver.submit("x", "a")
+    driver.submit("y", "b")
+    driver.submit("x", "a")
+    driver.run(1.0)
+    driver.run(30.0)
+    driver.load(2.0)
+    assert rules(driver)[1:] == [("x3", Rule.TURN_GOES_ON), ("y2", Rule.ONLY_ONE)]
+    driver.submit("x", "a")
+    driver.submit("y", "b")
+    driver.run(40.0)
+    assert rules(driver)[-1] == ("x4", Rule.TURN_OVER)
 
 
-@pytest.mark.parametrize(("switch_wait", "pause"), [(10.0, 10.0), (20.0, 20.0), (80.0, 20.0)])
-def test_longer_turns_make_nobody_less_of_a_guest(switch_wait: float, pause: float) -> None:
-    rules = OrderRules(switch_wait=switch_wait)
-    assert rules.guest_pause(9.0) == pause
-    assert rules.guest_pause(30.0) == 30.0, "a turn is never shorter than what it saves"
-    assert rules.guest_pause(0.5) == 4.5
+def test_a_model_that_was_never_loaded_goes_early(driver: Driver) -> None:
+    for _ in range(2):
+        driver.submit("x", "a")
+    driver.submit("y", "b")
+    driver.run(5.0)
+    assert rules(driver)[-1] == ("y3", Rule.NEW_MODEL)
 
 
-def crowd(size: int) -> FairQueue:
-    queue = FairQueue(0)
-    for number in range(size):
-        job = made_job(str(number), client=f"client {number // 2}", arrival=number)
-        job.pause = 21.0 + number if number % 4 > 1 else 0.0
-        queue.add(job)
-    return queue
+def test_a_load_belongs_to_the_pick_that_caused_it(driver: Driver) -> None:
+    job = driver.submit("y", "b")
+    (pick,) = picks(driver)
+    assert (pick.loading, pick.load, pick.started, pick.over) == (True, None, None, None)
+    driver.load(4.0)
+    assert picks(driver) == [pick]
+    assert (pick.job, pick.loading, pick.load, pick.load_failed) == (job.id, False, 4.0, False)
+    assert pick.started == pick.at + 4.0
 
 
-def calls_of_a_pick(size: int) -> int:
-    """How many functions are called until somebody is picked, served and billed, with so many jobs that wait."""
-    queue, strands, calls = crowd(size), lost("client 0"), 0
-    queue.first()
-
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        for _ in range(20):
-            chosen = pick(queue, strands, OrderRules(), 1.0).job
-            queue.serve(chosen)
-            queue.bill(chosen.client, 1.0)
-    finally:
-        sys.setprofile(None)
-    return calls
+def test_an_interactive_job_that_uses_the_load_of_another_says_so(driver: Driver) -> None:
+    driver.submit("y", "b", lane=Lane.BACKGROUND)
+    driver.submit("click", "b", lane=Lane.INTERACTIVE)
+    driver.load(4.0)
+    driver.run(1.0)
+    assert rules(driver) == [("y1", Rule.ONLY_ONE), ("click2", Rule.SHARES_LOAD)]
+    first, second = picks(driver)
+    assert second.started is not None
+    assert first.started == second.started + 1.0
+    assert first.load == 4.0
 
 
-def test_guests_are_found_without_looking_at_all_who_wait() -> None:
-    small, large = calls_of_a_pick(200), calls_of_a_pick(20_000)
-    assert large <= 2 * small
+def test_a_load_that_failed_stays_in_the_log(driver: Driver) -> None:
+    driver.submit("y", "b")
+    driver.load(4.0, Outcome.REFUSED)
+    (pick,) = picks(driver)
+    assert (pick.load_failed, pick.load, pick.started) == (True, 4.0, None)
+    assert pick.over == pick.at + 4.0
 
 
-# --- labels ---
+def test_a_repeated_job_has_a_pick_for_each_attempt(driver: Driver) -> None:
+    job = driver.submit()
+    driver.run(1.0, Outcome.BROKEN)
+    driver.run(1.0)
+    assert [pick.job for pick in picks(driver)] == [job.id, job.id]
 
 
-def test_two_conversations_of_one_client_are_two_strands() -> None:
-    driver = OnAnEngine()
-    for label in ("one", "two", "one", "two"):
-        driver.submit("x", label=label)
-        driver.answer_one()
-    jobs = [driver.submit("x", label=label) for label in ("one", "two", "one", "two")]
-    for _ in jobs:
-        driver.answer_one()
-    labels = {job.id: job.label for job in jobs}
-    assert [labels[name] for name in driver.ran[-4:]] == ["one", "one", "two", "two"]
-    assert len(driver.turn.strands["a"]) == 2
+def test_a_hold_counts_for_the_pick_after_it_and_names_its_client(driver: Driver) -> None:
+    driver.submit("other", "b")
+    driver.work()
+    for _ in range(4):
+        driver.submit("loop", "a")
+        driver.work(run=2.0)
+        driver.wait(0.125)
+    driver.submit("loop", "a")
+    driver.submit("other", "b")
+    driver.run(2.0)
+    assert driver.holding
+    driver.wait(0.25)
+    driver.submit("loop", "a")
+    last = picks(driver)[-1]
+    assert (last.hold, last.held_for) == (0.25, "loop")
+    driver.run(2.0)
+    driver.work()
+    assert (picks(driver)[-1].client, picks(driver)[-1].held_for) == ("other", "loop")
+
+
+@pytest.mark.parametrize(("cached", "cold"), [(0, 3.0), (499, 3.0), (500, None), (1000, None)])
+def test_a_prompt_is_cold_if_less_than_half_of_it_was_in_memory(
+    driver: Driver, cached: int, cold: float | None
+) -> None:
+    job = driver.submit()
+    ended = AttemptEnded(job, Outcome.SUCCEEDED, prompt=PromptWork(1000, cached, 3.0))
+    driver.running = None
+    driver.act(driver.scheduler.handle(ended, driver.now))
+    assert picks(driver)[0].cold_prompt == cold
+
+
+def test_the_log_is_bounded_and_knows_since_when_it_forgets() -> None:
+    log, turn = Picks(most=3), Turn(resident=frozenset({key("a")}))
+    assert log.forgotten_until is None
+    for number in range(5):
+        log.picked(made_job(f"j{number}"), key("a"), Rule.ONLY_ONE, turn, float(number))
+    assert [pick.job for pick in log.latest_first()] == ["j4", "j3", "j2"]
+    assert (len(log), log.forgotten_until) == (3, 1.0)
+    gone = made_job("j0")
+    log.load_ended(gone, 1.0, succeeded=True)
+    log.attempt_ended(gone, None, 9.0)
+    assert log.last_of("j0") is None
+
+
+def test_a_bound_job_whose_first_pick_is_forgotten_gets_one_anew() -> None:
+    log, turn = Picks(most=1), Turn(resident=frozenset({key("a")}))
+    log.picked(made_job("other"), key("a"), Rule.ONLY_ONE, turn, 0.0)
+    log.picked(made_job("j"), key("a"), Rule.BOUND, turn, 1.0)
+    assert [(pick.job, pick.rule) for pick in log.latest_first()] == [("j", Rule.BOUND)]
+
+
+def test_looking_ahead_leaves_no_trace_in_the_log(driver: Driver) -> None:
+    for client in "xyz":
+        driver.submit(client)
+    before = rules(driver)
+    driver.scheduler.forecast(driver.now, 10)
+    driver.scheduler.estimates(driver.now, 10)
+    assert rules(driver) == before

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from llm_queue.core.events import AttemptEnded
 from llm_queue.core.prompts import Ending, PromptWork
-from llm_queue.dispatch.measured import ending_of, is_cold, prompt_work, timed
+from llm_queue.dispatch.measured import ending_of, prompt_work, timed
 from llm_queue.dispatch.moments import AttemptFinished, JobEnded, PromptComputed
 from llm_queue.dispatch.tickets import Submission
 from llm_queue.errors import UpstreamBroke
@@ -185,7 +185,7 @@ def test_a_load_is_no_answer(reason: FinishReason) -> None:
     [(1000, 0, True), (1000, 499, True), (1000, 500, False), (32, 0, True), (31, 0, False), (70, 34, True)],
 )
 def test_a_prompt_is_cold_if_little_of_it_was_found(tokens: int, cached: int, *, cold: bool) -> None:
-    assert is_cold(PromptWork(tokens, cached, 1.0)) is cold
+    assert PromptWork(tokens, cached, 1.0).cold is cold
 
 
 async def test_a_cold_prompt_is_told_with_the_place_of_its_change(autojump_clock: MockClock) -> None:

@@ -26,7 +26,7 @@ from llm_queue.testing.fake_ollama import FakeOllama, serve
 from llm_queue.testing.fake_ollama.behaviour import Behaviour
 from llm_queue.testing.fake_ollama.runners import digest_of
 from llm_queue.upstream.ollama import Ollama
-from llm_queue.upstream.protocol import Model, Upstream
+from llm_queue.upstream.protocol import Model, Size, Upstream
 from llm_queue.wire.shapes import (
     ALIVE,
     ChatRequest,
@@ -99,8 +99,10 @@ async def test_what_is_known_of_models_comes_from_tags_show_and_ps(ollama: Ollam
     model = await ollama.describe(model)
     assert (model.trained, "completion" in model.capabilities) == (16384, True)
     assert await ollama.resident() == frozenset()
+    assert ollama.sizes == {}
     await ollama.load(model, 8192)
     assert await ollama.resident() == {RunnerKey(model.identity, 8192)}
+    assert ollama.sizes == {model.identity: Size(bytes=1, vram=1)}
     await ollama.probe()
 
 

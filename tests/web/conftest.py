@@ -101,6 +101,25 @@ class FakeCommands:
         return 3
 
 
+class FakeChanges:
+    """When the line has changed: when the test says so."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.ended = False
+        self._news = trio.Event()
+
+    def change(self, *, end: bool = False) -> None:
+        self.number, self.ended = self.number + 1, end
+        self._news.set()
+        self._news = trio.Event()
+
+    async def after(self, number: int) -> None:
+        await trio.lowlevel.checkpoint()
+        while self.number <= number and not self.ended:
+            await self._news.wait()
+
+
 class FakeLine:
     """Hands out real tickets; ``script`` plays the dispatcher's part on each."""
 
@@ -117,12 +136,18 @@ class FakeLine:
         self.limits: list[int] = []
         self.ollama: Native | None = None
         self.granted = 8192
+        self._changes: FakeChanges | None = None
         self.unloadable = True
         self.asked_to_count: list[Request] = []
         self.counted: int | None = None
         self.submitted = trio.Event()
         self.gone = trio.Event()
         self.script: Callable[[Ticket], None] = lambda ticket: None
+
+    @property
+    def changes(self) -> FakeChanges:
+        self._changes = self._changes or FakeChanges()
+        return self._changes
 
     @property
     def models(self) -> FakeLine:

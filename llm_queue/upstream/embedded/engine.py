@@ -27,7 +27,7 @@ from llm_queue.upstream.embedded.kept import KeptPrompts, Weights
 from llm_queue.upstream.embedded.memory import OLD_PROMPTS, PART, Budget
 from llm_queue.upstream.embedded.process import EngineProcess
 from llm_queue.upstream.embedded.warm import start_warm
-from llm_queue.upstream.protocol import Model
+from llm_queue.upstream.protocol import NO_SIZES, Model
 from llm_queue.wire.shapes import Completion, LoadRequest, Piece, Request, has_images
 from llm_queue.wire.upstreams import openai_request as asking
 
@@ -60,6 +60,7 @@ class Embedded:
     chooses_context = True
     more_models = "For another, put its GGUF file into a folder, and name that folder with --gguf."
     native = None
+    sizes = NO_SIZES
 
     def __init__(
         self,

@@ -37,11 +37,15 @@ class Shown(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True):
-    """One line of ``/api/ps``. ``context_length`` is what the runner has now; older versions do not say."""
+    """One line of ``/api/ps``. ``context_length`` is what the runner has now; older versions do not say. ``size`` is
+    what it takes in bytes, and ``size_vram`` how much of that on the GPU.
+    """
 
     name: str
     digest: str
     context_length: int | None = None
+    size: int | None = None
+    size_vram: int | None = None
 
 
 class _Remote(Struct):

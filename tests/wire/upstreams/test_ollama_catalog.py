@@ -114,7 +114,7 @@ def test_capabilities() -> None:
 
 
 def test_what_is_resident_and_at_which_size() -> None:
-    assert parse_ps(PS) == (Loaded("smollm2:135m", "765525e6", 8192),)
+    assert parse_ps(PS) == (Loaded("smollm2:135m", "765525e6", 8192, 98362432, 98362432),)
     assert parse_ps(b'{"models":[{"name":"m","digest":"d"}]}') == (Loaded("m", "d", None),)
 
 
