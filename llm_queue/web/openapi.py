@@ -28,7 +28,6 @@ from llm_queue.wire.callers.routes import ROUTES, dialect_of
 from llm_queue.wire.shapes import JsonObject
 
 TEXT: Final = "text/plain"
-HTML: Final = "text/html"
 _REFERENCE: Final = "#/components/schemas/{name}"
 
 
@@ -50,7 +49,7 @@ BODIES: Final[dict[str, type]] = {
 
 ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/": (TEXT, str),
-    "/ui": (HTML, str),
+    "/ui": ("text/html", str),
     "/health": (TEXT, str),
     "/api/pull": (LINES, str),
     "/ready": (JSON, Ready),

@@ -19,7 +19,7 @@ MOST_LINES = 400
 
 
 async def ask(path: str, method: str = "GET", **headers: str) -> Any:
-    client = create_quart(Settings(), FakeLine()).test_client()
+    client: Any = create_quart(Settings(), FakeLine()).test_client()
     return await client.open(path, method=method, headers={name.replace("_", "-"): headers[name] for name in headers})
 
 
