@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.clients.browser import FLAGS
 
@@ -40,6 +40,10 @@ class Seen:
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             self.complaints.append(message.text)
 
+    def live(self) -> None:
+        """Return once the line is shown."""
+        expect(self.page.locator("#connection")).to_have_text("Live")
+
     def axe(self) -> list[str]:
         """What axe finds, with the element that it finds it in."""
         found = Axe().run(self.page).response["violations"]
@@ -52,9 +56,15 @@ class Seen:
 
 @contextmanager
 def open_page(
-    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, calm: bool = True
+    browser: Browser,
+    url: str,
+    *,
+    size: tuple[int, int] = DESKTOP,
+    dark: bool = False,
+    calm: bool = True,
+    frozen: bool = False,
 ) -> Iterator[Seen]:
-    """A page in a profile of its own."""
+    """A page in a profile of its own. Its clock goes on as the test says, if it is ``frozen``."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if dark else "light",
@@ -63,6 +73,9 @@ def open_page(
     )
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
+    if frozen:
+        page.clock.install(time=0)
+        page.clock.pause_at(1)
     seen = Seen(page)
     page.on("console", seen.heard)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))

@@ -23,7 +23,7 @@ async def ask(path: str, method: str = "GET", **headers: str) -> Any:
     return await client.open(path, method=method, headers={name.replace("_", "-"): headers[name] for name in headers})
 
 
-async def through_the_gate(path: str, key: bool = True, **headers: str) -> int:
+async def through_the_gate(path: str, key: bool = True, /, **headers: str) -> int:
     """The status that a GET without a key gets."""
     app = create_app(Settings(model="small", api_keys=("secret",) if key else ()), FakeLine())
     sent: list[Any] = []
@@ -122,7 +122,7 @@ async def test_a_browser_without_the_key_gets_the_page_but_nothing_of_the_line(p
     assert await through_the_gate(path) == 200
     assert await through_the_gate("/", accept=BROWSER) == 200
     tag = FILES[path.removeprefix("/ui/") if path != "/ui" else INDEX].tag
-    assert await through_the_gate(path, **{"if-none-match": f'W/"{tag}"'}) == 304
+    assert await through_the_gate(path, True, **{"if-none-match": f'W/"{tag}"'}) == 304
     for other in ("/queue", "/queue/jobs/job_0", "/queue/events", "/v1/models"):
         assert await through_the_gate(other, accept=BROWSER) == 401
 
@@ -135,7 +135,7 @@ async def test_the_root_wants_a_key_of_programs_as_before() -> None:
 @pytest.mark.parametrize("path", ["/", *ADDRESSES])
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}])
 async def test_a_stranger_gets_no_file_of_it(path: str, headers: dict[str, str]) -> None:
-    assert await through_the_gate(path, key=False, **headers) == 403
+    assert await through_the_gate(path, False, **headers) == 403
 
 
 # --- what its files are ---

@@ -23,7 +23,7 @@ export function seconds(value, { whole = false } = {}) {
   if (!known(value)) return "–";
   const positive = Math.max(0, value);
   if (positive < 9.95 && !whole) return `${positive.toFixed(1)} s`;
-  const rounded = whole && positive < 10 ? Math.floor(positive) : Math.round(positive);
+  const rounded = whole ? Math.floor(positive) : Math.round(positive);
   if (rounded < 60) return `${rounded} s`;
   const [minutes, hours] = [Math.floor(rounded / 60), Math.floor(rounded / 3600)];
   if (hours === 0) return minutes < 10 && rounded % 60 ? `${minutes} min ${rounded % 60} s` : `${minutes} min`;
