@@ -105,8 +105,9 @@ const feed = follow({
     notices.connection(null);
     connection("live", "Live");
   },
-  lost: (message, since) => {
-    connection("lost", "Not connected");
+  lost: (message, since, next, tries) => {
+    connection("lost", `Not connected, next try in ${Math.ceil(next / 1000)} s`);
+    mark(part("connection"), "data-tries", tries);
     notices.connection(lostNotice(message, since, () => feed.wake()));
   },
   locked: (message) => {

@@ -92,7 +92,7 @@ export class EventReader {
 }
 
 /**
- * Follow the line for as long as the page lives. `told` has `state(json)`, `live()`, `lost(message, since, next)`,
+ * Follow the line for as long as the page lives. `told` has `state(json)`, `live()`, `lost(message, since, next, tries)`,
  * `locked(message)` and `asleep()`. Gives `{wake}`, which tries at once.
  */
 export function follow(told) {
@@ -169,7 +169,7 @@ export function follow(told) {
       failures += 1;
       const next = longest * (0.75 + Math.random() / 4); // not all pages at once
       const message = problem instanceof Refused ? problem.message : "The connection broke.";
-      told.lost(message, since, next);
+      told.lost(message, since, next, failures);
       await pause(next);
     }
   }
