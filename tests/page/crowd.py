@@ -15,10 +15,13 @@ PROGRAMS = (
     ("mail-sorter.py", "normal", "granite4.1:8b"),
     ("Zed", "interactive", "qwen3-coder:30b"),
     ("nightly-index.py", "background", "granite4.1:8b"),
-    ("reader extension", "normal", "granite4.1:8b"),
+    ("reader extension", "interactive", "granite4.1:8b"),
     ("Claude Code", "normal", "qwen3-coder:30b"),
 )
 """A name, a lane and a model each."""
+
+COMING = (0, 1, 3, 4, 5, 3, 2, 3, 1, 3, 5, 3)
+"""Which of them comes next: few who are waited for, and many in the background."""
 
 MODELS = ("granite4.1:8b", "qwen3-coder:30b")
 LONG = "!slow 0.05 !tokens 6000 #"
@@ -61,7 +64,7 @@ class Crowd:
     def wait(self, waiting: int) -> None:
         """So many wait behind it."""
         for number in range(waiting):
-            client, lane, model = PROGRAMS[number % len(PROGRAMS)]
+            client, lane, model = PROGRAMS[COMING[number % len(COMING)]]
             self.ask(client, lane, model)
             if number % 200 == 199:
                 until(lambda: self._service.waiting() >= number - 100)  # noqa: B023  # it is asked now

@@ -99,9 +99,9 @@ def busy(waiting: int, listed: int = 50) -> State:
             {"name": "all-minilm:33m", "num_ctx": 512, "size_bytes": 91_000_000, "vram_bytes": 0},
         ],
         "lanes": {
-            "interactive": {"waits": waits(1.1, 2.0)},
-            "normal": {"waits": waits(9.0, 2.6)},
-            "background": {"waits": waits(60.0, 3.0)},
+            "interactive": {"waits": waits(1.1, 2.0, 4)},
+            "normal": {"waits": waits(9.0, 2.6, 17)},
+            "background": {"waits": waits(60.0, 3.0, 31)},
         },
         "programs": [
             program("Claude Code", 912.0, 14.0, 61, 9, 0.86),
@@ -129,11 +129,11 @@ def busy(waiting: int, listed: int = 50) -> State:
     }
 
 
-def waits(usual: float, spread: float) -> list[list[float]]:
+def waits(usual: float, spread: float, shift: int) -> list[list[float]]:
     """An hour of minutes, newest last: the median swings around ``usual``, the 95th percentile above it."""
     found = []
     for minute in range(59, -1, -1):
-        swing = math.sin(minute / 5.5) + 0.5 * math.sin(minute / 1.9)
+        swing = math.sin((minute + shift) / 5.5) + 0.5 * math.sin((minute * shift) / 1.9)
         median = round(usual * math.exp(0.6 * swing), 3)
         found.append([60.0 * minute, median, round(median * spread, 3), 4 + minute % 7])
     return found

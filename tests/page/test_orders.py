@@ -182,7 +182,9 @@ def test_ranges_are_short_and_never_more_exact_than_they_are(seen: Seen) -> None
         (-3.0, 8.0): "within 8 s",
         (5.1, 5.3): "in 5 s",
         (7.0, None): "in about 7 s",
-        (40.0, 130.0): "in 40 s to 2 min 10 s",
+        (40.0, 130.0): "in 1\u20132 min",
+        (20.0, 130.0): "within 3 min",
+        (100.0, 110.0): "in about 2 min",
         (70.0, 260.0): "in 1\u20134 min",
         (3700.0, 9000.0): "in 1\u20132.5 h",
     }

@@ -100,8 +100,11 @@ def test_it_shows_what_runs_and_who_waits(
     assert seen.axe() == []
     picture(seen, f"page-{waiting}")
     if waiting == 50:
-        picture(seen_at(opened, service.url, dark=True), "page-50-dark")
-        picture(seen_at(opened, service.url, PHONE), "page-50-phone")
+        for name, size, dark in (("page-50-dark", WIDE, True), ("page-50-phone", PHONE, False)):
+            other = seen_at(opened, service.url, size, dark=dark)
+            expect(other.page.locator("#next .why")).to_contain_text("Claude Code runs")
+            expect(other.page.locator("#now .why")).to_contain_text("It runs now")
+            picture(other, name)
         page.locator("#line summary").nth(3).click()
         expect(page.locator("#line .sentences").nth(3)).to_contain_text("It has waited")
         page.locator("#line").scroll_into_view_if_needed()

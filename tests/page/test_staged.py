@@ -125,7 +125,8 @@ def test_one_look_tells_who_runs_who_is_next_and_why(stage: Stage, seen: Seen) -
     now, following = seen.page.locator("#now"), seen.page.locator("#next")
     for text in ("Runs now", "Claude Code", "interactive", "granite4.1:8b, 16,384 tokens of context", "412", "38.2"):
         expect(now).to_contain_text(text)
-    for text in ("Next", "Open WebUI", "in 4\u201310 s"):
+    reason = "Interactive goes before normal and background, and its model is loaded already."
+    for text in ("Next", "Open WebUI", "in 4\u201310 s", reason):
         expect(following).to_contain_text(text)
     stage.reports["job_0001"] = states.explained(states.job(1), "Its program has had the least.")
     stage.reports["job_0000"] = states.explained(states.job(0), "Nobody else waited.")
@@ -133,6 +134,21 @@ def test_one_look_tells_who_runs_who_is_next_and_why(stage: Stage, seen: Seen) -
     stage.show(states.busy(2))
     expect(now).to_contain_text("Nobody else waited.")
     expect(following).to_contain_text("Its program has had the least.")
+
+
+def test_why_one_is_next_is_said_only_where_it_is_plain(stage: Stage, seen: Seen) -> None:
+    following = seen.page.locator("#next .because")
+    stage.show(states.busy(1))
+    expect(following).to_have_text("Nobody else waits.")
+    passed_over = states.busy(3)
+    passed_over["jobs"][1]["lane"] = "background"
+    stage.show(passed_over)  # by a rule that the state does not show
+    expect(following).to_be_hidden()
+    alike = states.busy(6)
+    alike["jobs"] = [job | {"lane": "normal"} for job in alike["jobs"]]
+    stage.show(alike | {"waiting": {"interactive": 0, "normal": 6, "background": 0}, "accepted": 1})
+    expect(seen.page.locator("#line")).to_contain_text("6 normal")
+    expect(following).to_be_hidden()
 
 
 def test_the_line_is_in_the_order_of_the_forecast_with_ranges(stage: Stage, seen: Seen) -> None:

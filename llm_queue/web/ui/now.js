@@ -1,7 +1,7 @@
 // Who has the slot, who is next, and the turn of the loaded models.
 
 import { make, mark, say, show } from "./dom.js";
-import { count, known, range, seconds, startOf } from "./words.js";
+import { count, known, lanesOf, listed, range, seconds, startOf } from "./words.js";
 
 const FACTS = [
   ["tokens", (job) => count(job.tokens)],
@@ -104,18 +104,39 @@ export function modelOf(job) {
   return known(job.num_ctx) && job.num_ctx > 0 ? `${job.model}, ${count(job.num_ctx)} tokens of context` : job.model;
 }
 
+/** By which of the line's first rules the first of those who wait is next, as far as the state shows it; or "". */
+export function becauseOf(state) {
+  const [first, ...others] = waitingJobs(state);
+  const waiting = state.waiting ?? {};
+  const lanes = lanesOf(waiting);
+  const at = lanes.indexOf(first.lane);
+  if (others.length === 0) return "Nobody else waits.";
+  if (lanes.slice(0, at).some((lane) => waiting[lane] > 0)) return ""; // a rule that is not seen from here
+  const lower = lanes.slice(at + 1).filter((lane) => waiting[lane] > 0);
+  const beside = others.filter((job) => job.lane === first.lane);
+  const loaded = first.resident && beside.some((job) => job.resident === false);
+  const reasons = [
+    lower.length > 0 && `${first.lane} goes before ${listed(lower)}`,
+    loaded && "its model is loaded already",
+  ].filter(Boolean);
+  const text = listed(reasons);
+  return text && `${text[0].toUpperCase()}${text.slice(1)}.`;
+}
+
 /** The panel of the job that is next. */
 export class Next {
   constructor(section) {
     this.client = make("p", { class: "who" });
     this.what = make("p", { class: "what" });
     this.lane = make("span", { class: "lane" });
+    this.because = make("p", { class: "because" });
     this.why = make("p", { class: "why" });
     this.start = make("p", { class: "start" });
     section.append(
       make("div", { class: "head" }, make("h2", { id: "next-title", class: "label" }, "Next"), this.lane, this.start),
       this.client,
       this.what,
+      this.because,
       this.why,
     );
     this.section = section;
@@ -124,6 +145,9 @@ export class Next {
   show(state, passed) {
     const job = waitingJobs(state)[0] ?? null;
     mark(this.section, "data-state", job === null ? "free" : "waiting");
+    const because = job === null ? "" : becauseOf(state);
+    say(this.because, because);
+    show(this.because, because !== "");
     show(this.lane, job !== null);
     show(this.start, job !== null);
     show(this.why, job !== null);

@@ -41,12 +41,10 @@ export function range(low, high) {
     const [first, last] = [Math.round(from), Math.round(to)];
     return first === last ? `in ${first} s` : `in ${first}–${last} s`;
   }
-  if (from >= 60) {
-    const unit = to < 6000 ? [60, "min"] : [3600, "h"];
-    const [first, last] = [from, to].map((value) => (unit[0] === 60 ? Math.round(value / 60) : tenth(value / 3600)));
-    return first === last ? `in ${first} ${unit[1]}` : `in ${first}–${last} ${unit[1]}`;
-  }
-  return `in ${seconds(from, { whole: true })} to ${seconds(to, { whole: true })}`;
+  const [unit, name] = to < 6000 ? [60, "min"] : [3600, "h"];
+  if (from < unit / 2) return `within ${Math.ceil(to / unit)} ${name}`;
+  const [first, last] = [from, to].map((value) => (unit === 60 ? Math.round(value / 60) : tenth(value / 3600)));
+  return first === last ? `in about ${first} ${name}` : `in ${first}–${last} ${name}`;
 }
 
 function tenth(value) {
@@ -75,7 +73,12 @@ export function bytes(value) {
   return `${size < 10 && unit > 0 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
-/** `one job`, `5,000 jobs`. */
+/** `a, b and c`. */
+export function listed(parts) {
+  return parts.length < 2 ? (parts[0] ?? "") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+}
+
+/** `1 job`, `5,000 jobs`. */
 export function jobs(number) {
   return number === 1 ? "1 job" : `${count(number)} jobs`;
 }
