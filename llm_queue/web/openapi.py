@@ -50,6 +50,7 @@ BODIES: Final[dict[str, type]] = {
 ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/": (TEXT, str),
     "/ui": ("text/html", str),
+    "/ui/{name}": ("*/*", str),
     "/health": (TEXT, str),
     "/api/pull": (LINES, str),
     "/ready": (JSON, Ready),

@@ -54,6 +54,8 @@ def test_the_line_is_paused_with_or_without_the_gpu_and_resumed(
     stage.show(states.busy(3) | {"paused": {"since_s": 1.0, "unloaded": unload}})
     expect(page.locator("#pause")).to_have_text("Resume")
     assert page.get_by_text("The GPU is free.").count() == unload
+    stage.show(states.busy(3) | {"paused": {"since_s": 1.0, "unloaded": False, "kept": "Ollama said no."}})
+    expect(page.locator("#notices")).to_contain_text("Something is still loaded: Ollama said no.")
     page.locator("#notices").get_by_role("button", name="Resume").click()
     expect(page.locator("#said")).to_have_text("The line goes on.")
     assert stage.commands[-1] == ("/queue/resume", {})

@@ -140,6 +140,11 @@ def test_why_one_is_next_is_said_only_where_it_is_plain(stage: Stage, seen: Seen
     following = seen.page.locator("#next .because")
     stage.show(states.busy(1))
     expect(following).to_have_text("Nobody else waits.")
+    changing = states.busy(8)
+    changing["jobs"][1]["resident"] = False
+    stage.show(changing | {"turn": {"used_s": 20.5, "length_s": 20.0, "cost_s": 6.1}})
+    expect(following).to_contain_text("goes before normal and background and the turn of what is loaded is over.")
+    expect(seen.page.locator("#turn")).to_contain_text("Over: the model that has waited longest is next")
     passed_over = states.busy(3)
     passed_over["jobs"][1]["lane"] = "background"
     stage.show(passed_over)  # by a rule that the state does not show

@@ -11,7 +11,8 @@ export function noticesOf(state, commands) {
     found.push({ id: "draining", title: "Draining.", words: "No new work is taken; what is here may finish, then the service ends." });
   }
   if (state.paused) {
-    const freed = state.paused.unloaded ? " The GPU is free." : "";
+    const kept = state.paused.kept ? ` Something is still loaded: ${state.paused.kept}` : "";
+    const freed = state.paused.unloaded ? " The GPU is free." : kept;
     const action = { label: "Resume", click: commands.resume };
     found.push({ id: "paused", title: "Paused.", words: `Nothing starts until the line is resumed.${freed}`, action });
   }

@@ -115,9 +115,12 @@ export function becauseOf(state) {
   const lower = lanes.slice(at + 1).filter((lane) => waiting[lane] > 0);
   const beside = others.filter((job) => job.lane === first.lane);
   const loaded = first.resident && beside.some((job) => job.resident === false);
+  const over = known(state.turn?.used_s) && state.turn.used_s >= state.turn.length_s;
+  const changes = over && first.resident === false && beside.some((job) => job.resident);
   const reasons = [
     lower.length > 0 && `${first.lane} goes before ${listed(lower)}`,
     loaded && "its model is loaded already",
+    changes && "the turn of what is loaded is over",
   ].filter(Boolean);
   const text = listed(reasons);
   return text && `${text[0].toUpperCase()}${text.slice(1)}.`;
@@ -191,7 +194,7 @@ export class Turn {
       this.#words,
       left > 0
         ? `${seconds(left, { whole: true })} of ${seconds(turn.length_s, { whole: true })} left ${whose}`
-        : `Over ${whose}: another model is next as soon as somebody waits for one`,
+        : "Over: the model that has waited longest is next",
     );
   }
 }
