@@ -1,6 +1,6 @@
 """What open pages cost: processor time of the service at 50 jobs a minute, and the gap between two requests.
 
-Each page is a client that does what the page in a browser does: it reads ``/queue/events``, and asks once why a job
+Each page is a client that does what the page in a browser does: it reads ``/queue/events``, and asks why a job
 runs, and why one is next. ``python -m tests.bench.watchers`` prints it; ``--write`` puts it into docs/performance.md.
 """
 
@@ -24,7 +24,8 @@ from tests.e2e.conftest import Service
 PAGES: Final = 10
 JOBS_A_MINUTE: Final = 50
 SETTLED: Final = 0.4
-"""Seconds for which the page waits before it asks about a job."""
+AGAIN: Final = 10.0
+"""Seconds for which the page waits before it asks about a job, and before it asks anew."""
 WARM: Final = 5.0
 """Seconds before the clock starts: imports, first connections."""
 
@@ -47,7 +48,7 @@ class Page:
         self.asked = 0
         self.live = asyncio.Event()
         self._port = port
-        self._shown: dict[str, str | None] = {}
+        self._shown: dict[str, str] = {}
 
     async def watch(self) -> None:
         """Until cancelled."""
@@ -69,15 +70,19 @@ class Page:
         running = slot["job"] if isinstance(slot, dict) else None
         waiting = next((job["job"] for job in jobs if job["job"] != running), None)
         for panel, job in (("now", running), ("next", waiting)):
-            if self._shown.get(panel) != job:
-                self._shown[panel] = job
+            about = f"{job} {running}"
+            if self._shown.get(panel) != about:
+                self._shown[panel] = about
                 if job is not None:
-                    asking.create_task(self._ask(panel, job))
+                    asking.create_task(self._keep_asking(panel, job, about))
 
-    async def _ask(self, panel: str, job: str) -> None:
+    async def _keep_asking(self, panel: str, job: str, about: str) -> None:
         await asyncio.sleep(SETTLED)
-        if self._shown[panel] != job:
-            return
+        while self._shown[panel] == about:
+            await self._ask(job)
+            await asyncio.sleep(AGAIN)
+
+    async def _ask(self, job: str) -> None:
         self.asked += 1
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(f"GET /queue/jobs/{job} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())

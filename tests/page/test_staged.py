@@ -136,6 +136,23 @@ def test_one_look_tells_who_runs_who_is_next_and_why(stage: Stage, seen: Seen) -
     expect(following).to_contain_text("Its program has had the least.")
 
 
+def test_why_is_asked_once_for_what_stays_and_again_after_ten_seconds(stage: Stage, opened: Open) -> None:
+    stage.reports["job_0000"] = states.explained(states.job(0), "It began at once.")
+    seen = opened(stage.url, frozen=True)
+    seen.live()
+    seen.page.clock.run_for(399)
+    stage.show(states.busy(50))
+    assert [path for path in stage.asked if "/jobs/" in path] == []
+    seen.page.clock.run_for(1)
+    expect(seen.page.locator("#now .why")).to_have_text("It began at once.")
+    stage.show(states.busy(49))
+    expect(seen.page.locator("#line")).to_contain_text("49 jobs wait")
+    assert sorted(path for path in stage.asked if "/jobs/" in path) == ["/queue/jobs/job_0000", "/queue/jobs/job_0001"]
+    stage.reports["job_0000"] = states.explained(states.job(0), "It goes on.")
+    seen.page.clock.run_for(10_000)
+    expect(seen.page.locator("#now .why")).to_have_text("It goes on.")
+
+
 def test_why_one_is_next_is_said_only_where_it_is_plain(stage: Stage, seen: Seen) -> None:
     following = seen.page.locator("#next .because")
     stage.show(states.busy(1))

@@ -8,11 +8,11 @@ import { First } from "./first.js";
 import { Line } from "./line.js";
 import { keyNotice, lostNotice, Notices, noticesOf } from "./notices.js";
 import { Next, Now, runningJob, Turn, waitingJobs } from "./now.js";
-import { follow, jobReport, Refused } from "./service.js";
+import { follow } from "./service.js";
 import { Waits } from "./waits.js";
+import { Why } from "./why.js";
 
 const TICK = 500; // milliseconds between two looks at the clock
-const SETTLED = 400; // milliseconds that a job must be next before it is asked why: a fast line has many
 const SAID = 6_000; // milliseconds for which the outcome of a command is shown
 
 const part = (id) => document.getElementById(id);
@@ -22,6 +22,7 @@ const now = new Now(part("now"), commands);
 const next = new Next(part("next"));
 const turn = new Turn(part("turn"));
 const line = new Line(part("line"), commands);
+const whys = { now: new Why(now.why), next: new Why(next.why) };
 const ticking = [now, next, turn, line];
 const still = [
   new First(part("first")),
@@ -51,10 +52,21 @@ function passed() {
   return fresh ? (performance.now() - came) / 1000 : 0;
 }
 
+/** Have parts show the state. One that cannot takes nothing from the others. */
+function showEach(parts, gone) {
+  for (const one of parts) {
+    try {
+      one.show(state, gone);
+    } catch (error) {
+      console.error(error);
+    }
+  }
+}
+
 function showAll() {
   const gone = passed();
   mark(part("main"), "data-empty", null);
-  for (const one of [...ticking, ...still]) one.show(state, gone);
+  showEach([...ticking, ...still], gone);
   const upstream = state.upstream ?? {};
   say(part("upstream"), [upstream.name, upstream.url].filter(Boolean).join(" at "));
   notices.line(noticesOf(state, commands));
@@ -63,27 +75,9 @@ function showAll() {
   part("pause").disabled = !fresh || Boolean(state.draining);
   part("drain").disabled = !fresh || Boolean(state.draining);
   say(part("pause"), state.paused ? "Resume" : "Pause");
-  explain(now, runningJob(state));
-  explain(next, waitingJobs(state)[0] ?? null);
-}
-
-/** Why this job runs, or is next, asked once for each that stays for a moment. */
-function explain(panel, job) {
-  const id = job?.job ?? null;
-  if (panel.asked === id) return;
-  panel.asked = id;
-  clearTimeout(panel.settle);
-  say(panel.why, "");
-  if (id === null) return;
-  panel.settle = setTimeout(async () => {
-    try {
-      const report = await jobReport(id);
-      const sentences = report.explanation?.sentences ?? [];
-      if (panel.asked === id) say(panel.why, sentences.slice(0, 2).join(" "));
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error; // it may have ended meanwhile
-    }
-  }, SETTLED);
+  const running = runningJob(state);
+  whys.now.show(running, state.slot?.phase);
+  whys.next.show(waitingJobs(state)[0] ?? null, running?.job);
 }
 
 function connection(kind, words) {
@@ -121,5 +115,5 @@ part("pause").addEventListener("click", () => (state?.paused ? commands.resume()
 part("drain").addEventListener("click", () => commands.drain());
 setInterval(() => {
   if (state === null || !fresh || document.hidden) return;
-  for (const one of ticking) one.show(state, passed());
+  showEach(ticking, passed());
 }, TICK);
