@@ -42,6 +42,10 @@ class Stage:
             for one in self._watching:
                 one.put(self._event("change"))
 
+    def asked_about(self) -> list[str]:
+        """The jobs that were asked about, in order of their names."""
+        return sorted(path.rpartition("/")[2] for path in self.asked if path.startswith("/queue/jobs/"))
+
     def hang_up(self) -> None:
         """End every stream, and let nobody in while ``away``."""
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.e2e.conftest import until
 from tests.page import states
 from tests.page.browser import DESKTOP, PHONE, Seen
 from tests.page.conftest import Open
@@ -142,12 +143,12 @@ def test_why_is_asked_once_for_what_stays_and_again_after_ten_seconds(stage: Sta
     seen.live()
     seen.page.clock.run_for(399)
     stage.show(states.busy(50))
-    assert [path for path in stage.asked if "/jobs/" in path] == []
+    assert stage.asked_about() == []
     seen.page.clock.run_for(1)
     expect(seen.page.locator("#now .why")).to_have_text("It began at once.")
     stage.show(states.busy(49))
     expect(seen.page.locator("#line")).to_contain_text("49 jobs wait")
-    assert sorted(path for path in stage.asked if "/jobs/" in path) == ["/queue/jobs/job_0000", "/queue/jobs/job_0001"]
+    until(lambda: stage.asked_about() == ["job_0000", "job_0001"])
     stage.reports["job_0000"] = states.explained(states.job(0), "It goes on.")
     seen.page.clock.run_for(10_000)
     expect(seen.page.locator("#now .why")).to_have_text("It goes on.")
