@@ -122,17 +122,22 @@ def test_nothing_moves_for_those_who_want_no_motion(stage: Stage, opened: Open) 
 # --- what it shows ---
 
 
-def test_one_look_tells_who_runs_who_is_next_and_why(stage: Stage, seen: Seen) -> None:
+def test_one_look_tells_who_runs_who_is_next_and_why(stage: Stage, opened: Open) -> None:
+    seen = opened(stage.url, frozen=True)
+    seen.live()
     now, following = seen.page.locator("#now"), seen.page.locator("#next")
     for text in ("Runs now", "Claude Code", "interactive", "granite4.1:8b, 16,384 tokens of context", "412", "38.2"):
         expect(now).to_contain_text(text)
-    reason = "Interactive goes before normal and background, and its model is loaded already."
+    reason = "Interactive goes before normal and background and its model is loaded already."
     for text in ("Next", "Open WebUI", "in 4\u201310 s", reason):
         expect(following).to_contain_text(text)
     stage.reports["job_0001"] = states.explained(states.job(1), "Its program has had the least.")
     stage.reports["job_0000"] = states.explained(states.job(0), "Nobody else waited.")
     stage.show(states.empty())
+    expect(now).to_contain_text("Free")
     stage.show(states.busy(2))
+    expect(now).to_contain_text("Claude Code")
+    seen.page.clock.run_for(400)
     expect(now).to_contain_text("Nobody else waited.")
     expect(following).to_contain_text("Its program has had the least.")
 
@@ -174,7 +179,9 @@ def test_why_one_is_next_is_said_only_where_it_is_plain(stage: Stage, seen: Seen
     expect(following).to_be_hidden()
 
 
-def test_the_line_is_in_the_order_of_the_forecast_with_ranges(stage: Stage, seen: Seen) -> None:
+def test_the_line_is_in_the_order_of_the_forecast_with_ranges(stage: Stage, opened: Open) -> None:
+    seen = opened(stage.url, frozen=True)
+    seen.live()
     first = rows(seen.page).first
     for text in ("1", "Open WebUI", "interactive", "granite4.1:8b", "in 4\u201310 s", "waited"):
         expect(first).to_contain_text(text)
