@@ -128,7 +128,7 @@ def test_one_look_tells_who_runs_who_is_next_and_why(stage: Stage, opened: Open)
     now, following = seen.page.locator("#now"), seen.page.locator("#next")
     for text in ("Runs now", "Claude Code", "interactive", "granite4.1:8b, 16,384 tokens of context", "412", "38.2"):
         expect(now).to_contain_text(text)
-    reason = "Interactive goes before normal and background and its model is loaded already."
+    reason = "Interactive goes before normal and background, and its model is loaded already."
     for text in ("Next", "Open WebUI", "in 4\u201310 s", reason):
         expect(following).to_contain_text(text)
     stage.reports["job_0001"] = states.explained(states.job(1), "Its program has had the least.")
@@ -166,7 +166,7 @@ def test_why_one_is_next_is_said_only_where_it_is_plain(stage: Stage, seen: Seen
     changing = states.busy(8)
     changing["jobs"][1]["resident"] = False
     stage.show(changing | {"turn": {"used_s": 20.5, "length_s": 20.0, "cost_s": 6.1}})
-    expect(following).to_contain_text("goes before normal and background and the turn of what is loaded is over.")
+    expect(following).to_contain_text("goes before normal and background, and the turn of what is loaded is over.")
     expect(seen.page.locator("#turn")).to_contain_text("Over: the model that has waited longest is next")
     passed_over = states.busy(3)
     passed_over["jobs"][1]["lane"] = "background"

@@ -122,7 +122,7 @@ export function becauseOf(state) {
     loaded && "its model is loaded already",
     changes && "the turn of what is loaded is over",
   ].filter(Boolean);
-  const text = listed(reasons);
+  const text = reasons.join(", and ");
   return text && `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
