@@ -67,7 +67,7 @@ def test_axe_finds_nothing_where_something_is_open_or_not_as_usual(
     seen = opened(stage.url, **look)
     seen.live()
     seen.page.locator("#line summary").first.click()
-    expect(seen.page.get_by_text("It has waited.")).to_be_visible()
+    expect(seen.page.locator("#line .sentences").first).to_have_text("It has waited.")
     assert seen.axe() == []
     assert seen.fits()
     seen.page.get_by_role("button", name="Drain").click()
@@ -88,7 +88,7 @@ def test_the_keyboard_reaches_everything_and_opens_what_opens(stage: Stage, seen
     assert walked[:4] == ["Skip to the line", "Pause", "Drain", "Cancel"]
     page.locator("#line summary").first.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Its lane goes first.").last).to_be_visible()
+    expect(page.locator("#line .sentences").first).to_have_text("Its lane goes first.")
     for name in ("interactive", "normal", "background", "Cancel the job of Open WebUI"):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == name
