@@ -220,10 +220,10 @@ def test_time_goes_on_between_two_events_and_the_turn_empties(stage: Stage, open
     seen.live()
     now, words = seen.page.locator("#now"), seen.page.locator("#turn .words")
     expect(now).to_contain_text("10 s")
-    expect(words).to_contain_text("12 s of 20 s left of granite4.1:8b")
+    expect(words).to_contain_text("13 s of 20 s left of granite4.1:8b")
     seen.page.clock.run_for(5_000)
     expect(now).to_contain_text("15 s")
-    expect(words).to_contain_text("7 s of 20 s left")
+    expect(words).to_contain_text("8 s of 20 s left")
     scale = seen.page.evaluate("new DOMMatrix(getComputedStyle(document.querySelector('.fill')).transform).a")
     assert 0.3 < scale < 0.4
 

@@ -193,7 +193,7 @@ export class Turn {
     say(
       this.#words,
       left > 0
-        ? `${seconds(left, { whole: true })} of ${seconds(turn.length_s, { whole: true })} left ${whose}`
+        ? `${seconds(Math.ceil(left), { whole: true })} of ${seconds(turn.length_s, { whole: true })} left ${whose}`
         : "Over: the model that has waited longest is next",
     );
   }
