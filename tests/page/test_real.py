@@ -98,6 +98,8 @@ def test_it_shows_what_runs_and_who_waits(
         expect(page.locator("#first code")).to_contain_text(f"curl {service.url}/v1/chat/completions")
     assert page.evaluate("document.querySelectorAll('*').length") < 2500
     assert seen.axe() == []
+    if waiting:  # it may be another one's turn by now, who is asked about anew
+        expect(page.locator("#next .why")).to_contain_text("Claude Code runs")
     picture(seen, f"page-{waiting}")
     if waiting == 50:
         for name, size, dark in (("page-50-dark", WIDE, True), ("page-50-phone", PHONE, False)):
