@@ -19,7 +19,7 @@ nox.options.reuse_existing_virtualenvs = True
 LOCK = ".ci/lock.txt"
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = nox.project.python_versions(PROJECT)
-APART = ("tests/e2e", "tests/real", "tests/clients", "tests/faults")  # they have sessions of their own
+APART = ("tests/e2e", "tests/real", "tests/clients", "tests/faults", "tests/page")  # they have sessions of their own
 FAST = tuple(part for folder in APART for part in ("--ignore", folder))
 REAL_CLOCK = ("--timeout", "300")  # seconds for a test: a process that loads a model on a busy machine takes its time
 CANCELLATION = "ASYNC101,ASYNC102,ASYNC119,ASYNC120"  # flake8-async's rules that ruff does not have
@@ -107,6 +107,19 @@ def clients(session: nox.Session) -> None:
     session.run("python", "-m", "tests.clients.install")
     alone = ("python", "-m", "tests.clients.alone")
     session.run(*alone, "python", "-m", "pytest", "tests/clients", *REAL_CLOCK, *session.posargs)
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """The live page in Debian's Chromium, with axe: on a stage, and in front of a real service.
+
+    ``nox -s page -- write`` also takes the pictures of the documentation anew. It wants a ``chromium`` on the PATH.
+    """
+    install(session, "page")
+    write = "write" in session.posargs
+    others = [argument for argument in session.posargs if argument != "write"]
+    pictures = ("--pictures", "docs/images") if write else ()
+    session.run("pytest", "tests/page", *REAL_CLOCK, *pictures, *others)
 
 
 @nox.session

@@ -19,6 +19,14 @@ def main() -> int:
         url = next(word for word in hello.split() if word.startswith("http://127.0.0.1"))
         with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
             assert answer.read() == b"ok"
+        for path, media_type in (
+            ("/ui", "text/html"),
+            ("/ui/page.js", "text/javascript"),
+            ("/ui/page.css", "text/css"),
+        ):
+            with urllib.request.urlopen(f"{url}{path}", timeout=10) as answer:
+                assert answer.headers.get_content_type() == media_type
+                assert answer.read()
         service.send_signal(signal.SIGTERM)
         return service.wait(20)
     finally:

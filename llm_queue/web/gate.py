@@ -21,6 +21,7 @@ from llm_queue.settings import Settings
 from llm_queue.settings.keys import ApiKey
 from llm_queue.web.headers import error_headers
 from llm_queue.web.hosts import cannot_be_rebound, is_this_machine, name_in, names_of
+from llm_queue.web.page import ADDRESSES, wants_page
 from llm_queue.web.visit import ANYONE, App, Permit, Receive, Scope, Send, Visit, begin_visit
 from llm_queue.wire.callers.anthropic import VERSION_HEADER
 from llm_queue.wire.callers.routes import dialect_of
@@ -37,8 +38,8 @@ _SANE_ID: Final = re.compile(rb"[!-~]{1,128}")
 
 _INSTANCE: Final = HEADER.lower().encode()
 
-OPEN: Final = frozenset(("/health",))
-"""Paths that want no key: all that there are."""
+OPEN: Final = frozenset(("/health", *ADDRESSES))
+"""Paths that want no key: all that there are, but ``/`` for a browser. The live page holds nothing of the line."""
 
 _METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _ASKED_HEADERS: Final = (
@@ -146,6 +147,11 @@ class AccessRules:
         return headers
 
 
+def is_open(path: str, accept: bytes = b"") -> bool:
+    """True for what wants no key: an :data:`OPEN` path, or ``/`` if ``accept`` is a browser's that gets the page."""
+    return path in OPEN or (path == "/" and wants_page(accept.decode("latin-1")))
+
+
 def preflight_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """What a browser wants to know before it sends the request itself. It may remember that for two hours."""
     asked = headers.get(b"access-control-request-headers", b"").strip()
@@ -220,7 +226,7 @@ class Gate:
                 await _respond(send_marked, 204, preflight_headers(headers), b"")
                 return
             self._rules.check_origin(_text(headers.get(b"origin")), host)
-            if scope["path"] not in OPEN:
+            if not is_open(scope["path"], headers.get(b"accept", b"")):
                 keys = (_text(headers.get(name)) for name in (b"authorization", b"x-api-key"))
                 visit.permit = self._rules.permit(*keys)
         except QueueError as error:

@@ -19,6 +19,7 @@ from llm_queue.settings import Settings
 from llm_queue.upstream.protocol import Model, Native, NativeAnswer
 from llm_queue.web.clients import client_of
 from llm_queue.web.endpoint import Endpoint, read_body
+from llm_queue.web.page import page_response, wants_page
 from llm_queue.web.refusals import tell_refusal
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope, visit_of
@@ -50,8 +51,11 @@ def add_ollama_routes(app: QuartTrio, settings: Settings, line: Service, endpoin
 
     @app.get("/")
     async def root() -> Response:
-        """What Ollama says where it runs."""
-        return Response(RUNNING, content_type="text/plain; charset=utf-8")
+        """The live page for a browser; for everybody else what Ollama says where it runs."""
+        wanted = wants_page(request.headers.get("Accept", ""))
+        response = page_response() if wanted else Response(RUNNING, content_type="text/plain; charset=utf-8")
+        response.headers["Vary"] = "Accept"
+        return response
 
     for path, answer, methods in (
         ("/api/version", questions.version, ["GET"]),

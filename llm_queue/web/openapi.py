@@ -56,6 +56,8 @@ MAY_BE_EMPTY: Final = frozenset(("/queue/pause",))
 
 ANSWERS: Final[dict[str, tuple[str, type]]] = {
     "/": (TEXT, str),
+    "/ui": ("text/html", str),
+    "/ui/{name}": ("*/*", str),
     "/health": (TEXT, str),
     "/metrics": (TEXT, str),
     "/api/pull": (LINES, str),

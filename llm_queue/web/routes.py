@@ -20,6 +20,7 @@ from llm_queue.web.feed import Feed
 from llm_queue.web.models import facts_of, known_models
 from llm_queue.web.ollama_routes import add_ollama_routes
 from llm_queue.web.openapi import openapi_document
+from llm_queue.web.page import add_page_routes
 from llm_queue.web.responses import add_responses_routes
 from llm_queue.web.service import Service
 from llm_queue.web.visit import Scope
@@ -46,6 +47,7 @@ def add_routes(app: QuartTrio, settings: Settings, line: Service) -> None:
         return answer
 
     add_ollama_routes(app, settings, line, endpoint)
+    add_page_routes(app)
     for path, operation in ROUTES:
         app.add_url_rule(path, endpoint=path, view_func=serve(operation), methods=["POST"])
 

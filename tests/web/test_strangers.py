@@ -22,6 +22,7 @@ from llm_queue.settings import Settings, WrongSetting, load
 from llm_queue.web import gate
 from llm_queue.web.app import create_app, create_quart
 from llm_queue.web.gate import OPEN, Gate
+from llm_queue.web.page import ADDRESSES as PAGE
 from tests.harness import line as running_line
 from tests.web.conftest import Caller, FakeLine
 from tests.web.strangers import Stranger
@@ -44,7 +45,7 @@ def addresses() -> list[tuple[str, str]]:
     """Every method at every path that there is, and at some that there are not."""
     rules = [re.sub(r"<[^>]*>", "small", rule.rule) for rule in create_quart(SETTINGS, FakeLine()).url_map.iter_rules()]
     assert len(rules) > 20
-    return [(method, path) for path in dict.fromkeys([*rules, *NOWHERE]) for method in METHODS]
+    return [(method, path) for path in dict.fromkeys([*rules, *NOWHERE, *PAGE]) for method in METHODS]
 
 
 ADDRESSES: Final = addresses()
@@ -122,8 +123,8 @@ async def test_whoever_may_call_reaches_every_address() -> None:
     assert walk.reached == [address for address in ADDRESSES if address[0] != "OPTIONS" for _ in range(2)]
 
 
-async def test_health_is_the_one_path_that_wants_no_key() -> None:
-    assert {"/health"} == OPEN
+async def test_health_and_the_files_of_the_page_are_all_that_wants_no_key() -> None:
+    assert {"/health", *PAGE} == OPEN
     walk = Walk()
     for method, path in ADDRESSES:
         await walk.ask(method, path)
