@@ -204,6 +204,9 @@ def bench_real(session: nox.Session) -> None:
     real_ollama(session)
     measure = ("python", "-m", "tests.bench.real", "--write")
     session.run("python", "-m", "tests.real.ollama", *measure, *session.posargs)
+    install(session, "tests", project=".[embedded]")
+    agents = ("python", "-m", "tests.bench.agents", "--write")
+    session.run("python", "-m", "tests.real.ollama", *agents, env={"LLAMA_ARG_CACHE_RAM": "0"})
 
 
 @nox.session

@@ -267,7 +267,7 @@ def _seconds(raw: str) -> float:
 
 
 def _shown(default: object) -> str:
-    if default is None or default == ():
+    if default in (None, "", ()):
         return "none"
     if isinstance(default, bool):
         return "on" if default else "off"

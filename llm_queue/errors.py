@@ -140,7 +140,7 @@ class LineFull(QueueError):
 
 
 class TooManyWatchers(QueueError):
-    """As many programs watch the line as may. Close one of them, or ask GET /queue now and then."""
+    """Too many programs watch the line already. Close one of them, or ask GET /queue now and then."""
 
     code = "too_many_watchers"
     status = 429
@@ -197,7 +197,7 @@ class Superseded(QueueError):
 
 
 class AlreadyRunning(QueueError):
-    """The job runs already, so its lane says nothing any more. Let it end, or cancel it."""
+    """The job runs already, so a lane no longer matters to it. Let it end, or cancel it."""
 
     code = "already_running"
     status = 409

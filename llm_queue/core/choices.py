@@ -48,6 +48,6 @@ def choice_among(queue: FairQueue, strands: Strands, rules: OrderRules, used: fl
 
 
 def _pauses(job: Job, seconds: float) -> bool:
-    """True for a job of a program that usually pauses for so many seconds, or longer."""
+    """True for a job of a program that usually pauses for ``seconds`` or longer."""
     grade = pause_grade(job.pause)
     return grade is not None and grade >= least_grade(seconds)

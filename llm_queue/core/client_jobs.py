@@ -19,7 +19,7 @@ _ROUNDING: Final = 1e-9
 
 
 def pause_grade(pause: float) -> int | None:
-    """The grade of who pauses for so many seconds; None: too short for any."""
+    """The grade of a pause of ``pause`` seconds; None if it is too short for any."""
     if pause <= 0:
         return None
     if math.isinf(pause):
@@ -29,7 +29,7 @@ def pause_grade(pause: float) -> int | None:
 
 
 def least_grade(seconds: float) -> int:
-    """The lowest grade in which nobody pauses for less than so many seconds."""
+    """The lowest grade whose pauses are all at least ``seconds``."""
     grade = math.ceil(_STEPS * math.log2(max(seconds, 1e-6) / _ANCHOR) - _ROUNDING)
     return max(_GRADES[0], min(grade, _GRADES[1]))
 

@@ -42,8 +42,8 @@ class Estimate:
 
 
 def estimates(order: Order, seat: Seat, now: float, picks: int, *, may_hold: bool) -> dict[str, Estimate]:
-    """The estimates of the next jobs that wait, by their ids. Those that come after so many ``picks``, or depend on a
-    run of which nothing is known, are not in it.
+    """The estimates of the next jobs that wait, by their ids. Jobs that come after the first ``picks`` picks, or
+    depend on a run of which nothing is known, are left out.
 
     Programs that have always asked again at once are sure to come. Of the others each may come or not, so there are two
     ends to each estimate: all of them come, and none does.

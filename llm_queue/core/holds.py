@@ -1,4 +1,4 @@
-"""For whom the slot is kept free."""
+"""Decides whether to keep the slot free, and for which program."""
 
 from __future__ import annotations
 

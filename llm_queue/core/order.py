@@ -20,7 +20,7 @@ from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.lanes import LaneQueue
 from llm_queue.core.prompts import Ending, PromptWork
-from llm_queue.core.reasons import Company, Rule, company_of, rule_within
+from llm_queue.core.reasons import Competition, Rule, competition_of, rule_within
 from llm_queue.core.rules import Order, OrderRules
 from llm_queue.core.strands import strand_of
 from llm_queue.core.turn import Hold, Turn
@@ -232,12 +232,12 @@ class TurnOrder:
 
     # --- what is said of it ---
 
-    def company(self, turn: Turn, job: Job) -> Company:
-        """What a waiting job has before it: see :class:`~.reasons.Company`."""
+    def competition(self, turn: Turn, job: Job) -> Competition:
+        """What a waiting job has before it: see :class:`~.reasons.Competition`."""
         lane, higher = self._lanes[job.lane], any(self._lanes[each].waiting for each in Lane if each < job.lane)
         passes = max(0, self.rules.lane_burst - lane.passed_over)
         first_turn = self._first_turn_length(turn) if self._is_untried(turn, self.key_of(job)) else None
-        return company_of(job, self._queue(job), len(lane.wanted()), passes, higher=higher, first_turn=first_turn)
+        return competition_of(job, self._queue(job), len(lane.wanted()), passes, higher=higher, first_turn=first_turn)
 
     # --- turns ---
 

@@ -41,8 +41,8 @@ class Rule(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
-    """Whom a waiting job has beside it: how many ``keys`` are wanted in its lane, how many ``clients`` wait for its own
+class Competition:
+    """What a waiting job competes with: how many ``keys`` are wanted in its lane, how many ``clients`` wait for its own
     there, how many jobs of its own client came ``earlier`` there, and whether jobs wait in a ``higher`` lane, which may
     go first ``passes`` more times. If no load of its model was tried, it goes when the turn has lasted ``first_turn``
     seconds (None: one was).
@@ -56,16 +56,16 @@ class Company:
     first_turn: float | None = None
 
 
-def company_of(
+def competition_of(
     job: Job, queue: FairQueue, keys: int, passes: int, *, higher: bool, first_turn: float | None
-) -> Company:
-    """The company of a job that waits in ``queue``; the rest is as in :class:`Company`."""
+) -> Competition:
+    """The competition of a job that waits in ``queue``; the rest is as in :class:`Competition`."""
     earlier = sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
-    return Company(keys, queue.clients, earlier, passes, higher, first_turn)
+    return Competition(keys, queue.clients, earlier, passes, higher, first_turn)
 
 
 def rule_within(queue: FairQueue, *, keys: int, here: bool, new: bool, lower: bool) -> Rule:
-    """The rule by which the first job of ``queue`` is the one of its lane, in which so many ``keys`` are wanted.
+    """The rule by which the first job of ``queue`` is next in its lane; ``keys`` is how many keys are wanted there.
 
     ``here``: the turn goes on for a loaded key, or, if ``new``, for one that goes before them because no load of it was
     tried. ``lower``: jobs wait in lower lanes as well.

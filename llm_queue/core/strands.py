@@ -136,8 +136,8 @@ class Strands:
             self.opening = None
 
     def bill(self, job: Job, seconds: float, prompt_seconds: float) -> None:
-        """``job`` had the slot for so many seconds, with those of its prompt. The cold prompt that begins a turn does
-        not count to it.
+        """``job`` had the slot for ``seconds``, of which ``prompt_seconds`` went to its prompt. The cold prompt that
+        begins a turn does not count to it.
         """
         self.used += seconds - (min(seconds, prompt_seconds) if job is self.opening else 0.0)
         self.opening = None

@@ -26,7 +26,8 @@ LOADED: Final = "a model was loaded past the line"
 RELOADED: Final = "a model that the line had loaded was gone"
 BUSY: Final = "the upstream is busy with what is not the line's"
 
-REASONS: Final = (LOADED, RELOADED, BUSY)
+KINDS: Final = {LOADED: "loaded", RELOADED: "gone", BUSY: "busy"}
+"""The signs in one word each, for programs."""
 
 QUIET: Final = 600.0
 """Seconds without a sign after which it counts as over, and the next sign is news again."""

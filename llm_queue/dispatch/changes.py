@@ -1,4 +1,4 @@
-"""When what is shown of the line has changed: an observer that those wait for who watch it."""
+"""Tells watchers when what is shown of the line has changed. An observer."""
 
 from __future__ import annotations
 

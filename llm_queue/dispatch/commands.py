@@ -15,7 +15,15 @@ from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.seat import Seat
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import Entry
-from llm_queue.dispatch.moments import Failure, JobEnded, Moment, PauseEnded, PauseStarted, UnloadFinished
+from llm_queue.dispatch.moments import (
+    Failure,
+    JobEnded,
+    JobMoved,
+    Moment,
+    PauseEnded,
+    PauseStarted,
+    UnloadFinished,
+)
 from llm_queue.dispatch.observe import Observers
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.status import PauseStatus, pause_status
@@ -93,13 +101,17 @@ class Commands:
         Raises :class:`~llm_queue.errors.AlreadyEnded` or :class:`~llm_queue.errors.AlreadyRunning`.
         """
 
+        jobs: list[Job] = []
+
         def order() -> Event:
             entry = self._living(job_id)
             if entry.job.state is not State.QUEUED or entry.remote:
                 raise AlreadyRunning
+            jobs.append(entry.job)
             return Moved(entry.job, lane)
 
         await self._give(order)
+        self._observers.tell(JobMoved(job_id, jobs[0].client, lane))
 
     async def pause(self, *, unload: bool) -> PauseStatus | None:
         """Start nothing more; ``unload``: unload what is loaded, as soon as nothing runs.

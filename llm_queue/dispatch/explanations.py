@@ -149,10 +149,10 @@ class Explanations:
             return None
         turn, length = seat.turn, self._order.turn_length(seat.turn)
         ongoing = now - seat.slot.since if seat.slot is not None and not seat.slot.loading else 0.0
-        used, company = turn.used_at(now) + ongoing, self._order.company(turn, job)
-        due = length if company.first_turn is None else min(length, company.first_turn)
+        used, competition = turn.used_at(now) + ongoing, self._order.competition(turn, job)
+        due = length if competition.first_turn is None else min(length, competition.first_turn)
         return bound(
-            company,
+            competition,
             TurnNow(max(0.0, due - used), length, self._order.switch_cost(turn)),
             resident=job.key in seat.resident,
             expires_in=None if job.expires_at is None else max(0.0, job.expires_at - now),

@@ -177,6 +177,15 @@ class DrainStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class JobMoved:
+    """By hand: a job waits in another lane."""
+
+    job: str
+    client: str
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
 class PauseStarted:
     """By hand: nothing more starts. ``unload``: what is loaded is to be unloaded."""
 
@@ -224,6 +233,7 @@ Moment = (
     | HoldFinished
     | UpstreamChanged
     | DrainStarted
+    | JobMoved
     | PauseStarted
     | PauseEnded
     | UnloadFinished

@@ -19,6 +19,7 @@ from llm_queue.dispatch.moments import (
     BypassSeen,
     JobAccepted,
     JobEnded,
+    JobMoved,
     JobRequeued,
     LoadFinished,
     LoadStarted,
@@ -102,6 +103,8 @@ class JobLog:
                 self._log.warning("attempt failed, waits again", job=job, client=client, error=error.message)
             case JobEnded(report, _):
                 self._ended(report)
+            case JobMoved(job, client, lane):
+                self._log.info("moved by hand", job=job, client=client, lane=lane.label)
             case PauseStarted(unload):
                 self._log.info("paused by hand: nothing starts", unload=unload)
             case PauseEnded(seconds):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from llm_queue.core.jobs import State
-from llm_queue.core.reasons import Company, Rule
+from llm_queue.core.reasons import Competition, Rule
 
 MOST_GROUPS: Final = 3
 """Kinds of jobs that a sentence names; the others are counted."""
@@ -25,9 +25,9 @@ REASONS: Final[dict[Rule, str]] = {
     Rule.TURN_GOES_ON: "another model was loaded, and its turn went on",
     Rule.TURN_OVER: "the turn was over, and another model had waited longer",
     Rule.NEW_MODEL: "another model had not been loaded before",
-    Rule.STRAND_FIRST: "the conversation was still in the model's memory",
-    Rule.GUEST: "it asks seldom, and waits for no conversation",
-    Rule.FAIR_SHARE: "had had less of the slot",
+    Rule.STRAND_FIRST: "the engine still had the prompt of its conversation",
+    Rule.GUEST: "its program asks seldom, so it does not wait for other conversations",
+    Rule.FAIR_SHARE: "its program had used the slot less",
     Rule.FIRST_COME: "came earlier",
 }
 """Why a job went before another one."""
@@ -177,16 +177,16 @@ class TurnNow:
     cost: float
 
 
-def bound(company: Company, turn: TurnNow, *, resident: bool, expires_in: float | None) -> str:
+def bound(competition: Competition, turn: TurnNow, *, resident: bool, expires_in: float | None) -> str:
     """What bounds the wait of a job, with today's numbers: the bounds of docs/scheduling.md.
 
     ``resident``: its model is loaded. ``expires_in`` is how many seconds of its max wait are left (None: it has none).
     """
     parts = []
-    if company.higher:
-        parts.append(f"higher lanes go first, but at most {counted(company.passes + 2, 'more time')}")
-    others, left, length = company.keys - 1, seconds(turn.left), seconds(turn.length)
-    if not resident and others and company.first_turn is not None:
+    if competition.higher:
+        parts.append(f"higher lanes go first, but at most {counted(competition.passes + 2, 'more time')}")
+    others, left, length = competition.keys - 1, seconds(turn.left), seconds(turn.length)
+    if not resident and others and competition.first_turn is not None:
         parts.append(
             f"its model was not loaded before, so at most {f'{left} more of this turn, ' if turn.left >= _SOON else ''}"
             f"the job that runs then, and one load of {seconds(turn.cost)}"
@@ -204,10 +204,10 @@ def bound(company: Company, turn: TurnNow, *, resident: bool, expires_in: float 
             f"its model is loaded, with {left} of its turn left; after that at most {counted(others, 'turn')} of "
             f"{length} with a load and a job each, and one load of {seconds(turn.cost)}"
         )
-    if company.earlier:
-        parts.append(f"{counted(company.earlier, 'job')} of its own program came earlier")
-    if company.clients > 1:
-        parts.append(f"it takes turns with {counted(company.clients - 1, 'other program')}, by slot time")
+    if competition.earlier:
+        parts.append(f"{counted(competition.earlier, 'job')} of its own program came earlier")
+    if competition.clients > 1:
+        parts.append(f"it takes turns with {counted(competition.clients - 1, 'other program')}, by slot time")
     if expires_in is not None:
         parts.append(f"its max wait ends in {seconds(expires_in)}")
     text = "; ".join(parts) or "it is next"

@@ -9,7 +9,7 @@ import prometheus_client as prometheus
 
 from llm_queue.core.events import Outcome
 from llm_queue.core.jobs import Lane, State
-from llm_queue.dispatch.bypass import REASONS
+from llm_queue.dispatch.bypass import KINDS
 from llm_queue.dispatch.moments import (
     AttemptFinished,
     AttemptStarted,
@@ -73,8 +73,8 @@ class Counted:
                 if state.ended:
                     self._jobs.labels(lane.label, state.value)
         self._bypass_signs = self._counter(families.BYPASS_SIGNS)
-        for reason in REASONS:
-            self._bypass_signs.labels(reason)
+        for kind in KINDS.values():
+            self._bypass_signs.labels(kind)
         for outcome in Outcome:
             self._attempts.labels(_outcome(outcome))
 
@@ -103,7 +103,7 @@ class Counted:
             case HoldFinished(client, seconds):
                 self._client_slot.labels(self._clients.label(client), "hold").inc(seconds)
             case BypassSeen(reason):
-                self._bypass_signs.labels(reason).inc()
+                self._bypass_signs.labels(KINDS[reason]).inc()
             case _:
                 pass  # read from the line's status
 

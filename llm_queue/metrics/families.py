@@ -104,7 +104,7 @@ CLIENT_SLOT: Final = Family(
 BYPASS_SIGNS: Final = Family(
     "llm_queue_bypass_signs_total",
     "counter",
-    "Signs that somebody uses the upstream past the line, by what was seen.",
+    "Signs that somebody uses the upstream past the line: a model was `loaded` or is `gone`, or it is `busy`.",
     ("reason",),
 )
 

@@ -35,7 +35,7 @@ class Metrics:
         self._counted(moment)
 
     def page(self, accept: str) -> tuple[str, bytes]:
-        """The media type and the body for who sends ``accept`` as that header."""
+        """The media type and the body, as the ``Accept`` header asks."""
         shown = _WithoutBirths(self._registry)
         if prefers_openmetrics(accept):
             body: bytes = as_openmetrics(shown, AS_THEY_ARE)  # type: ignore[no-untyped-call]  # it has no types

@@ -27,7 +27,7 @@ class Prompts:
         return self.cold / self.tokens
 
 
-class PromptCache:
+class SimulatedPromptCache:
     """The prompts of the last ``keeps`` conversations of the model that is loaded (None: of all)."""
 
     def __init__(self, keeps: int | None) -> None:

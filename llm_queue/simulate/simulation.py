@@ -25,7 +25,7 @@ from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.strands import strand_of
 from llm_queue.core.verdict import RetryLimits
-from llm_queue.simulate.engine import PromptCache, Prompts
+from llm_queue.simulate.engine import SimulatedPromptCache, Prompts
 
 Seconds = Callable[[random.Random], float]
 """Draws one duration."""
@@ -164,7 +164,7 @@ class Simulation:
         self._seat = Seat(contexts, now=0.0)
         self._scheduler = Scheduler(self._order, self._seat, RetryLimits())
         self._resident = frozenset() if resident is None else frozenset({resident})
-        self._cache = PromptCache(keeps)
+        self._cache = SimulatedPromptCache(keeps)
         self._reports = reports
         self._answered: dict[str, int] = {}
         self._now = 0.0

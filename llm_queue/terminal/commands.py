@@ -14,6 +14,11 @@ async def pause(desk: Desk) -> int:
     """Start nothing more, and with ``--unload`` free the memory that models take."""
     said = await _do(desk, "/queue/pause", {"unload": desk.asked.unload})
     unloaded = " The models are unloaded as soon as nothing runs." if desk.asked.unload else ""
+    paused = said.get("paused")
+    if isinstance(paused, dict) and paused.get("unloaded"):
+        unloaded = " All models are unloaded."
+    elif isinstance(paused, dict) and isinstance(kept := paused.get("kept"), str):
+        unloaded = f" Not all models are unloaded: {kept}"
     return _tell(desk, said, f"paused: what runs may finish, nothing more starts.{unloaded} llm-queue resume goes on.")
 
 

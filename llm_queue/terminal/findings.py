@@ -20,7 +20,7 @@ USUAL_MODELS: Final = 3
 """Models that Ollama keeps loaded without a GPU, or for each GPU, unless it is told otherwise."""
 
 FEW: Final = 8
-"""A queue of Ollama's that is shorter says that it is busy as soon as somebody calls it past the line."""
+"""Ollama with a shorter queue soon says that it is busy when programs call it past the line."""
 
 _WILDCARDS: Final = ("0.0.0.0", "::", "*", "")  # noqa: S104 - read, not bound
 _LOOPBACK: Final = re.compile(r"127\.|::1$|::ffff:127\.")
@@ -87,7 +87,7 @@ def addresses(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "port",
-                f"{_shown(address)}:{facts.port} belongs to {_who(holder)}: who says localhost may reach that.",
+                f"{_shown(address)}:{facts.port} belongs to {_who(holder)}: a program that says localhost may reach that one.",
                 f"llm-queue serve --port {facts.port + 1}",
             )
     names = [_shown(address) for address in ("127.0.0.1", "::1") if _holder(facts, address) == facts.service]

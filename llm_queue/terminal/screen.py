@@ -60,7 +60,10 @@ def _head(queue: Queue, url: str) -> Iterator[Row]:
         yield [_label("upstream"), f"{queue.upstream.name} at {queue.upstream.url}"]
     waiting = sum(queue.waiting.values())
     if queue.paused is not None:
-        yield [_label("paused", "warn"), f"for {seconds(queue.paused.since_s)}: llm-queue resume goes on"]
+        freed = ", all models unloaded" if queue.paused.unloaded else ""
+        yield [_label("paused", "warn"), f"for {seconds(queue.paused.since_s)}{freed}: llm-queue resume goes on"]
+        if queue.paused.kept:
+            yield [_label(""), f"still loaded: {queue.paused.kept}"]
     elif queue.draining:
         yield [_label("ends", "warn"), "no new work is taken, what is here may finish"]
     lanes = ", ".join(f"{queue.waiting[lane]} {lane}" for lane in LANES if queue.waiting.get(lane))

@@ -67,10 +67,11 @@ class HoldView(Loose, frozen=True, kw_only=True):
 
 
 class Paused(Loose, frozen=True, kw_only=True):
-    """Since when nothing starts, and whether the models were unloaded."""
+    """Since when nothing starts, whether the models were unloaded, and why some were not though they were to be."""
 
     since_s: float = 0.0
     unloaded: bool = False
+    kept: str | None = None
 
 
 class Bypass(Loose, frozen=True, kw_only=True):

@@ -51,7 +51,7 @@ def explained(report: Report, desk: Desk) -> list[Row]:
         return [*rows, [Span(_OLDER, "dim")]]
     rows += [[line] for sentence in explanation.sentences for line in wrapped(sentence, desk.paper.width)]
     if explanation.bound:
-        rows += [[Span(line, "accent")] for line in wrapped(f"At most: {explanation.bound}", desk.paper.width)]
+        rows += [[Span(line, "accent")] for line in wrapped(explanation.bound, desk.paper.width)]
     if explanation.picks:
         picks = explanation.picks[-MOST_PICKS:]
         rows += [[""], *desk.paper.table(_COLUMNS, [_cells(one) for one in picks], [""] * len(picks))]
@@ -72,4 +72,4 @@ def _times(report: Report) -> str:
 
 def _cells(pick: Pick) -> tuple[str, ...]:
     costs = (("load", pick.load_s), ("cold prompt", pick.cold_prompt_s), ("hold", pick.hold_s))
-    return pick.client, pick.model, pick.rule, ", ".join(f"{name} {seconds(cost)}" for name, cost in costs if cost)
+    return pick.client, pick.model, pick.rule.replace("_", " "), ", ".join(f"{name} {seconds(cost)}" for name, cost in costs if cost)

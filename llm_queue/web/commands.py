@@ -1,4 +1,4 @@
-"""What people order over HTTP: ``POST`` under ``/queue``. Who may order is narrower than who may ask.
+"""Orders of people over HTTP: ``POST`` under ``/queue``. Fewer callers may order than may ask.
 
 A page of any program of this machine may ask the model something. To end what others wait for, or to stop the line, is
 for people at a terminal and for the page that this service has itself.

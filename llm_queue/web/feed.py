@@ -28,7 +28,7 @@ QUIET: Final = 15.0
 """Seconds without an event after which a comment says that the connection lives."""
 
 WATCHERS: Final = 100
-"""Watchers at once: 100 open pages are no use that this is for, and each has a connection."""
+"""Watchers at once: each takes a connection, and nobody needs a hundred open pages."""
 
 AGAIN: Final = 5
 """Seconds after which one that was refused may ask again."""

@@ -65,7 +65,7 @@ class Metrics(Protocol):
     """The numbers of the line."""
 
     def page(self, accept: str) -> tuple[str, bytes]:
-        """The media type and the body for who sends ``accept`` as that header."""
+        """The media type and the body, as the ``Accept`` header asks."""
 
 
 class Commands(Protocol):

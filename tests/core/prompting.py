@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending
 from llm_queue.core.strands import Strand, Strands, strand_of
-from llm_queue.simulate.engine import PromptCache, Prompts
+from llm_queue.simulate.engine import SimulatedPromptCache, Prompts
 from tests.core.driver import Driver, key
 
 COLD = 10.0
@@ -17,7 +17,7 @@ class OnAnEngine(Driver):
 
     def __init__(self, keeps: int = 1, *, rules: OrderRules | None = None, room: int = 1) -> None:
         super().__init__(resident=(key("a"),), rules=rules, room=room)
-        self.cache = PromptCache(keeps)
+        self.cache = SimulatedPromptCache(keeps)
 
     def answer_one(self, seconds: float = 3.0, *, ending: Ending | None = None) -> str:
         """End what runs, after its prompt and so many seconds. Returns who it was."""
@@ -51,7 +51,7 @@ def two(*, rules: OrderRules | None = None, room: int = 1, think: float = 0.5) -
 
 def lost(*cached: str) -> Strands:
     """Strands of which those of ``cached`` are, and any other would throw one out."""
-    engine, strands = PromptCache(len(cached)), Strands()
+    engine, strands = SimulatedPromptCache(len(cached)), Strands()
     for client in [*cached, "z", *cached, *cached]:
         strand: Strand = (client, "")
         strands.ran(strand, engine.run(strand, Prompts(COLD)))

@@ -111,7 +111,9 @@ async def test_a_job_is_moved_to_another_lane(autojump_clock: MockClock) -> None
         held.upstream.default = SLOW
         tickets = [held.submit(name, client=name) for name in ("first", "second", "third")]
         await trio.sleep(2)
+        watched = held.dispatcher.changes.number
         await held.dispatcher.commands.move(tickets[2].job.id, Lane.INTERACTIVE)
+        assert held.dispatcher.changes.number > watched, "who watches is not told"
         report = held.dispatcher.find(tickets[2].job.id)
         assert report is not None
         assert (report.lane, report.ahead) == ("interactive", 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from llm_queue.core.jobs import State
-from llm_queue.core.reasons import Company, Rule
+from llm_queue.core.reasons import Competition, Rule
 from llm_queue.dispatch.wordings import (
     REASONS,
     Costs,
@@ -115,55 +115,55 @@ TURN = TurnNow(left=9.24, length=18.0, cost=2.0)
 
 
 @pytest.mark.parametrize(
-    ("company", "resident", "text"),
+    ("competition", "resident", "text"),
     [
-        (Company(1, 1, 0, 8, higher=False), True, "It is next."),
+        (Competition(1, 1, 0, 8, higher=False), True, "It is next."),
         (
-            Company(1, 3, 4, 8, higher=False),
+            Competition(1, 3, 4, 8, higher=False),
             True,
             "4 jobs of its own program came earlier; it takes turns with 2 other programs, by slot time.",
         ),
-        (Company(1, 1, 0, 3, higher=True), True, "Higher lanes go first, but at most 5 more times."),
+        (Competition(1, 1, 0, 3, higher=True), True, "Higher lanes go first, but at most 5 more times."),
         (
-            Company(2, 1, 0, 8, higher=False),
+            Competition(2, 1, 0, 8, higher=False),
             True,
             "Its model is loaded, with 9.2 s of its turn left; after that at most 1 turn of 18 s with a load and a job "
             "each, and one load of 2.0 s.",
         ),
-        (Company(1, 1, 0, 8, higher=False), False, "At most the job that runs, and one load of 2.0 s."),
+        (Competition(1, 1, 0, 8, higher=False), False, "At most the job that runs, and one load of 2.0 s."),
         (
-            Company(2, 1, 0, 8, higher=False),
+            Competition(2, 1, 0, 8, higher=False),
             False,
             "At most the rest of this turn (9.2 s of 18 s), the job that runs then, and one load of 2.0 s.",
         ),
         (
-            Company(4, 1, 0, 8, higher=False),
+            Competition(4, 1, 0, 8, higher=False),
             False,
             "At most the rest of this turn (9.2 s of 18 s), the job that runs then, 2 more turns of 18 s with a load "
             "and a job each, and one load of 2.0 s.",
         ),
         (
-            Company(2, 1, 0, 8, higher=False, first_turn=2.0),
+            Competition(2, 1, 0, 8, higher=False, first_turn=2.0),
             False,
             "Its model was not loaded before, so at most 9.2 s more of this turn, the job that runs then, and one load "
             "of 2.0 s.",
         ),
     ],
 )
-def test_what_bounds_a_wait_is_said_with_today_s_numbers(company: Company, resident: bool, text: str) -> None:
-    assert bound(company, TURN, resident=resident, expires_in=None) == text
+def test_what_bounds_a_wait_is_said_with_today_s_numbers(competition: Competition, resident: bool, text: str) -> None:
+    assert bound(competition, TURN, resident=resident, expires_in=None) == text
 
 
 def test_a_new_model_whose_time_has_come_waits_for_one_job_and_its_load() -> None:
     found = bound(
-        Company(2, 1, 0, 8, higher=False, first_turn=2.0), TurnNow(0.0, 18.0, 2.0), resident=False, expires_in=None
+        Competition(2, 1, 0, 8, higher=False, first_turn=2.0), TurnNow(0.0, 18.0, 2.0), resident=False, expires_in=None
     )
     assert found == "Its model was not loaded before, so at most the job that runs then, and one load of 2.0 s."
 
 
 def test_a_max_wait_bounds_it_too() -> None:
     assert (
-        bound(Company(1, 1, 0, 8, higher=False), TURN, resident=True, expires_in=4.5) == "Its max wait ends in 4.5 s."
+        bound(Competition(1, 1, 0, 8, higher=False), TURN, resident=True, expires_in=4.5) == "Its max wait ends in 4.5 s."
     )
 
 

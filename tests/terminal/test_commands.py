@@ -95,7 +95,7 @@ def test_why_explains_a_job_by_the_beginning_of_its_id() -> None:
     words = " ".join(ran.out.split())
     for sentence in JOB["explanation"]["sentences"]:
         assert sentence in words
-    assert "At most: the rest of the turn" in ran.out
+    assert "at most the rest of this turn" in words
     assert "cold prompt 22 s" in ran.out
     assert json.loads(Ran("why", SHORT, json=True).out) == JOB
 
@@ -170,3 +170,16 @@ def test_models_are_listed_with_what_they_get_and_the_loaded_ones_first() -> Non
 
 def test_a_line_without_models_says_how_to_get_one() -> None:
     assert "ollama pull" in Ran("models", service=FakeService({"GET /v1/models": {"data": []}})).out
+
+
+@pytest.mark.parametrize(
+    ("paused", "words"),
+    [
+        ({"since_s": 0.0, "unloaded": True}, "All models are unloaded."),
+        ({"since_s": 0.0, "unloaded": False, "kept": "it decides by itself."}, "unloaded: it decides by itself."),
+        (None, "as soon as nothing runs"),
+    ],
+)
+def test_what_became_of_the_memory_is_said(paused: dict[str, object] | None, words: str) -> None:
+    ran = Ran("pause", unload=True, service=FakeService({"POST /queue/pause": {"paused": paused}}))
+    assert words in " ".join(ran.out.split())

@@ -60,6 +60,8 @@ def test_an_empty_line_says_how_to_make_the_first_call() -> None:
 
 def test_a_pause_a_drain_and_an_outage_are_said_first() -> None:
     assert "paused" in shown(queue(paused={"since_s": 5.0, "unloaded": False})).splitlines()[2]
+    assert "all models unloaded" in shown(queue(paused={"since_s": 5.0, "unloaded": True})).splitlines()[2]
+    assert "still loaded: it decides" in shown(queue(paused={"since_s": 5.0, "unloaded": False, "kept": "it decides"}))
     assert "no new work" in shown(queue(draining=True)).splitlines()[2]
     assert "Ollama is not there" in shown(queue(upstream={"name": "Ollama", "away": "Ollama is not there"}))
 

@@ -185,7 +185,7 @@ class KeptPrompts:
                 self._complain(NOT_DELETED, "its folder cannot be wiped", error=str(error))
 
     async def _make_room(self, model: Path, tokens: int) -> bool:
-        """Drop the oldest files until a prompt of so many tokens fits; False if it never would."""
+        """Drop the oldest files until a prompt of ``tokens`` tokens fits; False if it never would."""
         if model not in self._per_token:
             header = await trio.to_thread.run_sync(read_header, model)
             self._per_token[model] = header.cache_per_token  # an upper bound, until a file says more
