@@ -79,7 +79,7 @@ class Ahead:
         self.order = order.copy(self.contexts)
         self.turn = seat.turn.copy()
         self._now = now
-        self._known = seat.pause is None
+        self._known = seat.pause is None and seat.outage is None
 
     @property
     def start_in(self) -> float | None:

@@ -131,15 +131,15 @@ class Seat:
         """The upstream says that it has ``reported`` loaded (None: it did not say, and the old answer stands)."""
         self._known_at = now
         if reported is not None:
-            self.turn.resident = self.contexts.translate(reported)
+            self.turn.now_resident(self.contexts.translate(reported))
 
     def loaded(self, key: RunnerKey, reported: Iterable[RunnerKey] | None) -> None:
         """A load of ``key`` succeeded, and the upstream says that it has ``reported`` loaded (None: it did not say)."""
-        self.turn.resident = self.contexts.loaded(key, reported or ())
+        self.turn.now_resident(self.contexts.loaded(key, reported or ()))
 
     def unloaded(self, key: RunnerKey) -> None:
         """The upstream has unloaded ``key``: the next job that needs it waits for a load of the line's own."""
-        self.turn.resident -= {key}
+        self.turn.now_resident(self.turn.resident - {key})
 
     # --- paused by hand ---
 
@@ -247,5 +247,6 @@ class Seat:
         self._probing = False
         self.outage = None
         self.seen = True
-        self.turn.resident = self.contexts.adopt(reported)
+        self.turn.now_resident(frozenset())  # it may have been started anew
+        self.turn.now_resident(self.contexts.adopt(reported))
         self._known_at = now

@@ -70,17 +70,20 @@ class Strands:
     """The strands of one model at one upstream, and the turn of those that are cached. Times are in seconds.
 
     ``room`` is for how many of them the upstream has room (None: no end was seen). ``lost`` is true once a prompt was
-    not found that usually is. ``used`` is the slot time of the turn. ``opening`` is the job that begins a turn: chosen,
-    or at work.
+    not found that usually is. ``restored`` is true while a load is known to bring back the last prompt before it.
+    ``used`` is the slot time of the turn. ``opening`` is the job that begins a turn: chosen, or at work.
     """
 
     def __init__(self) -> None:
         self.room: int | None = None
         self.lost = False
+        self.restored = False
         self.used = 0.0
         self.opening: Job | None = None
         self._known: OrderedDict[Strand, StrandPrompts] = OrderedDict()
         self._ran: dict[Strand, None] = {}
+        self._before_load: Strand | None = None
+        self._unsure: set[Strand] = set()
         self._paces: deque[float] = deque(maxlen=PACES)
 
     def copy(self) -> Strands:
@@ -88,6 +91,7 @@ class Strands:
         twin = Strands()
         twin.room, twin.lost, twin.used, twin.opening = self.room, self.lost, self.used, self.opening
         twin._known, twin._ran, twin._paces = self._known.copy(), self._ran.copy(), self._paces.copy()
+        twin.restored, twin._before_load, twin._unsure = self.restored, self._before_load, self._unsure.copy()
         return twin
 
     def __len__(self) -> int:
@@ -115,8 +119,11 @@ class Strands:
 
     @property
     def largest_loss(self) -> float:
-        """Seconds that a load of another model loses at most: the largest loss among those that ran since the load."""
-        return max(map(self._loss, self._ran), default=0.0) if self.lost else 0.0
+        """Seconds that a load of another model loses at most: the largest loss among those that ran since the load,
+        but for the one that is restored.
+        """
+        ran = list(self._ran)
+        return max(map(self._loss, ran[:-1] if self.restored else ran), default=0.0) if self.lost else 0.0
 
     def _loss(self, strand: Strand) -> float:
         known = self._known.get(strand)
@@ -145,17 +152,27 @@ class Strands:
     # --- what is learned ---
 
     def loaded(self) -> None:
-        """The model was loaded: nothing is cached."""
-        self._ran = {}
+        """The model was loaded: nothing is cached, but for the last prompt where loads bring that back."""
+        self._before_load = next(reversed(self._ran), self._before_load)
+        self._ran = {self._before_load: None} if self.restored and self._before_load is not None else {}
+        self._unsure = set(self._ran)
+
+    def ran_unreported(self, strand: Strand) -> None:
+        """A job of this strand ran, and nobody said what became of its prompt, or of those of others: what they find
+        next tells nothing.
+        """
+        if strand in self._known:
+            self._moved(strand)
+        self._unsure, self._before_load = set(self._ran), None
 
     def ran(self, strand: Strand, prompt: PromptWork, seconds: float = 0.0) -> None:
         """A job of this strand was answered after ``seconds``, and this is what its prompt took."""
         known = self._known.get(strand)
-        others = self._others(strand)
-        now = StrandPrompts(prompt.tokens) if known is None else self._compare(known, others, prompt)
+        now = StrandPrompts(prompt.tokens) if known is None else self._compare(strand, known, prompt)
         answers = (*now.answers, max(0.0, seconds - prompt.seconds))[-SHARES:]
         self._known[strand] = replace(now, answers=answers)
         self._moved(strand)
+        self._before_load = None
         computed = prompt.tokens - prompt.cached
         if computed >= LEAST_TOKENS:
             self._paces.append(prompt.seconds / computed)
@@ -164,14 +181,19 @@ class Strands:
         """How many strands ran since this one did; None if it has not run since the load."""
         return len(self._ran) - 1 - list(self._ran).index(strand) if strand in self._ran else None
 
-    def _compare(self, known: StrandPrompts, others: int | None, prompt: PromptWork) -> StrandPrompts:
+    def _compare(self, strand: Strand, known: StrandPrompts, prompt: PromptWork) -> StrandPrompts:
+        others, unsure = self._others(strand), strand in self._unsure
+        first_since_load = strand == self._before_load and self._ran.keys() <= {strand}
+        self._unsure.discard(strand)
         now = replace(known, tokens=prompt.tokens)
         comparable = min(known.tokens, prompt.tokens)  # a conversation that began anew cannot find more than it has
         usual = comparable * known.share
         telling = usual >= LEAST_TOKENS
         missed = telling and prompt.cached < usual / 2
-        if others is None:  # the load has lost it, whatever room there is
-            self.lost = self.lost or missed
+        if telling and first_since_load:
+            self.restored = not missed
+        if others is None or unsure:  # the load has lost it, whatever room there is; or nobody knows what has
+            self.lost = self.lost or (missed and not unsure)
             return now
         if others and missed:
             self.lost = True

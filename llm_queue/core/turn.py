@@ -81,6 +81,12 @@ class Turn:
         self.bound = bound
         self.reloaded(key.model)
 
+    def now_resident(self, keys: frozenset[RunnerKey]) -> None:
+        """These keys are loaded now. A model that has gone has lost its prompts, whoever loads it again."""
+        for model in {key.model for key in self.resident} - {key.model for key in keys}:
+            self.reloaded(model)
+        self.resident = keys
+
     def reloaded(self, model: str) -> None:
         """The upstream has loaded this model: none of its prompts is computed any more."""
         if model in self.strands:
@@ -93,6 +99,8 @@ class Turn:
         """
         if prompt is not None:
             self.strands.setdefault(key.model, Strands()).ran(strand_of(job), prompt, seconds)
+        elif key.model in self.strands:
+            self.strands[key.model].ran_unreported(strand_of(job))
         self._count(job, key, seconds, 0.0 if prompt is None else prompt.seconds)
 
     def foresee(self, job: Job, key: RunnerKey, seconds: float) -> None:

@@ -16,7 +16,7 @@ import trio
 
 from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.seat import STALE_AFTER, Seat
+from llm_queue.core.seat import STALE_AFTER, Occupant, Seat
 from llm_queue.dispatch.moments import BypassSeen
 from llm_queue.dispatch.observe import Observers
 from llm_queue.dispatch.status import BypassStatus
@@ -57,7 +57,8 @@ class Bypasses:
         self._observers = observers
         self._neighbours = neighbours
         self._shared = shared
-        self._stays = lifetime_setting(keep_alive) > STALE_AFTER
+        self._lifetime = lifetime_setting(keep_alive)
+        self._used: dict[str, float] = {}  # when each model had its last answer
         self._asked: set[str] = set()  # models that we have had loaded since the last report of what is
         self._reported = False
         self._broke = False
@@ -79,7 +80,7 @@ class Bypasses:
         match event:
             case AttemptEnded(outcome=Outcome.BUSY) | LoadEnded(outcome=Outcome.BUSY):
                 self._saw(BUSY)
-            case AttemptEnded(surprise_load=True) if self._shared and self._stays and not self._broke:
+            case AttemptEnded(surprise_load=True) if self._shared and not self._broke and self._stays(slot):
                 self._saw(RELOADED)
             case ResidentReported(reported) | LoadEnded(reported=reported) if reported is not None:
                 self._compare(reported)
@@ -87,6 +88,8 @@ class Bypasses:
                 self._compare(reported)
             case _:
                 pass
+        if isinstance(event, AttemptEnded) and slot is not None:
+            self._used[slot.key.model] = trio.current_time()
         match event:  # an engine that broke is loaded anew by whoever asks next
             case AttemptEnded(outcome=outcome):
                 self._broke = outcome is Outcome.BROKEN
@@ -122,6 +125,13 @@ class Bypasses:
             self._saw(LOADED)
         self._reported = True
         self._asked.clear()
+
+    def _stays(self, slot: Occupant | None) -> bool:
+        """True if the upstream should have kept the model of the slot loaded since its last answer."""
+        if slot is None or self._lifetime <= STALE_AFTER:
+            return False
+        used = self._used.get(slot.key.model)
+        return used is None or slot.since - used < self._lifetime
 
     def _saw(self, reason: str) -> None:
         with suppress(trio.WouldBlock):

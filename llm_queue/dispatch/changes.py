@@ -19,6 +19,9 @@ and told to nobody."""
 GROWS_OLD: Final = 5.0
 """Seconds after which a line with jobs counts as changed though nothing has happened: estimates have."""
 
+IDLE_GROWS_OLD: Final = 60.0
+"""The same of a line without jobs: the last hour moves on, and what was noticed is over."""
+
 
 class Changes:
     """Counts changes. It costs the line nothing but a flag while nobody waits here."""
@@ -53,7 +56,7 @@ class Changes:
     def _look(self) -> None:
         """See what no moment tells of."""
         pieces = self._pieces_of_slot()
-        old = bool(self._entries) and trio.current_time() >= self._changed_at + GROWS_OLD
+        old = trio.current_time() >= self._changed_at + (GROWS_OLD if self._entries else IDLE_GROWS_OLD)
         if pieces != self._pieces or old:
             self._pieces = pieces
             self._change()

@@ -13,6 +13,7 @@ import trio
 from llm_queue.core.events import Event, Left, Moved, Paused, Resumed, UnloadEnded
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.seat import Seat
+from llm_queue.core.verdict import NOT_THE_JOBS_FAULT
 from llm_queue.dispatch.admission import Admission
 from llm_queue.dispatch.attempts import Entry
 from llm_queue.dispatch.moments import (
@@ -100,7 +101,6 @@ class Commands:
 
         Raises :class:`~llm_queue.errors.AlreadyEnded` or :class:`~llm_queue.errors.AlreadyRunning`.
         """
-
         jobs: list[Job] = []
 
         def order() -> Event:
@@ -120,7 +120,8 @@ class Commands:
         :class:`~llm_queue.errors.Draining`.
         """
         before = self._seat.pause
-        self._unloaded = trio.Event()
+        if self._unloaded.is_set():
+            self._unloaded = trio.Event()
 
         def order() -> Event:
             if self._admission.draining:
@@ -155,8 +156,9 @@ class Commands:
     async def unload(self) -> UnloadEnded:
         """The line's work for :class:`~llm_queue.core.actions.Unload`."""
         ended = await unload_all(self._catalog)
-        self._observers.tell(UnloadFinished(Failure.of(ended.error) if ended.error else None))
-        self._unloaded.set()
+        if ended.outcome not in NOT_THE_JOBS_FAULT:  # else it is tried again
+            self._observers.tell(UnloadFinished(Failure.of(ended.error) if ended.error else None))
+            self._unloaded.set()
         return ended
 
     def _living(self, job_id: str) -> Entry:

@@ -214,6 +214,7 @@ class Dispatcher:
             for entry in self._entries.values():
                 entry.ticket.settle(QueueError())
             self._entries.clear()
+            self.changes.end()
             raise DispatcherDied(str(bug)) from bug
 
     async def drain(self) -> None:

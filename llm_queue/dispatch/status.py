@@ -42,7 +42,7 @@ class JobReport(Value, frozen=True, kw_only=True):
     of its answer, if it has one: ``cached_tokens`` of the ``prompt_tokens`` were computed before, and the others took
     ``prompt_s``; None is "not known". ``remote`` is true for a job beside the line, whose model runs elsewhere.
     ``explanation`` says why it waits or waited, where that was asked for. ``request_id`` may be the caller's own word,
-    and is left out where others read it.
+    and is left out of lists.
     """
 
     job: str

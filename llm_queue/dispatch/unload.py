@@ -11,7 +11,6 @@ from llm_queue.core.events import Outcome, UnloadEnded
 from llm_queue.core.keys import RunnerKey
 from llm_queue.errors import (
     AttemptTimedOut,
-    ConnectionLost,
     QueueError,
     UpstreamBusy,
     UpstreamRefused,
@@ -47,7 +46,7 @@ async def unload_all(catalog: Catalog) -> UnloadEnded:
             error = UpstreamRefused(f"{catalog.upstream.name} {_KEEPS}") if left else None
         except UpstreamBusy as failure:
             outcome, error = Outcome.BUSY, failure
-        except (UpstreamUnreachable, ConnectionLost) as failure:  # what it has loaded is looked at once it is back
+        except UpstreamUnreachable as failure:  # what it has loaded is looked at once it is back
             outcome, error = Outcome.UNREACHABLE, failure
         except QueueError as failure:
             outcome, error = Outcome.BROKEN, failure

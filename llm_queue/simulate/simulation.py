@@ -25,7 +25,7 @@ from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.strands import strand_of
 from llm_queue.core.verdict import RetryLimits
-from llm_queue.simulate.engine import SimulatedPromptCache, Prompts
+from llm_queue.simulate.engine import Prompts, SimulatedPromptCache
 
 Seconds = Callable[[random.Random], float]
 """Draws one duration."""

@@ -87,7 +87,8 @@ def addresses(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "port",
-                f"{_shown(address)}:{facts.port} belongs to {_who(holder)}: a program that says localhost may reach that one.",
+                f"{_shown(address)}:{facts.port} belongs to {_who(holder)}: "
+                "a program that says localhost may reach that one.",
                 f"llm-queue serve --port {facts.port + 1}",
             )
     names = [_shown(address) for address in ("127.0.0.1", "::1") if _holder(facts, address) == facts.service]

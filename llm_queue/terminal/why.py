@@ -72,4 +72,5 @@ def _times(report: Report) -> str:
 
 def _cells(pick: Pick) -> tuple[str, ...]:
     costs = (("load", pick.load_s), ("cold prompt", pick.cold_prompt_s), ("hold", pick.hold_s))
-    return pick.client, pick.model, pick.rule.replace("_", " "), ", ".join(f"{name} {seconds(cost)}" for name, cost in costs if cost)
+    paid = ", ".join(f"{name} {seconds(cost)}" for name, cost in costs if cost)
+    return pick.client, pick.model, pick.rule.replace("_", " "), paid

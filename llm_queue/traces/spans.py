@@ -164,6 +164,7 @@ class Spans:
         live.job.set_attributes(
             {
                 "llm_queue.state": report.state,
+                "llm_queue.lane": report.lane,
                 "llm_queue.attempts": report.attempts,
                 "llm_queue.wait_s": report.wait_s,
                 "llm_queue.load_s": report.load_s,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import msgspec
 
+from llm_queue.dispatch.fingerprints import fingerprint
 from llm_queue.dispatch.tickets import Submission, Ticket
 from llm_queue.errors import QueueError
 from llm_queue.wire.shapes import Answer, Completion, PartEnd, Piece, Request
@@ -26,7 +27,7 @@ def in_turn(submit: Callable[[Submission], Ticket], submission: Submission, more
             submission,
             request=msgspec.structs.replace(request, model=model),
             prompt_size=None,
-            fingerprint=None,
+            fingerprint=fingerprint(request),
             supersede="",
         )
         for request in more

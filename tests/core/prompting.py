@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending
 from llm_queue.core.strands import Strand, Strands, strand_of
-from llm_queue.simulate.engine import SimulatedPromptCache, Prompts
+from llm_queue.simulate.engine import Prompts, SimulatedPromptCache
 from tests.core.driver import Driver, key
 
 COLD = 10.0

@@ -13,7 +13,7 @@ from llm_queue.core.fairness import FairQueue
 from llm_queue.core.order import OrderRules
 from llm_queue.core.reasons import Rule
 from llm_queue.simulate.engine import Prompts
-from tests.core.driver import made_job
+from tests.core.driver import key, made_job
 from tests.core.prompting import COLD, OnAnEngine, lost, two
 
 
@@ -87,9 +87,11 @@ def test_the_job_that_a_load_is_bound_to_begins_the_turn_of_its_strand() -> None
 
 def test_a_surprise_load_has_thrown_all_prompts_out() -> None:
     driver = two()
-    driver.submit("a")
+    strands = driver.turn.strands["a"]
+    strands.room = None
+    driver.submit("b")
     driver.run(3.0, surprise=True)
-    assert driver.turn.strands["a"].cached == []
+    assert strands.cached == [("b", "")]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.BROKEN, Outcome.REFUSED, Outcome.UNREACHABLE])
@@ -251,3 +253,33 @@ def test_two_conversations_of_one_client_are_two_strands() -> None:
     labels = {job.id: job.label for job in jobs}
     assert [labels[name] for name in driver.ran[-4:]] == ["one", "one", "two", "two"]
     assert len(driver.turn.strands["a"]) == 2
+
+
+# --- what was loaded by others, or went ---
+
+
+@pytest.mark.parametrize("how", ["unloaded", "an outage"])
+def test_a_model_that_was_away_has_lost_its_prompts_whoever_loads_it_again(how: str) -> None:
+    driver = two()
+    strands = driver.turn.strands["a"]
+    assert strands.cached
+    if how == "unloaded":
+        driver.seat.know_resident([], driver.now)
+        driver.seat.know_resident([key("a")], driver.now)
+    else:
+        driver.seat.begin_outage(driver.now, "gone")
+        driver.seat.probe_succeeded([key("a")], driver.now)
+    assert key("a") in driver.turn.resident
+    assert strands.cached == []
+
+
+def test_an_attempt_that_is_broken_off_tells_nothing_of_the_next_prompts() -> None:
+    driver = OnAnEngine(keeps=1)
+    driver.loop("agent", 4)
+    for _ in range(3):
+        job = driver.submit("editor")
+        driver.run(1.0, Outcome.CANCELLED)
+        assert job.state.ended
+        driver.cache.clear()  # it had computed a prompt of its own
+        driver.loop("agent", 1)
+    assert not driver.turn.strands["a"].lost

@@ -291,3 +291,15 @@ def test_a_raise_that_is_foreseen_changes_no_key_yet() -> None:
     driver.work()
     assert driver.ran == [running.id, urgent.id, waiting.id]
     assert waiting.key == key("a", 2 * FLOOR)
+
+
+def test_nobody_knows_when_a_job_starts_while_the_upstream_is_away() -> None:
+    driver = Driver(resident=(key("a"),))
+    driver.submit("x")
+    driver.run(1.0)
+    driver.submit("x")
+    driver.submit("y")
+    assert driver.scheduler.forecast(driver.now, 5)[1].start_in is not None
+    driver.run(0.0, Outcome.UNREACHABLE)
+    assert [one.start_in for one in driver.scheduler.forecast(driver.now, 5)] == [None, None]
+    assert driver.scheduler.estimates(driver.now, 5) == {}

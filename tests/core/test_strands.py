@@ -8,7 +8,7 @@ from hypothesis import given
 
 from llm_queue.core.prompts import PromptWork
 from llm_queue.core.strands import LEAST_TOKENS, REMEMBERED, SHARES, Strand, Strands
-from llm_queue.simulate.engine import PromptCache, Prompts
+from llm_queue.simulate.engine import Prompts, SimulatedPromptCache
 from tests.core.driver import made_job
 
 A, B, C, D = (("a", ""), ("b", ""), ("c", ""), ("d", ""))
@@ -236,7 +236,7 @@ def test_a_run_takes_what_its_answers_usually_do_and_what_is_not_found_of_its_pr
 def test_the_room_is_never_taken_for_smaller_than_it_was_seen_and_is_learned_up_and_down(
     room: int, picks: list[int]
 ) -> None:
-    engine, strands, last = PromptCache(room), Strands(), list[int]()
+    engine, strands, last = SimulatedPromptCache(room), Strands(), list[int]()
     for number in picks:
         strand: Strand = (f"client {number}", "")
         others = len(set(last[last.index(number) + 1 :])) if number in last else None
@@ -255,3 +255,64 @@ def test_the_room_is_never_taken_for_smaller_than_it_was_seen_and_is_learned_up_
                 strand = (f"client {number}", "")
                 strands.ran(strand, engine.run(strand, Prompts(10.0, 0.5)))
     assert strands.room == room
+
+
+# --- what nobody has reported, and loads that bring a prompt back ---
+
+
+def test_after_a_run_that_nobody_reported_nothing_is_learned_of_what_others_find() -> None:
+    strands = Strands()
+    for _ in range(4):
+        ran(strands, A, cached=990)
+    for _ in range(3):
+        strands.ran_unreported(B)  # an attempt that was broken off: its prompt may have thrown out the other
+        ran(strands, A, cached=0)
+    assert not strands.lost
+    assert strands.room is None
+    ran(strands, A, cached=990)
+    ran(strands, B)
+    ran(strands, A, cached=0)
+    assert strands.lost, "what is reported is learned from again"
+    assert strands.cost(A) == 0
+    assert strands.cost(B) > 0
+
+
+def test_a_run_that_nobody_reported_makes_no_strand() -> None:
+    strands = Strands()
+    strands.ran_unreported(A)
+    assert len(strands) == 0
+    assert strands.cached == []
+
+
+def test_a_load_that_brings_back_the_last_prompt_costs_no_prompt() -> None:
+    strands = shown()
+    assert strands.largest_loss > 0
+    strands.loaded()
+    ran(strands, A, cached=990)  # it was the last before the load, and its prompt was there
+    assert strands.restored
+    assert strands.largest_loss == 0
+    strands.loaded()
+    assert strands.cached == [A]
+    assert strands.cost(A) == 0
+    twin = strands.copy()
+    ran(twin, A, cached=0)
+    assert not twin.restored, "it did not come back this time"
+    assert strands.restored
+
+
+def test_of_a_load_that_brings_back_one_prompt_the_others_are_lost() -> None:
+    strands = Strands()
+    ran(strands, A, B, A)
+    strands.loaded()
+    ran(strands, A, cached=990)
+    strands.room = None
+    ran(strands, B)
+    assert strands.largest_loss == pytest.approx(1000 * PACE), "that of the one that is not the last"
+
+
+def test_only_the_first_prompt_after_a_load_says_whether_loads_bring_one_back() -> None:
+    strands = shown()
+    strands.loaded()
+    ran(strands, B)
+    ran(strands, A, cached=990)
+    assert not strands.restored

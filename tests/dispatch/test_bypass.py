@@ -263,3 +263,19 @@ async def test_what_was_unloaded_in_a_pause_by_hand_is_no_sign(autojump_clock: t
         await trio.sleep(2 * STALE_AFTER)
         await harness.ask()
     assert found.reasons == []
+
+
+async def test_a_model_that_went_after_its_keep_alive_is_no_sign_even_while_others_are_busy(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with watched(keep_alive="5m") as (harness, found):
+        upstream = harness.upstream
+        await harness.ask()
+        upstream.resident_keys = [*upstream.resident_keys, RunnerKey(OTHER.identity, 8192)]
+        for _ in range(10):
+            await harness.ask(model=OTHER)
+            await trio.sleep(40)  # the line never asks what is loaded: it works all the time
+        upstream.resident_keys = [key for key in upstream.resident_keys if key.model == OTHER.identity]
+        await harness.ask()
+        await trio.testing.wait_all_tasks_blocked()
+        assert RELOADED not in found.reasons

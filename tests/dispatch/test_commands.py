@@ -13,7 +13,15 @@ from llm_queue.dispatch.commands import SOON
 from llm_queue.dispatch.observe import JobLog
 from llm_queue.dispatch.tickets import Place, Ticket
 from llm_queue.dispatch.unload import UNLOAD_TIMEOUT
-from llm_queue.errors import AlreadyEnded, AlreadyRunning, CancelledByHand, Draining, LoadFailed, QueueError
+from llm_queue.errors import (
+    AlreadyEnded,
+    AlreadyRunning,
+    CancelledByHand,
+    ConnectionLost,
+    Draining,
+    LoadFailed,
+    QueueError,
+)
 from llm_queue.testing import Busy, Hang, Say, ScriptedUpstream, Stall
 from llm_queue.upstream.protocol import Model
 from llm_queue.wire.shapes import Completion, LoadRequest
@@ -288,6 +296,7 @@ class Stubborn(ScriptedUpstream):
     [
         (None, "Scripted has not unloaded all of its models: it decides that by itself."),
         (LoadFailed("it is not its day"), "it is not its day"),
+        (ConnectionLost("it hung up"), "it hung up"),
         (trio.TooSlowError(), f"It was not unloaded within {UNLOAD_TIMEOUT:g} s."),
         (RuntimeError("a bug"), "Something went wrong inside llm-queue."),
     ],

@@ -513,6 +513,7 @@ async def test_a_bug_in_the_line_answers_everybody_and_ends_the_dispatcher(
             with pytest.raises(Draining):
                 held.submit()
             assert dispatcher.live_jobs == 0  # a drain would wait for them
+            assert dispatcher.changes.ended, "who watches is not told"
 
 
 async def test_a_job_that_has_ended_is_told_so_even_if_the_line_is_cancelled_before(autojump_clock: MockClock) -> None:

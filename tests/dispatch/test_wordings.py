@@ -162,9 +162,8 @@ def test_a_new_model_whose_time_has_come_waits_for_one_job_and_its_load() -> Non
 
 
 def test_a_max_wait_bounds_it_too() -> None:
-    assert (
-        bound(Competition(1, 1, 0, 8, higher=False), TURN, resident=True, expires_in=4.5) == "Its max wait ends in 4.5 s."
-    )
+    alone = Competition(1, 1, 0, 8, higher=False)
+    assert bound(alone, TURN, resident=True, expires_in=4.5) == "Its max wait ends in 4.5 s."
 
 
 @pytest.mark.parametrize(
