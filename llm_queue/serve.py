@@ -249,6 +249,7 @@ def _say_hello(settings: Settings, engine: Choice, urls: list[str], warnings: Se
         f"llm-queue is listening on {' and '.join(first)}",
         *(f"  and on            {' and '.join(others)}{_whose(number)}" for number, others in more),
         f"  programs use      {root}/v1 as OpenAI's address, {root} as Ollama's or Anthropic's",
+        f"  watch it          {root} in a browser, or llm-queue top",
         f"  in front of       {upstream.name}: {upstream.url}",
         f"  model             {settings.model or 'the first of the engine'}, unless a request names another",
         f"  context size      {size}",

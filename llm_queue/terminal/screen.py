@@ -144,7 +144,7 @@ def _facts(queue: Queue, paper: Paper) -> Iterator[Row]:
             for one in queue.models
         ]
         yield [_label("loaded"), ", ".join(names) or "nothing"]
-    if (turn := queue.turn) is not None and turn.length_s:
+    if (turn := queue.turn) is not None and turn.length_s and queue.models != []:  # nothing loaded has no turn
         left = max(0.0, turn.length_s - turn.used_s)
         bar = paper.bar(left / turn.length_s, 20)
         yield [

@@ -30,7 +30,7 @@ SETTINGS: Final = {
 """Short limits, where there are any: nothing of an attack should last longer than it must."""
 
 GREETING: Final = re.compile(
-    r"llm-queue is listening|  (and on|programs use|in front of|model|context size|try it|note) "
+    r"llm-queue is listening|  (and on|programs use|watch it|in front of|model|context size|try it|note) "
 )
 """How the lines begin that are meant for people."""
 

@@ -113,3 +113,9 @@ def test_it_fits_every_terminal(height: int, width: int, jobs: int) -> None:
 def test_the_last_hour_gives_way_to_the_jobs() -> None:
     assert "hour" not in shown(queue(), height=20)
     assert "hour" in shown(queue(), height=40)
+
+
+def test_what_is_not_loaded_has_no_turn() -> None:
+    turn = {"used_s": 1.0, "length_s": 20.0, "cost_s": 3.0}
+    assert "turn" in shown(queue(turn=turn))
+    assert "turn" not in shown(queue(turn=turn, models=[]))
