@@ -56,6 +56,9 @@ def main() -> None:
         if (value := getattr(given, name)) is not None:
             setattr(params.sampling, name, value)
 
+    if (old_prompts := os.environ.get("LLAMA_ARG_CACHE_RAM")) is not None:  # as llama-server reads it, in MiB
+        params.cache_ram_mib = int(old_prompts)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # nothing is to be saved, and a teardown could wait
     server = xllamacpp.Server(params)
