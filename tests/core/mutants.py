@@ -575,8 +575,8 @@ MUTANTS = [
     Mutant(
         "what runs is moved",
         "core/scheduler.py",
-        "        job.lane = lane if waits else job.lane\n",
-        "        job.lane = lane\n",
+        "        if waits:\n            job.change_lane(lane, now)\n",
+        "        job.change_lane(lane, now)\n",
     ),
     Mutant(
         "a job that is moved is bound to its load no longer",
