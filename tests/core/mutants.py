@@ -135,8 +135,8 @@ MUTANTS = [
     Mutant(
         "held while draining",
         "core/scheduler.py",
-        "now, may_hold=not self.draining)\n        if isinstance",
-        "now, may_hold=True)\n        if isinstance",
+        "now, may_hold=not self.draining)\n        if job is None",
+        "now, may_hold=True)\n        if job is None",
     ),
     Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(
