@@ -21,9 +21,9 @@ def bound_of(job: Job, seat: Seat, order: TurnOrder, now: float) -> str | None:
     Nothing does in a pause, which people end, and in an outage. The job for which a load goes on waits for that only.
     """
     slot = seat.slot
-    if job.model is None or seat.pause is not None or seat.outage is not None:
+    if job.key is None or (slot is not None and slot.job is job):  # it is not in the line yet
         return None
-    if slot is not None and slot.job is job:
+    if seat.pause is not None or seat.outage is not None:
         return None
     order, turn = _then(seat, order, now)
     key, competition, length = order.key_of(job), order.competition(turn, job), order.turn_length(turn)

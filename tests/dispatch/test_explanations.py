@@ -215,6 +215,15 @@ async def test_while_the_slot_is_kept_for_another_that_is_said(autojump_clock: M
         assert explained(held, other.job.id).picks[-1].hold_s == 0.75
 
 
+async def test_one_that_the_line_has_not_heard_of_yet_can_be_asked_about(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        ticket = held.submit()
+        found = explained(held, ticket.job.id)
+        assert found.sentences == ("It has waited 0.00 s, and nothing has gone before it.",)
+        assert found.bound is None
+        await answer(ticket)
+
+
 async def test_in_a_pause_that_is_what_it_waits_for_and_nothing_bounds_it(autojump_clock: MockClock) -> None:
     async with line() as held:
         held.upstream.default = Say(first_after=1.0)
