@@ -47,6 +47,12 @@ def choice_among(queue: FairQueue, strands: Strands, rules: OrderRules, used: fl
     return Choice(fair, rule, begins=True, loses=cost)
 
 
+def turn_before(job: Job, strands: Strands, rules: OrderRules) -> float | None:
+    """How long the turn of the cached strands is that goes before this job, in seconds; None if it waits for none."""
+    cost = strands.cost(strand_of(job))
+    return None if cost <= 0 or _pauses(job, rules.guest_pause(cost)) else rules.turn_length(cost)
+
+
 def _pauses(job: Job, seconds: float) -> bool:
     """True for a job of a program that usually pauses for ``seconds`` or longer."""
     grade = pause_grade(job.pause)

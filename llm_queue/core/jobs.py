@@ -62,6 +62,10 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
 """From each state to each that may follow it, and when."""
 
 
+REMEMBERED_MOVES: Final = 8
+"""Moves to another lane that a job remembers, to say later why others went before it."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One accepted request for model work. Times are in seconds of the caller's clock.
@@ -72,7 +76,8 @@ class Job:
     may be tried (None: as often as any job). ``share`` is its client's weight among others in the same lane.
     ``label`` tells the conversations of one client with one model apart ("": nothing does), and says nothing of them.
     ``pause`` is for how many seconds its program usually pauses before it asks so, as the line found when it came.
-    ``busy_since`` is when the slot was given to it, while it has it.
+    ``busy_since`` is when the slot was given to it, while it has it. ``moves`` are the last times at which it was
+    put into another lane, each with the lane in which it was before.
     ``committed`` is true once the caller has been given a piece of the answer.
     """
 
@@ -98,6 +103,7 @@ class Job:
     cancel_requested: bool = False
     started_at: float | None = None
     busy_since: float | None = None
+    moves: tuple[tuple[float, Lane], ...] = ()
     ended_at: float | None = None
     load_seconds: float = 0.0
     run_seconds: float = 0.0
@@ -115,6 +121,11 @@ class Job:
         until = self.ended_at if self.ended_at is not None else now
         until = until if self.busy_since is None else self.busy_since
         return max(0.0, until - self.submitted_at - self.load_seconds - self.run_seconds)
+
+    def change_lane(self, lane: Lane, now: float) -> None:
+        """Somebody puts it into another lane."""
+        self.moves = (*self.moves, (now, self.lane))[-REMEMBERED_MOVES:]
+        self.lane = lane
 
     def move(self, to: State, now: float) -> None:
         """Go to another state, or raise :class:`IllegalTransition`."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import inf
 
 from llm_queue.core.assigned import AssignedKeys, KeysAhead
-from llm_queue.core.choices import Choice, choice_among
+from llm_queue.core.choices import Choice, choice_among, turn_before
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.fairness import FairQueue
 from llm_queue.core.habits import Habits, Loop
@@ -20,7 +20,7 @@ from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.lanes import LaneQueue
 from llm_queue.core.prompts import Ending, PromptWork
-from llm_queue.core.reasons import Competition, Rule, competition_of, rule_within
+from llm_queue.core.reasons import Competition, Rule, earlier_in, rule_within
 from llm_queue.core.rules import Order, OrderRules
 from llm_queue.core.strands import strand_of
 from llm_queue.core.turn import Hold, Turn
@@ -234,10 +234,20 @@ class TurnOrder:
 
     def competition(self, turn: Turn, job: Job) -> Competition:
         """What a waiting job has before it: see :class:`~.reasons.Competition`."""
-        lane, higher = self._lanes[job.lane], any(self._lanes[each].waiting for each in Lane if each < job.lane)
-        passes = max(0, self.rules.lane_burst - lane.passed_over)
-        first_turn = self._first_turn_length(turn) if self._is_untried(turn, self.key_of(job)) else None
-        return competition_of(job, self._queue(job), len(lane.wanted()), passes, higher=higher, first_turn=first_turn)
+        lane, own, queue = self._lanes[job.lane], self.key_of(job), self._queue(job)
+        others = [key for key in lane.wanted() if key != own]
+        loaded = sum(key in turn.resident for key in others)
+        strands = turn.strands.get(own.model) if own in turn.resident else None
+        return Competition(
+            loaded=loaded,
+            unloaded=len(others) - loaded,
+            clients=queue.clients,
+            earlier=earlier_in(queue, job),
+            passes=max(0, self.rules.lane_burst - lane.passed_over),
+            higher=any(self._lanes[each].waiting for each in Lane if each < job.lane),
+            first_turn=self._first_turn_length(turn) if self._is_untried(turn, own) else None,
+            strands_turn=None if strands is None else turn_before(job, strands, self.rules),
+        )
 
     # --- turns ---
 

@@ -14,7 +14,7 @@ from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.prompts import PromptWork
 from llm_queue.core.reasons import Rule
-from llm_queue.core.turn import Turn
+from llm_queue.core.turn import Hold, Turn
 
 REMEMBERED: Final = 2000
 """Picks that are remembered: 40 minutes at 50 jobs a minute, in some 500 kB."""
@@ -71,9 +71,11 @@ class Picks:
     def __len__(self) -> int:
         return len(self._picks)
 
-    def held(self, client: str) -> None:
-        """The slot is kept free for ``client``, until the next pick."""
-        self._held_for = client
+    def none_made(self, hold: Hold | None, turn: Turn) -> None:
+        """The slot is kept free by ``hold``. If None, it is just free, and a hold that ended so delayed no pick."""
+        self._held_for = None if hold is None else hold.client
+        if hold is None:
+            self._held_before = turn.held_seconds
 
     def picked(self, job: Job, key: RunnerKey, rule: Rule, turn: Turn, now: float) -> None:
         """``job`` was chosen by ``rule``, and gets the slot: for its attempt if ``key`` is resident, else for a load.

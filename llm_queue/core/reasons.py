@@ -42,26 +42,26 @@ class Rule(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Competition:
-    """What a waiting job competes with: how many ``keys`` are wanted in its lane, how many ``clients`` wait for its own
-    there, how many jobs of its own client came ``earlier`` there, and whether jobs wait in a ``higher`` lane, which may
-    go first ``passes`` more times. If no load of its model was tried, it goes when the turn has lasted ``first_turn``
-    seconds (None: one was).
+    """What a waiting job competes with: how many other keys are wanted in its lane that are ``loaded`` or ``unloaded``,
+    how many ``clients`` wait for its own there, how many jobs of its own client came ``earlier`` there, and whether
+    jobs wait in a ``higher`` lane, which may go first ``passes`` more times. If no load of its model was tried, it goes
+    when the turn has lasted ``first_turn`` seconds (None: one was). If its key is loaded and its prompt is not cached,
+    jobs of cached strands go first until their turn has lasted ``strands_turn`` seconds (None: they do not).
     """
 
-    keys: int
+    loaded: int
+    unloaded: int
     clients: int
     earlier: int
     passes: int
     higher: bool
     first_turn: float | None = None
+    strands_turn: float | None = None
 
 
-def competition_of(
-    job: Job, queue: FairQueue, keys: int, passes: int, *, higher: bool, first_turn: float | None
-) -> Competition:
-    """The competition of a job that waits in ``queue``; the rest is as in :class:`Competition`."""
-    earlier = sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
-    return Competition(keys, queue.clients, earlier, passes, higher, first_turn)
+def earlier_in(queue: FairQueue, job: Job) -> int:
+    """How many jobs of the same client came before this one, of those that wait in ``queue``."""
+    return sum(each.client == job.client and each.arrival < job.arrival for each in queue.jobs())
 
 
 def rule_within(queue: FairQueue, *, keys: int, here: bool, new: bool, lower: bool) -> Rule:

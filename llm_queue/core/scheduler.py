@@ -137,7 +137,7 @@ class Scheduler:
                 self.seat.asking = False
                 self.seat.know_resident(reported, now)
             case Moved(job, lane):
-                self._move(job, lane)
+                self._move(job, lane, now)
             case Paused(unload):
                 self._pause(now, unload=unload)
             case Resumed():
@@ -255,12 +255,13 @@ class Scheduler:
         if self._unresolved:  # accepted while the probe was under way
             self.seat.begin_outage(now, "it did not say which models it has")
 
-    def _move(self, job: Job, lane: Lane) -> None:
+    def _move(self, job: Job, lane: Lane, now: float) -> None:
         waits = job.state is State.QUEUED  # an attempt is billed to the lane that it was picked from
         known = waits and job.id not in self._unresolved
         if known:
             self._order.remove(job)
-        job.lane = lane if waits else job.lane
+        if waits:
+            job.change_lane(lane, now)
         if known:
             self._order.add(job)
 
@@ -269,6 +270,7 @@ class Scheduler:
             return  # it must end
         if self.seat.turn.hold is not None:
             self._order.choose(self.seat.turn, now, may_hold=False)  # this ends the hold; who is chosen waits
+            self.picks.none_made(None, self.seat.turn)
         self.seat.order_pause(now, unload=unload)
 
     def _stop(self, error: QueueError, now: float) -> None:
@@ -311,10 +313,8 @@ class Scheduler:
             self._ask_resident()
             return
         job = self._order.choose(seat.turn, now, may_hold=not self.draining)
-        if isinstance(job, Hold):
-            self.picks.held(job.client)
-            return
-        if job is None:
+        if job is None or isinstance(job, Hold):
+            self.picks.none_made(job, seat.turn)
             return
         key = self._order.key_of(job)
         self.picks.picked(job, key, self._order.rule, seat.turn, now)

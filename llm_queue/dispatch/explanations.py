@@ -13,8 +13,9 @@ from llm_queue.core.order import TurnOrder
 from llm_queue.core.picks import Pick, Picks
 from llm_queue.core.reasons import Rule
 from llm_queue.core.scheduler import Scheduler
+from llm_queue.dispatch.bounds import bound_of
 from llm_queue.dispatch.insight import ExplainedPick, Explanation
-from llm_queue.dispatch.wordings import Costs, Facts, Group, TurnNow, bound, sentences, waiting_for
+from llm_queue.dispatch.wordings import Costs, Facts, Group, sentences, waiting_for
 
 SHOWN: Final = 20
 """Picks that an explanation lists: the last ones before the job, and its own."""
@@ -27,7 +28,8 @@ _TELLING: Final = (Rule.SHARES_LOAD, Rule.STRAND_FIRST, Rule.GUEST)
 class Case:
     """What is kept of a job to explain it once it has ended. Times are in seconds of the line's clock.
 
-    ``until`` is when it ended, or now. ``code`` is that of its error.
+    ``until`` is when it ended, or now. ``code`` is that of its error. ``moves`` are when it was put into another lane,
+    each with the one in which it was before.
     """
 
     job: str
@@ -41,6 +43,7 @@ class Case:
     started: bool
     remote: bool
     code: str | None = None
+    moves: tuple[tuple[float, Lane], ...] = ()
 
     @classmethod
     def of(cls, job: Job, now: float, *, remote: bool = False, code: str | None = None) -> Self:
@@ -57,7 +60,12 @@ class Case:
             job.started_at is not None,
             remote,
             code,
+            job.moves,
         )
+
+    def lane_at(self, time: float) -> Lane:
+        """The lane in which it was then."""
+        return next((lane for moved_at, lane in self.moves if time < moved_at), self.lane)
 
 
 class Explanations:
@@ -87,7 +95,7 @@ class Explanations:
         case = Case.of(job, now, remote=remote)
         if remote or job.state is not State.QUEUED:
             return self._explained(case)
-        return self._explained(case, self._waits_for(job, now), self._bound(job, now))
+        return self._explained(case, self._waits_for(job), bound_of(job, self._scheduler.seat, self._order, now))
 
     def _explained(self, case: Case, now_waiting_for: str = "", bounded_by: str | None = None) -> Explanation:
         picks = self._scheduler.picks
@@ -130,32 +138,19 @@ class Explanations:
             hold_s=pick.hold or None,
         )
 
-    def _waits_for(self, job: Job, now: float) -> str:
+    def _waits_for(self, job: Job) -> str:
         seat = self._scheduler.seat
         slot, hold = seat.slot, seat.hold
         return waiting_for(
             own=slot is not None and slot.loading and slot.job is job,
             loading=slot.job.client if slot is not None and slot.loading else None,
             running=slot.job.client if slot is not None else None,
-            held_for=hold.client if hold is not None else None,
+            unloading=seat.unloading,
             away=seat.outage.reason if seat.outage is not None else None,
-        )
-
-    def _bound(self, job: Job, now: float) -> str | None:
-        seat = self._scheduler.seat
-        if job.model is None or job.key is None:
-            return None
-        if seat.slot is not None and seat.slot.job is job:
-            return None
-        turn, length = seat.turn, self._order.turn_length(seat.turn)
-        ongoing = now - seat.slot.since if seat.slot is not None and not seat.slot.loading else 0.0
-        used, competition = turn.used_at(now) + ongoing, self._order.competition(turn, job)
-        due = length if competition.first_turn is None else min(length, competition.first_turn)
-        return bound(
-            competition,
-            TurnNow(max(0.0, due - used), length, self._order.switch_cost(turn)),
-            resident=job.key in seat.resident,
-            expires_in=None if job.expires_at is None else max(0.0, job.expires_at - now),
+            busy=seat.busy_until is not None,
+            asking=seat.asking,
+            held_for=hold.client if hold is not None else None,
+            paused=seat.pause is not None,
         )
 
 
@@ -176,11 +171,10 @@ def rule_before(case: Case, pick: Pick) -> Rule:
         return Rule.HAD_SLOT
     if pick.rule in _TELLING:
         return pick.rule
-    if pick.lane < case.lane:
-        return Rule.HIGHER_LANE
-    if pick.lane > case.lane:
-        return Rule.LANE_BURST
-    if pick.key == case.key:
+    lane = case.lane_at(pick.at)
+    if pick.lane != lane:
+        return Rule.HIGHER_LANE if pick.lane < lane else Rule.LANE_BURST
+    if case.key is not None and pick.key.model == case.key.model:  # the context may have been another one then
         return Rule.FIRST_COME if pick.client == case.client else Rule.FAIR_SHARE
     if pick.rule is Rule.NEW_MODEL:
         return Rule.NEW_MODEL
@@ -193,7 +187,7 @@ def costs(others: Iterable[Pick], own: Iterable[Pick], since: float) -> Costs:
     others, own = list(others), list(own)
     loads = [one for pick in others if (one := _after(since, pick.at, pick.load)) > 0]
     cold = [one for pick in others if (one := _after(since, pick.started, pick.cold_prompt)) > 0]
-    holds = [pick for pick in (*others, *own) if pick.hold]
+    holds = [(one, pick) for pick in (*others, *own) if (one := min(pick.hold, pick.at - since)) > 0]
     own_loads = [pick.load for pick in own if pick.load is not None]
     own_prompts = [pick.cold_prompt for pick in own if pick.cold_prompt is not None]
     return Costs(
@@ -201,8 +195,8 @@ def costs(others: Iterable[Pick], own: Iterable[Pick], since: float) -> Costs:
         load_seconds=sum(loads),
         cold_prompts=len(cold),
         cold_seconds=sum(cold),
-        hold_seconds=sum(pick.hold for pick in holds),
-        held_for=holds[0].held_for if holds else None,
+        hold_seconds=sum(one for one, _ in holds),
+        held_for=holds[0][1].held_for if holds else None,
         own_load=sum(own_loads) if own_loads else None,
         own_prompt=sum(own_prompts) if own_prompts else None,
     )

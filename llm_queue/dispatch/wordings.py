@@ -149,32 +149,55 @@ def waiting_for(
     loading: str | None = None,
     own: bool = False,
     running: str | None = None,
-    held_for: str | None = None,
+    unloading: bool = False,
     away: str | None = None,
+    busy: bool = False,
+    asking: bool = False,
+    held_for: str | None = None,
+    paused: bool = False,
 ) -> str:
     """What a job waits for: a load that ``own`` or a job of the client ``loading`` caused, a job of ``running`` that
-    runs, a client whose turn is kept, or an upstream that is ``away``; "" for nothing that is known.
+    runs, an upstream that is ``unloading``, ``away``, ``busy`` with others or ``asking`` (asked what it has loaded), or
+    a client whose turn is kept; and that the line is ``paused``. "" for nothing that is known.
     """
+    found = ""
     if own:
-        return "its model is being loaded"
-    if loading is not None:
-        return f"a model is being loaded for {loading}"
-    if running is not None:
-        return f"a job of {running} runs"
-    if away is not None:
-        return f"it waits for the engine ({away})"
-    return f"the slot is kept free for {held_for}, which is about to ask again" if held_for is not None else ""
+        found = "its model is being loaded"
+    elif loading is not None:
+        found = f"a model is being loaded for {loading}"
+    elif running is not None:
+        found = f"a job of {running} runs"
+    elif unloading:
+        found = "the engine frees its memory"
+    elif away is not None:
+        found = f"it waits for the engine ({away})"
+    elif busy:
+        found = "the engine is busy with another program"
+    elif asking:
+        found = "the engine is asked what it has loaded"
+    elif held_for is not None:
+        found = f"the slot is kept free for {held_for}, which is about to ask again"
+    if paused:
+        return f"{found}, and the line is paused" if found else "the line is paused"
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class TurnNow:
     """The turn in seconds: what is left of it until the job's model may be next, how long one is, and what a switch to
     another model costs.
+
+    ``loading``: a load goes on, and all this is as it will be at its end. ``strands_left`` is what is left of the turn
+    of conversations. The slot is kept free for ``held_for`` (None: it is not) for ``held`` seconds at most.
     """
 
     left: float
     length: float
     cost: float
+    loading: bool = False
+    strands_left: float = 0.0
+    held_for: str | None = None
+    held: float = 0.0
 
 
 def bound(competition: Competition, turn: TurnNow, *, resident: bool, expires_in: float | None) -> str:
@@ -185,25 +208,7 @@ def bound(competition: Competition, turn: TurnNow, *, resident: bool, expires_in
     parts = []
     if competition.higher:
         parts.append(f"higher lanes go first, but at most {counted(competition.passes + 2, 'more time')}")
-    others, left, length = competition.keys - 1, seconds(turn.left), seconds(turn.length)
-    if not resident and others and competition.first_turn is not None:
-        parts.append(
-            f"its model was not loaded before, so at most {f'{left} more of this turn, ' if turn.left >= _SOON else ''}"
-            f"the job that runs then, and one load of {seconds(turn.cost)}"
-        )
-    elif not resident and others:
-        more = f", {counted(others - 1, 'more turn')} of {length} with a load and a job each" if others > 1 else ""
-        parts.append(
-            f"at most the rest of this turn ({left} of {length}), the job that runs then{more}, and one load of "
-            f"{seconds(turn.cost)}"
-        )
-    elif not resident:
-        parts.append(f"at most the job that runs, and one load of {seconds(turn.cost)}")
-    elif others:
-        parts.append(
-            f"its model is loaded, with {left} of its turn left; after that at most {counted(others, 'turn')} of "
-            f"{length} with a load and a job each, and one load of {seconds(turn.cost)}"
-        )
+    parts += _bounds_of_loaded(competition, turn) if resident else [_bound_of_unloaded(competition, turn)]
     if competition.earlier:
         parts.append(f"{counted(competition.earlier, 'job')} of its own program came earlier")
     if competition.clients > 1:
@@ -212,6 +217,49 @@ def bound(competition: Competition, turn: TurnNow, *, resident: bool, expires_in
         parts.append(f"its max wait ends in {seconds(expires_in)}")
     text = "; ".join(parts) or "it is next"
     return f"{text[0].upper()}{text[1:]}."
+
+
+def bound_to_load(passes: int) -> str:
+    """The same for the job for which the last load was: interactive ones may go before it ``passes`` more times."""
+    if not passes:
+        return "It is next."
+    return f"Its model was loaded for it, so at most {counted(passes, 'interactive job')} of that model may go first."
+
+
+def _bound_of_unloaded(competition: Competition, turn: TurnNow) -> str:
+    """Programs of the loaded models may ask again until their turn is over, also if no job of theirs waits now."""
+    left, length = seconds(turn.left), seconds(turn.length)
+    waits = ["the load that goes on"] if turn.loading else []
+    if turn.left >= _SOON and competition.first_turn is None:
+        waits.append(f"the turn after it ({length})" if turn.loading else f"the rest of this turn ({left} of {length})")
+    elif turn.left >= _SOON:
+        waits.append(f"{left} of the turn after it" if turn.loading else f"{left} more of this turn")
+    waits.append("the job that runs then" if waits else "the job that runs")
+    if competition.unloaded:
+        waits.append(f"{counted(competition.unloaded, 'more turn')} of {length} with a load and a job each")
+    new = "" if competition.first_turn is None else "its model was not loaded before, so "
+    return f"{new}at most {', '.join(waits)}, and one load of {seconds(turn.cost)}"
+
+
+def _bounds_of_loaded(competition: Competition, turn: TurnNow) -> list[str]:
+    parts = ["the load that goes on and the job that it is for come first"] if turn.loading else []
+    if competition.unloaded:
+        parts.append(
+            f"its model is {'being ' if turn.loading else ''}loaded, with {seconds(turn.left)} of its turn left; after "
+            f"that at most {counted(competition.unloaded, 'turn')} of {seconds(turn.length)} with a load and a job "
+            f"each, and one load of {seconds(turn.cost)}"
+        )
+    if competition.loaded:
+        parts.append(f"it takes turns with {counted(competition.loaded, 'other loaded model')}, job by job")
+    if competition.strands_turn is not None and turn.strands_left >= _SOON:
+        parts.append(
+            "the engine has not kept its prompt, so at most the rest of the turn of conversations "
+            f"({seconds(turn.strands_left)} of {seconds(competition.strands_turn)}) and the job that runs then; after "
+            "that, slot time decides"
+        )
+    elif turn.held_for is not None:
+        parts.append(f"the slot is kept free for {turn.held_for}, for {seconds(turn.held)} at most")
+    return parts
 
 
 # --- small words ---

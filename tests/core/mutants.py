@@ -135,8 +135,8 @@ MUTANTS = [
     Mutant(
         "held while draining",
         "core/scheduler.py",
-        "now, may_hold=not self.draining)\n        if isinstance",
-        "now, may_hold=True)\n        if isinstance",
+        "now, may_hold=not self.draining)\n        if job is None",
+        "now, may_hold=True)\n        if job is None",
     ),
     Mutant("held time is not counted to the turn", "core/turn.py", "        self.used += seconds\n", ""),
     Mutant(
@@ -600,8 +600,8 @@ MUTANTS = [
     Mutant(
         "what runs is moved",
         "core/scheduler.py",
-        "        job.lane = lane if waits else job.lane\n",
-        "        job.lane = lane\n",
+        "        if waits:\n            job.change_lane(lane, now)\n",
+        "        job.change_lane(lane, now)\n",
     ),
     Mutant(
         "a job that is moved is bound to its load no longer",

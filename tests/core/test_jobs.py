@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_queue.core.jobs import TRANSITIONS, IllegalTransition, Job, Lane, State
+from llm_queue.core.jobs import REMEMBERED_MOVES, TRANSITIONS, IllegalTransition, Job, Lane, State
 from tests.core.driver import made_job
 
 ENDS = [state for state in State if state.ended]
@@ -69,6 +69,15 @@ def test_patience_ends_when_the_job_is_picked() -> None:
     assert job.expires_at == 12.0
     job.picked = True
     assert job.expires_at is None
+
+
+def test_a_job_remembers_its_last_moves_to_other_lanes() -> None:
+    job = made_job("j")
+    for number in range(2 * REMEMBERED_MOVES):
+        job.change_lane(Lane(number % 2), float(number))
+    assert job.lane is Lane.NORMAL
+    assert len(job.moves) == REMEMBERED_MOVES
+    assert job.moves[-2:] == ((14.0, Lane.NORMAL), (15.0, Lane.INTERACTIVE))
 
 
 def test_the_higher_lane_sorts_first() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_queue.core.events import AttemptEnded, Outcome
-from llm_queue.core.jobs import Lane
+from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.order import OrderRules
 from llm_queue.core.picks import Pick, Picks
 from llm_queue.core.prompts import PromptWork
@@ -154,6 +154,41 @@ def test_a_hold_counts_for_the_pick_after_it_and_names_its_client(driver: Driver
     driver.run(2.0)
     driver.work()
     assert (picks(driver)[-1].client, picks(driver)[-1].held_for) == ("other", "loop")
+
+
+def held() -> tuple[Driver, Job]:
+    """The slot has been kept for a loop for a quarter of a second, while the other one waits."""
+    driver = Driver(resident=(key("a"),))
+    driver.submit("other", "b")
+    driver.work()
+    for _ in range(4):
+        driver.submit("loop", "a")
+        driver.work(run=2.0)
+        driver.wait(0.125)
+    driver.submit("loop", "a")
+    other = driver.submit("other", "b")
+    driver.run(2.0)
+    driver.wait(0.25)
+    assert driver.holding
+    return driver, other
+
+
+def test_a_hold_that_ends_because_nobody_waits_any_more_belongs_to_no_pick() -> None:
+    driver, other = held()
+    driver.cancel(other)
+    driver.wait(0.25)
+    driver.submit("loop", "a")
+    assert driver.turn.held_seconds == 0.25
+    assert (picks(driver)[-1].hold, picks(driver)[-1].held_for) == (0.0, None)
+
+
+def test_nor_does_one_that_a_pause_has_ended() -> None:
+    driver, other = held()
+    driver.pause()
+    driver.wait(30.0)
+    driver.resume()
+    assert driver.turn.held_seconds == 0.25
+    assert (picks(driver)[-1].job, picks(driver)[-1].hold, picks(driver)[-1].held_for) == (other.id, 0.0, None)
 
 
 @pytest.mark.parametrize(("cached", "cold"), [(0, 3.0), (499, 3.0), (500, None), (1000, None)])

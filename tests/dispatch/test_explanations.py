@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from llm_queue.core.jobs import Lane, State
+from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
 from llm_queue.core.picks import Pick, Picks
 from llm_queue.core.prompts import PromptWork
 from llm_queue.core.reasons import Rule
 from llm_queue.core.turn import Turn
-from llm_queue.dispatch.explanations import SHOWN, Case, costs, during, rule_before
+from llm_queue.dispatch.explanations import SHOWN, Case, Explanations, costs, during, rule_before
 from llm_queue.dispatch.insight import Explanation
 from llm_queue.dispatch.wordings import Costs
 from llm_queue.errors import LoadFailed, UpstreamRefused, WaitExpired
-from llm_queue.testing import Refuse, Say
-from tests.core.driver import key, made_job
+from llm_queue.testing import Busy, Refuse, Say
+from tests.core.driver import Driver, key, made_job
 from tests.harness import OTHER, REMOTE, Harness, answer, line
 
 
@@ -114,14 +116,11 @@ async def test_one_that_waits_for_another_model_is_told_of_the_turn(autojump_clo
         tickets = [held.submit(client="cron"), held.submit(client="other", model=OTHER)]
         await trio.sleep(2.0)
         found = explained(held, tickets[1].job.id)
-        assert found.bound == "At most the job that runs, and one load of 1.0 s."
+        rest = "At most the rest of this turn (8.0 s of 9.0 s), the job that runs then, and one load of 1.0 s."
+        assert found.bound == rest
         tickets.append(held.submit(client="cron"))
         await wait_all_tasks_blocked()
-        found = explained(held, tickets[1].job.id)
-        assert (
-            found.bound
-            == "At most the rest of this turn (8.0 s of 9.0 s), the job that runs then, and one load of 1.0 s."
-        )
+        assert explained(held, tickets[1].job.id).bound == rest
         for ticket in tickets:
             await answer(ticket)
 
@@ -132,14 +131,14 @@ async def test_one_whose_max_wait_was_over_is_told_what_went_before(autojump_clo
         first, late = held.submit(client="cron"), held.submit(client="late", max_wait=2.0)
         await wait_all_tasks_blocked()
         assert explained(held, late.job.id).bound == (
-            "At most the job that runs, and one load of 3.0 s; it takes turns with 1 other program, by slot time; "
-            "its max wait ends in 2.0 s."
+            "The load that goes on and the job that it is for come first; it takes turns with 1 other program, by slot "
+            "time; its max wait ends in 2.0 s."
         )
         with pytest.raises(WaitExpired):
             await answer(late)
         await answer(first)
         assert explained(held, late.job.id).sentences == (
-            "Its max wait was over after 2.0 s; 1 job of cron went before it (had had less of the slot).",
+            "Its max wait was over after 2.0 s; 1 job of cron went before it (its program had used the slot less).",
             "1 load for others took 1.0 s.",
         )
 
@@ -216,6 +215,60 @@ async def test_while_the_slot_is_kept_for_another_that_is_said(autojump_clock: M
         assert explained(held, other.job.id).picks[-1].hold_s == 0.75
 
 
+async def test_one_that_the_line_has_not_heard_of_yet_can_be_asked_about(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        ticket = held.submit()
+        found = explained(held, ticket.job.id)
+        assert found.sentences == ("It has waited 0.00 s, and nothing has gone before it.",)
+        assert found.bound is None
+        await answer(ticket)
+
+
+async def test_in_a_pause_that_is_what_it_waits_for_and_nothing_bounds_it(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        held.upstream.default = Say(first_after=1.0)
+        await held.ask()
+        runs = held.submit(client="cron")
+        await trio.sleep(0.5)
+        await held.dispatcher.commands.pause(unload=False)
+        ticket = held.submit()
+        await wait_all_tasks_blocked()
+        assert explained(held, ticket.job.id).sentences[0].endswith("; now a job of cron runs, and the line is paused.")
+        await answer(runs)
+        await trio.sleep(2.0)
+        assert explained(held, ticket.job.id).sentences[0].endswith("; now the line is paused.")
+        assert explained(held, ticket.job.id).bound is None
+        await held.dispatcher.commands.resume()
+        await answer(ticket)
+
+
+async def test_while_the_upstream_is_busy_with_others_that_is_said(autojump_clock: MockClock) -> None:
+    async with line() as held:
+        await held.ask()
+        held.upstream.then(Busy())
+        ticket = held.submit()
+        await trio.sleep(0.05)
+        assert explained(held, ticket.job.id).sentences[0].endswith("; now the engine is busy with another program.")
+        await answer(ticket)
+
+
+async def test_one_that_was_moved_is_told_of_others_as_they_were_to_it_in_its_old_lane(
+    autojump_clock: MockClock,
+) -> None:
+    async with line() as held:
+        await held.ask()
+        held.upstream.default = Say(first_after=1.0)
+        tickets = [held.submit(client="cron") for _ in range(3)]
+        slow = held.submit(client="slow", lane=Lane.BACKGROUND)
+        await trio.sleep(1.5)
+        await held.dispatcher.commands.move(slow.job.id, Lane.INTERACTIVE)
+        for ticket in (*tickets, slow):
+            await answer(ticket)
+        assert explained(held, slow.job.id).sentences[0] == (
+            "It waited 2.0 s; 2 jobs of cron went before it (a higher lane)."
+        )
+
+
 async def test_no_more_is_kept_than_there_are_finished_jobs(autojump_clock: MockClock) -> None:
     async with line(remembered_jobs=2) as held:
         tickets = [held.submit() for _ in range(4)]
@@ -273,6 +326,44 @@ CASE = Case("j", "me", Lane.NORMAL, RunnerKey("a", 8192), State.QUEUED, 10.0, 90
 )
 def test_why_another_went_first_depends_on_who_asks(one: Pick, rule: Rule) -> None:
     assert rule_before(CASE, one) is rule
+
+
+def test_a_context_that_has_grown_makes_no_other_model_of_it() -> None:
+    assert rule_before(CASE, replace(pick(), key=RunnerKey("a", 4096))) is Rule.FAIR_SHARE
+
+
+def test_it_is_judged_by_the_lane_in_which_it_was_at_each_pick() -> None:
+    moved = replace(CASE, moves=((30.0, Lane.BACKGROUND), (50.0, Lane.INTERACTIVE)))
+    rules = [rule_before(moved, pick(at=at)) for at in (29.0, 30.0, 49.0, 50.0)]
+    assert rules == [Rule.HIGHER_LANE, Rule.LANE_BURST, Rule.LANE_BURST, Rule.FAIR_SHARE]
+
+
+@pytest.mark.parametrize(("since", "seconds"), [(10.0, 3.0), (18.0, 2.0), (20.0, 0.0), (25.0, 0.0)])
+def test_of_a_hold_it_waited_only_what_was_after_it_came(since: float, seconds: float) -> None:
+    one = replace(pick(at=20.0), hold=3.0, held_for="loop")
+    assert costs([one], [], since) == Costs(hold_seconds=seconds, held_for="loop" if seconds else None)
+
+
+def says(driver: Driver, job: Job) -> str:
+    explanations = Explanations(driver.scheduler, driver.line, str, 10)
+    return explanations.of_live(job, driver.now, remote=False).sentences[0]
+
+
+def test_while_it_is_asked_what_is_loaded_that_is_said() -> None:
+    driver = Driver(resident=(key("a"),))
+    driver.wait(61.0)
+    job = driver.submit()
+    assert driver.asking
+    assert says(driver, job).endswith("; now the engine is asked what it has loaded.")
+
+
+def test_while_memory_is_freed_that_is_said() -> None:
+    driver = Driver(resident=(key("a"),))
+    driver.pause(unload=True)
+    job = driver.submit()
+    assert says(driver, job).endswith("; now the engine frees its memory, and the line is paused.")
+    driver.resume()
+    assert says(driver, job).endswith("; now the engine frees its memory.")
 
 
 def test_only_what_came_after_the_job_was_lost_for_it() -> None:

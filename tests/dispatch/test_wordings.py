@@ -17,6 +17,7 @@ from llm_queue.dispatch.wordings import (
     Group,
     TurnNow,
     bound,
+    bound_to_load,
     costs,
     counted,
     listed,
@@ -39,7 +40,7 @@ def test_every_rule_has_words() -> None:
 
 def test_a_job_that_waits_says_what_went_before_it_and_what_it_waits_for() -> None:
     assert said(State.QUEUED, groups=(CRON, CLICK), now_waiting_for="a job of cron runs") == (
-        "It has waited 3.2 s, and 4 jobs went before it: 3 of cron (had had less of the slot) and 1 of click "
+        "It has waited 3.2 s, and 4 jobs went before it: 3 of cron (its program had used the slot less) and 1 of click "
         "(a higher lane); now a job of cron runs.",
     )
     assert said(State.QUEUED) == ("It has waited 3.2 s, and nothing has gone before it.",)
@@ -108,42 +109,69 @@ def test_what_it_waits_for_is_named() -> None:
     assert waiting_for(running="cron") == "a job of cron runs"
     assert waiting_for(away="it is gone") == "it waits for the engine (it is gone)"
     assert waiting_for(held_for="cron") == "the slot is kept free for cron, which is about to ask again"
+    assert waiting_for(unloading=True) == "the engine frees its memory"
+    assert waiting_for(busy=True) == "the engine is busy with another program"
+    assert waiting_for(asking=True) == "the engine is asked what it has loaded"
     assert waiting_for() == ""
+
+
+def test_a_pause_is_said_beside_what_still_goes_on() -> None:
+    assert waiting_for(paused=True) == "the line is paused"
+    assert waiting_for(running="cron", paused=True) == "a job of cron runs, and the line is paused"
 
 
 TURN = TurnNow(left=9.24, length=18.0, cost=2.0)
 
 
+def against(
+    *,
+    loaded: int = 0,
+    unloaded: int = 0,
+    clients: int = 1,
+    earlier: int = 0,
+    passes: int = 8,
+    higher: bool = False,
+    first_turn: float | None = None,
+    strands_turn: float | None = None,
+) -> Competition:
+    return Competition(loaded, unloaded, clients, earlier, passes, higher, first_turn, strands_turn)
+
+
 @pytest.mark.parametrize(
     ("competition", "resident", "text"),
     [
-        (Competition(1, 1, 0, 8, higher=False), True, "It is next."),
+        (against(), True, "It is next."),
         (
-            Competition(1, 3, 4, 8, higher=False),
+            against(clients=3, earlier=4),
             True,
             "4 jobs of its own program came earlier; it takes turns with 2 other programs, by slot time.",
         ),
-        (Competition(1, 1, 0, 3, higher=True), True, "Higher lanes go first, but at most 5 more times."),
+        (against(passes=3, higher=True), True, "Higher lanes go first, but at most 5 more times."),
         (
-            Competition(2, 1, 0, 8, higher=False),
+            against(unloaded=1),
             True,
             "Its model is loaded, with 9.2 s of its turn left; after that at most 1 turn of 18 s with a load and a job "
             "each, and one load of 2.0 s.",
         ),
-        (Competition(1, 1, 0, 8, higher=False), False, "At most the job that runs, and one load of 2.0 s."),
+        (against(loaded=2), True, "It takes turns with 2 other loaded models, job by job."),
         (
-            Competition(2, 1, 0, 8, higher=False),
+            against(),
             False,
             "At most the rest of this turn (9.2 s of 18 s), the job that runs then, and one load of 2.0 s.",
         ),
         (
-            Competition(4, 1, 0, 8, higher=False),
+            against(loaded=1),
+            False,
+            "At most the rest of this turn (9.2 s of 18 s), the job that runs then, and one load of 2.0 s.",
+        ),
+        (
+            against(loaded=1, unloaded=2),
             False,
             "At most the rest of this turn (9.2 s of 18 s), the job that runs then, 2 more turns of 18 s with a load "
             "and a job each, and one load of 2.0 s.",
         ),
         (
-            Competition(2, 1, 0, 8, higher=False, first_turn=2.0),
+            against(first_turn=2.0),
             False,
             "Its model was not loaded before, so at most 9.2 s more of this turn, the job that runs then, and one load "
             "of 2.0 s.",
@@ -154,16 +182,66 @@ def test_what_bounds_a_wait_is_said_with_today_s_numbers(competition: Competitio
     assert bound(competition, TURN, resident=resident, expires_in=None) == text
 
 
-def test_a_new_model_whose_time_has_come_waits_for_one_job_and_its_load() -> None:
-    found = bound(
-        Competition(2, 1, 0, 8, higher=False, first_turn=2.0), TurnNow(0.0, 18.0, 2.0), resident=False, expires_in=None
+@pytest.mark.parametrize(("first_turn", "new"), [(None, "At"), (2.0, "Its model was not loaded before, so at")])
+def test_when_the_turn_is_over_it_waits_for_one_job_and_its_load(first_turn: float | None, new: str) -> None:
+    over = TurnNow(0.0, 18.0, 2.0)
+    found = bound(against(first_turn=first_turn), over, resident=False, expires_in=None)
+    assert found == f"{new} most the job that runs, and one load of 2.0 s."
+
+
+@pytest.mark.parametrize(
+    ("competition", "resident", "text"),
+    [
+        (
+            against(loaded=1),
+            False,
+            "At most the load that goes on, the turn after it (18 s), the job that runs then, and one load of 2.0 s.",
+        ),
+        (
+            against(loaded=1, first_turn=2.0),
+            False,
+            "Its model was not loaded before, so at most the load that goes on, 18 s of the turn after it, the job "
+            "that runs then, and one load of 2.0 s.",
+        ),
+        (against(), True, "The load that goes on and the job that it is for come first."),
+        (
+            against(unloaded=1),
+            True,
+            "The load that goes on and the job that it is for come first; its model is being loaded, with 18 s of its "
+            "turn left; after that at most 1 turn of 18 s with a load and a job each, and one load of 2.0 s.",
+        ),
+    ],
+)
+def test_a_load_that_goes_on_comes_before_it(competition: Competition, resident: bool, text: str) -> None:
+    loading = TurnNow(18.0, 18.0, 2.0, loading=True)
+    assert bound(competition, loading, resident=resident, expires_in=None) == text
+
+
+def test_the_turn_of_conversations_bounds_a_wait_whose_prompt_was_not_kept() -> None:
+    turn = TurnNow(9.0, 18.0, 2.0, strands_left=3.5, held_for="loop", held=0.5)
+    assert bound(against(strands_turn=20.0, clients=2), turn, resident=True, expires_in=None) == (
+        "The engine has not kept its prompt, so at most the rest of the turn of conversations (3.5 s of 20 s) and the "
+        "job that runs then; after that, slot time decides; it takes turns with 1 other program, by slot time."
     )
-    assert found == "Its model was not loaded before, so at most the job that runs then, and one load of 2.0 s."
+    over = TurnNow(9.0, 18.0, 2.0, strands_left=0.0)
+    assert bound(against(strands_turn=20.0), over, resident=True, expires_in=None) == "It is next."
+
+
+def test_nobody_is_next_while_the_slot_is_kept_for_another() -> None:
+    held = TurnNow(9.0, 18.0, 2.0, held_for="loop", held=0.5)
+    found = bound(against(), held, resident=True, expires_in=None)
+    assert found == "The slot is kept free for loop, for 0.50 s at most."
+
+
+def test_interactive_jobs_may_go_before_the_one_for_which_its_model_was_loaded() -> None:
+    assert bound_to_load(0) == "It is next."
+    assert bound_to_load(7) == (
+        "Its model was loaded for it, so at most 7 interactive jobs of that model may go first."
+    )
 
 
 def test_a_max_wait_bounds_it_too() -> None:
-    alone = Competition(1, 1, 0, 8, higher=False)
-    assert bound(alone, TURN, resident=True, expires_in=4.5) == "Its max wait ends in 4.5 s."
+    assert bound(against(), TURN, resident=True, expires_in=4.5) == "Its max wait ends in 4.5 s."
 
 
 @pytest.mark.parametrize(
