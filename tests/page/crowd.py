@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from llm_queue.descriptors import raise_limit
+from llm_queue.dispatch.fingerprints import FIRST_MARK
 from tests.e2e.conftest import Service, until
 
 PROGRAMS = (
@@ -76,8 +77,8 @@ def have_history(service: Service) -> None:
     for number in range(24):
         client, lane, model = PROGRAMS[(number // 4) % len(PROGRAMS)]
         headers = {"X-LLM-Queue-Client": client, "X-LLM-Queue-Lane": lane}
-        so_far = f"A conversation with {client}" + " word" * (50 + 20 * number)
+        beginning = f"A conversation with {client}" + " word" * (FIRST_MARK // 4)
         if client == "nightly-index.py":  # as programs do that nobody has told what a cache wants
-            so_far = f"It is 3:0{number % 10}. {so_far}"
-        prompt = f"{so_far}\n!tokens {10 + number}"
+            beginning += f" {number} minutes past three"
+        prompt = beginning + " word" * (100 + 20 * number) + f"\n!tokens {10 + number}"
         assert service.chat(prompt, headers, model=model).status_code == 200
