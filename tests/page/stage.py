@@ -52,11 +52,14 @@ class Stage:
             for one in self._watching:
                 one.put(None)
 
-    def watch(self) -> queue.Queue[bytes | None]:
-        """A new stream, with its snapshot in it."""
+    def watch(self, last_id: str | None) -> queue.Queue[bytes | None]:
+        """A new stream, with its snapshot in it; or a comment for one that has had the event of ``last_id``, if that is
+        the latest.
+        """
         stream: queue.Queue[bytes | None] = queue.Queue()
         with self._lock:
-            stream.put(self._event("snapshot"))
+            self.last_ids.append(last_id)
+            stream.put(b": here\n\n" if last_id == str(self._number) else self._event("snapshot"))
             self._watching.append(stream)
         return stream
 
@@ -105,8 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _stream(self) -> None:
-        self.stage.last_ids.append(self.headers["Last-Event-ID"])
-        stream = self.stage.watch()
+        stream = self.stage.watch(self.headers["Last-Event-ID"])
         self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")

@@ -117,7 +117,34 @@ def test_a_lost_connection_is_said_since_when_and_comes_back_by_itself(stage: St
     stage.away = False
     expect(page.locator("#connection")).to_have_text("Live")
     expect(page.locator("#notices")).to_be_empty()
+    expect(page.locator("#pause")).to_be_enabled()
+    expect(page.locator("#drain")).to_be_enabled()
+    expect(page.locator("#main")).not_to_have_attribute("data-stale", "true")
     assert stage.last_ids == [None, "0"]
+
+
+def test_what_has_changed_while_it_was_not_connected_is_shown(stage: Stage, seen: Seen) -> None:
+    stage.away = True
+    stage.hang_up()
+    expect(seen.page.locator("#connection")).to_contain_text("Not connected")
+    stage.show(states.busy(7))
+    stage.away = False
+    seen.live()
+    expect(seen.page.locator("#line")).to_contain_text("7 jobs wait")
+
+
+def test_a_line_that_does_not_change_ends_the_count_of_tries(stage: Stage, opened: Open) -> None:
+    seen = opened(stage.url, frozen=True)
+    seen.live()
+    for _ in range(2):
+        stage.away = True
+        stage.hang_up()
+        expect(seen.page.locator("#connection")).to_have_attribute("data-tries", "1")
+        seen.page.clock.run_for(500)
+        expect(seen.page.locator("#connection")).to_have_attribute("data-tries", "2")
+        stage.away = False
+        seen.page.clock.run_for(1000)
+        seen.live()
 
 
 def test_it_waits_longer_each_time_and_no_longer_than_fifteen_seconds(stage: Stage, opened: Open) -> None:
@@ -165,7 +192,8 @@ def test_a_page_that_nobody_sees_lets_its_connection_go(stage: Stage, opened: Op
     assert len(stage.last_ids) == 1
     seen.page.evaluate(HIDE, False)
     seen.live()
-    assert len(stage.last_ids) == 2
+    expect(seen.page.locator("#pause")).to_be_enabled()
+    assert stage.last_ids == [None, "0"]  # nothing has changed, and no snapshot comes
 
 
 # --- its words, and how it reads events ---
@@ -197,6 +225,10 @@ def test_ranges_are_short_and_never_more_exact_than_they_are(seen: Seen) -> None
 def test_lengths_of_time_and_sizes_have_words(seen: Seen) -> None:
     code = "return [0, 9.94, 59.6, 200, 600, 7500, null].map((value) => module.seconds(value));"
     assert run(seen, "words.js", code) == ["0.0 s", "9.9 s", "1 min", "3 min 20 s", "10 min", "2 h 5 min", "\u2013"]
+    code = "return [0.84, 59.4, 59.6, 200, 3700, null].map((value) => module.figure(value));"
+    assert run(seen, "words.js", code) == ["0.8 s", "59 s", "1:00", "3:20", "1:01:40", "\u2013"]
+    code = "return [59.6, 61].map((value) => module.figure(value, { whole: true }));"
+    assert run(seen, "words.js", code) == ["59 s", "1:01"]
     code = "return [0, 999, 1500, 6_120_000_000, 91_000_000].map(module.bytes);"
     assert run(seen, "words.js", code) == ["0 B", "999 B", "1.5 kB", "6.1 GB", "91 MB"]
 

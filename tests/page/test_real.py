@@ -30,7 +30,8 @@ WIDE = (1280, 860)
 @pytest.fixture
 def ollama(start_ollama: Callable[..., Ollama]) -> Ollama:
     models = [word for model in MODELS for word in ("--model", model)]
-    return start_ollama(*models, "--load-seconds", "0.4", "--token-seconds", "0.01")
+    cache = ("--kept-prompts", "4", "--prompt-token-seconds", "0.0005")
+    return start_ollama(*models, *cache, "--load-seconds", "0.4", "--token-seconds", "0.01")
 
 
 @pytest.fixture
@@ -93,6 +94,9 @@ def test_it_shows_what_runs_and_who_waits(
         expect(page.locator("#now .why")).to_contain_text("It runs now")
         expect(page.locator("#next .why")).to_contain_text("Claude Code runs")
         expect(page.locator("#models")).to_contain_text(MODELS[0])
+        expect(page.locator("#programs .part")).to_have_count(6)
+        expect(page.locator("#waits svg")).to_have_count(3)
+        expect(page.locator("#cold")).to_contain_text("nightly-index.py changed its prompt at character")
         expect(page.locator("#finished .rows > li")).to_have_count(6)
     else:
         expect(page.locator("#first code")).to_contain_text(f"curl {service.url}/v1/chat/completions")

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, on a stage: what it shows of each state, to everybody, and what it never does."""
+"""The page in a real Chromium, on a stage: what it shows of each state, and what it never does."""
 
 from __future__ import annotations
 
@@ -10,18 +10,11 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import until
 from tests.page import states
-from tests.page.browser import DESKTOP, PHONE, Seen
+from tests.page.browser import Seen
 from tests.page.conftest import Open
 from tests.page.stage import Stage
 
 CANARY = '<img src=x onerror="window.canary=1"><script>window.canary=1</script>'
-STATES = {"empty": states.empty(), "one": states.busy(1), "fifty": states.busy(50), "many": states.busy(5000)}
-LOOKS = [
-    pytest.param({"size": DESKTOP, "dark": False}, id="desk-light"),
-    pytest.param({"size": DESKTOP, "dark": True}, id="desk-dark"),
-    pytest.param({"size": PHONE, "dark": False}, id="phone-light"),
-    pytest.param({"size": PHONE, "dark": True}, id="phone-dark"),
-]
 
 
 def rows(page: Page) -> Any:
@@ -35,88 +28,6 @@ def poisoned(value: Any) -> Any:
     if isinstance(value, list):
         return [poisoned(one) for one in value]
     return f"{CANARY} {value}" if isinstance(value, str) else value
-
-
-# --- for everybody ---
-
-
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("state", STATES)
-def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
-    stage: Stage, opened: Open, look: dict[str, Any], state: str
-) -> None:
-    stage.state = STATES[state]
-    seen = opened(stage.url, **look)
-    seen.live()
-    assert seen.axe() == []
-    assert seen.fits()
-
-
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_where_something_is_open_or_not_as_usual(
-    stage: Stage, opened: Open, look: dict[str, Any]
-) -> None:
-    stage.reports["job_0001"] = states.explained(
-        states.job(1),
-        "It has waited.",
-        picks=(states.pick("Zed", "granite4.1:8b", "turn_over", load_s=2.0),),
-        bound="B.",
-    )
-    bad = {"reason": "a load was seen that is not ours", "program": "llama-cli", "since_s": 4.0}
-    stage.state = states.busy(5) | {"paused": {"since_s": 5.0, "unloaded": True}, "bypass": bad}
-    seen = opened(stage.url, **look)
-    seen.live()
-    seen.page.locator("#line summary").first.click()
-    expect(seen.page.locator("#line .sentences").first).to_have_text("It has waited.")
-    assert seen.axe() == []
-    assert seen.fits()
-    seen.page.get_by_role("button", name="Drain").click()
-    assert seen.axe() == []
-    seen.page.keyboard.press("Escape")
-    stage.away = True
-    stage.hang_up()
-    expect(seen.page.get_by_text("Not connected since")).to_be_visible()
-    assert seen.axe() == []
-
-
-def test_the_keyboard_reaches_everything_and_opens_what_opens(stage: Stage, seen: Seen) -> None:
-    stage.reports["job_0001"] = states.explained(states.job(1), "Its lane goes first.")
-    page, walked = seen.page, []
-    for _ in range(7):
-        page.keyboard.press("Tab")
-        walked.append(page.evaluate("document.activeElement.innerText.trim().split('\\n')[0]"))
-    assert walked[:4] == ["Skip to the line", "Pause", "Drain", "Cancel"]
-    page.locator("#line summary").first.focus()
-    page.keyboard.press("Enter")
-    expect(page.locator("#line .sentences").first).to_have_text("Its lane goes first.")
-    for name in ("interactive", "normal", "background", "Cancel the job of Open WebUI"):
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == name
-    page.get_by_role("link", name="Skip to the line").focus()
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "line"
-
-
-def test_a_dialog_keeps_the_focus_and_escape_gives_it_back_and_does_nothing(stage: Stage, seen: Seen) -> None:
-    page = seen.page
-    page.get_by_role("button", name="Pause").focus()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog", name="Pause the line?")).to_be_visible()
-    for _ in range(8):
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    assert page.evaluate("document.activeElement.id") == "pause"
-    assert stage.commands == []
-
-
-def test_nothing_moves_for_those_who_want_no_motion(stage: Stage, opened: Open) -> None:
-    moving = "getComputedStyle(document.querySelector('.fill')).transitionDuration"
-    for calm, duration in ((True, "0s"), (False, "0.5s")):
-        seen = opened(stage.url, calm=calm)
-        seen.live()
-        assert seen.page.evaluate(moving) == duration
 
 
 # --- what it shows ---
@@ -163,11 +74,16 @@ def test_why_one_is_next_is_said_only_where_it_is_plain(stage: Stage, seen: Seen
     following = seen.page.locator("#next .because")
     stage.show(states.busy(1))
     expect(following).to_have_text("Nobody else waits.")
+    over = {"turn": {"used_s": 20.5, "length_s": 20.0, "cost_s": 6.1}}
     changing = states.busy(8)
     changing["jobs"][1]["resident"] = False
-    stage.show(changing | {"turn": {"used_s": 20.5, "length_s": 20.0, "cost_s": 6.1}})
+    stage.show(changing | over)
     expect(following).to_contain_text("goes before normal and background, and the turn of what is loaded is over.")
     expect(seen.page.locator("#turn")).to_contain_text("Over: the model that has waited longest is next")
+    stage.show(states.busy(5) | over)  # all of them for what is loaded
+    expect(seen.page.locator("#turn")).to_contain_text("Used up: it goes on until somebody wants another model")
+    stage.show(states.busy(5) | {"models": []})
+    expect(seen.page.locator("#turn")).to_contain_text("Begins when a model is loaded")
     passed_over = states.busy(3)
     passed_over["jobs"][1]["lane"] = "background"
     stage.show(passed_over)  # by a rule that the state does not show
@@ -199,7 +115,7 @@ def test_five_thousand_who_wait_are_counted_and_few_are_drawn(stage: Stage, open
     expect(rows(seen.page)).to_have_count(12)
     seen.page.get_by_role("button", name="Show the first 50").click()
     expect(rows(seen.page)).to_have_count(50)
-    expect(seen.page.locator("#line")).to_contain_text("4,950 jobs more wait behind these 50.")
+    expect(seen.page.locator("#line")).to_contain_text("4,950 more wait behind these 50.")
     assert seen.page.evaluate("document.querySelectorAll('*').length") < 2500
     assert seen.page.title() == "(5000) llm-queue"
 
@@ -215,6 +131,25 @@ def test_an_empty_line_says_how_to_make_the_first_call_to_this_very_address(stag
     expect(seen.page.locator("#first")).to_be_hidden()
 
 
+@pytest.mark.parametrize(
+    "used",
+    [
+        {"accepted": 1},
+        {"remote": {"running": 1, "ended": {}}},
+        {"remote": {"running": 0, "ended": {"succeeded": 1}}},
+        {"finished": [states.finished(0)]},
+    ],
+)
+def test_who_has_asked_is_not_told_how_to_ask_though_the_model_runs_elsewhere(
+    stage: Stage, seen: Seen, used: dict[str, Any]
+) -> None:
+    stage.show(states.empty())
+    expect(seen.page.locator("#first")).to_be_visible()
+    stage.show(states.empty() | used)
+    expect(seen.page.locator("#first")).to_be_hidden()
+    expect(seen.page.locator("#finished")).to_be_visible()
+
+
 def test_time_goes_on_between_two_events_and_the_turn_empties(stage: Stage, opened: Open) -> None:
     seen = opened(stage.url, frozen=True)
     seen.live()
@@ -226,6 +161,20 @@ def test_time_goes_on_between_two_events_and_the_turn_empties(stage: Stage, open
     expect(words).to_contain_text("8 s of 20 s left")
     scale = seen.page.evaluate("new DOMMatrix(getComputedStyle(document.querySelector('.fill')).transform).a")
     assert 0.3 < scale < 0.4
+
+
+def test_what_was_grows_older_though_the_line_does_not_change(stage: Stage, opened: Open) -> None:
+    seen = opened(stage.url, frozen=True)
+    seen.live()
+    stage.show(states.busy(1) | {"lanes": {"normal": {"waits": [[0.0, 2.0, 3.0, 1]]}}})
+    expect(seen.page.locator("#waits svg")).to_have_count(1)
+    box = "(() => { const box = document.querySelector('#waits .band').getBBox(); return [box.x, box.width]; })()"
+    assert seen.page.evaluate(box) == [295, 5]  # the last of sixty minutes
+    expect(seen.page.locator("#cold li .quiet").first).to_contain_text("2 min 10 s ago")
+    seen.page.clock.run_for(10_000)
+    expect(seen.page.locator("#cold li .quiet").first).to_contain_text("2 min 20 s ago")
+    seen.page.clock.run_for(20_000)
+    assert seen.page.evaluate(box) == [pytest.approx(293.3), 5]  # it is drawn anew when it has moved by half a minute
 
 
 def test_what_is_loaded_kept_read_anew_and_counted_is_shown(stage: Stage, seen: Seen) -> None:
@@ -245,6 +194,30 @@ def test_what_is_loaded_kept_read_anew_and_counted_is_shown(stage: Stage, seen: 
     stage.show(states.busy(0) | {"slot": None, "jobs": []})
     expect(page.locator("#now")).to_contain_text("Free")
     expect(page.locator("#next")).to_contain_text("Nobody")
+
+
+def test_nobody_is_told_to_start_at_once_while_others_wait_or_it_drains(stage: Stage, seen: Seen) -> None:
+    now, waiting = seen.page.locator("#now"), states.busy(2)
+    waiting |= {"slot": None, "jobs": waiting["jobs"][1:]}
+    bypass = {"reason": "It holds a connection.", "program": None, "since_s": 1.0}
+    stage.show(waiting)  # the engine is asked what it has loaded, or was busy and is left alone for a moment
+    expect(now.locator(".who")).to_have_text("In a moment")
+    stage.show(waiting | {"bypass": bypass})
+    expect(now).to_contain_text("The engine may be busy with what comes past the line.")
+    stage.show(states.empty() | {"accepted": 1, "draining": True})
+    expect(now).to_contain_text("nothing new is taken")
+    stage.show(states.empty() | {"accepted": 1})
+    expect(now).to_contain_text("Free")
+
+
+def test_work_of_less_than_a_second_is_work_and_fills_the_bar(stage: Stage, seen: Seen) -> None:
+    quick = [states.program("indexer", 0.2, 0.0, 9, 0, None), states.program("reader", 0.1, 0.0, 3, 0, None)]
+    stage.show(states.busy(1) | {"programs": quick})
+    programs = seen.page.locator("#programs")
+    for text in ("indexer", "0.2 s", "67 %", "reader", "0.1 s", "33 %"):
+        expect(programs).to_contain_text(text)
+    widths = "[...document.querySelectorAll('#programs .part')].reduce((sum, part) => sum + part.offsetWidth, 0)"
+    assert seen.page.evaluate(f"{widths} > 0.95 * document.querySelector('#programs .stack').offsetWidth")
 
 
 def test_what_is_not_as_usual_stands_above_all_else(stage: Stage, seen: Seen) -> None:
@@ -278,6 +251,19 @@ def test_a_job_that_has_ended_explains_itself_one_click_away(stage: Stage, seen:
     for text in ("75 %", "1.3 s", "The job was cancelled."):
         expect(ended.nth(3)).to_contain_text(text)
     expect(ended.nth(3).get_by_role("button")).to_have_count(0)
+
+
+def test_a_failure_is_told_once_however_often_its_row_is_opened(stage: Stage, seen: Seen) -> None:
+    stage.reports["done_0003"] = states.explained(states.finished(3), "It was cancelled.")
+    row = seen.page.locator("#finished .rows > li").nth(3)
+    for times in range(1, 4):
+        row.locator("summary").click()
+        until(lambda: stage.asked_about().count("done_0003") == times)  # noqa: B023  # it is asked now
+        expect(row.locator(".problem")).to_have_text("The job was cancelled.")
+        row.locator("summary").click()
+    stage.reports["done_0003"] |= {"error": None}
+    row.locator("summary").click()
+    expect(row.locator(".problem")).to_be_hidden()
 
 
 def test_a_row_keeps_its_focus_and_stays_open_when_the_line_moves_on(stage: Stage, seen: Seen) -> None:

@@ -27,8 +27,8 @@ class Panel {
     section.append(make("div", { class: "head" }, make("h2", { id: `${id}-title` }, title), this.sum), this.body);
   }
 
-  show(state) {
-    const shown = this.pick(state);
+  show(state, passed = 0) {
+    const shown = this.pick(state, passed);
     const drawn = JSON.stringify(shown);
     if (drawn === this.#drawn) return;
     this.#drawn = drawn;
@@ -43,7 +43,7 @@ export class Programs extends Panel {
   }
 
   pick(state) {
-    return ranked(state.programs).map((one) => ({ ...one, total: Math.round(one.total) }));
+    return ranked(state.programs);
   }
 
   build(programs) {
@@ -52,7 +52,7 @@ export class Programs extends Panel {
     const bar = make("div", { class: "stack", "aria-hidden": "true" });
     for (const [at, one] of programs.entries()) {
       const part = make("span", { class: "part", "data-at": at });
-      part.style.flexGrow = String(one.total);
+      part.style.flexGrow = String(one.total / total); // together 1: less would leave a gap
       bar.append(part);
     }
     const head = ["program", "time", "share", "jobs", "cached"].map((name) => make("th", { scope: "col" }, name));
@@ -61,7 +61,7 @@ export class Programs extends Panel {
         "tr",
         {},
         make("th", { scope: "row" }, make("span", { class: "swatch", "data-at": at, "aria-hidden": "true" }), make("span", { class: "client" }, one.client)),
-        make("td", {}, seconds(one.total, { whole: true })),
+        make("td", {}, seconds(one.total)),
         make("td", {}, percent(one.total / total)),
         make("td", {}, count(one.jobs)),
         make("td", {}, one.prompt_tokens > 0 && known(one.cached_tokens) ? percent(one.cached_tokens / one.prompt_tokens) : "–"),
@@ -111,12 +111,12 @@ export class Cold extends Panel {
     super(section, "cold", "Cold prompts", "read anew, not from the cache");
   }
 
-  pick(state) {
+  pick(state, passed) {
     const by = (state.programs ?? []).filter((one) => one.cold_prompts > 0);
     by.sort((one, other) => other.cold_prompts - one.cold_prompts);
     return {
       by: by.slice(0, MOST).map((one) => [one.client, one.cold_prompts]),
-      last: (state.cold_prompts ?? []).slice(0, 6).map((one) => ({ ...one, seconds_ago: Math.round(one.seconds_ago / 10) * 10 })),
+      last: (state.cold_prompts ?? []).slice(0, 6).map((one) => ({ ...one, seconds_ago: 10 * Math.round((one.seconds_ago + passed) / 10) })),
     };
   }
 

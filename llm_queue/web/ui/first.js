@@ -35,7 +35,10 @@ export class First {
   }
 
   show(state) {
-    const untouched = state.accepted === 0 && (state.jobs ?? []).length === 0;
+    const { running = 0, ended = {} } = state.remote ?? {}; // jobs beside the line are counted nowhere else
+    const beside = Object.values(ended).reduce((sum, number) => sum + number, running);
+    const listed = [...(state.jobs ?? []), ...(state.finished ?? [])];
+    const untouched = state.accepted === 0 && beside === 0 && listed.length === 0;
     show(this.section, untouched);
     document.body.toggleAttribute("data-untouched", untouched);
     const call = firstCall(location.origin, key.get() !== null);

@@ -69,18 +69,20 @@ export class Explanation {
   #id;
   #timer = null;
   #open = false;
+  #text = null;
 
   /** `commands` is null for a job that has ended. */
   constructor(job, commands) {
     this.#id = job.job;
-    this.sentences = make("div", { class: "sentences", role: "status" });
+    this.told = make("div", {});
+    this.problem = make("p", { class: "problem" });
+    this.sentences = make("div", { class: "sentences", role: "status" }, this.told, this.problem);
     this.bound = make("p", { class: "quiet" });
     this.picks = make("ol", { class: "picks" });
     this.before = make("div", {}, make("p", { class: "label" }, "What had the slot"), this.picks);
     this.facts = make("dl", { class: "facts" });
     this.element = make("div", { class: "inside" }, this.sentences, this.bound, this.before, this.facts);
-    show(this.before, false);
-    show(this.bound, false);
+    for (const part of [this.problem, this.before, this.bound]) show(part, false);
     if (commands !== null) this.element.append(this.#commands(job, commands));
   }
 
@@ -129,7 +131,8 @@ export class Explanation {
     const explanation = report.explanation ?? {};
     const told = explanation.sentences ?? [];
     this.#tell(told.length ? told : ["Nothing more is known of it."]);
-    if (report.error) this.sentences.append(make("p", { class: "problem" }, report.error));
+    show(this.problem, Boolean(report.error));
+    say(this.problem, report.error ?? "");
     show(this.bound, Boolean(explanation.bound));
     say(this.bound, explanation.bound ?? "");
     const picks = explanation.picks ?? [];
@@ -142,8 +145,8 @@ export class Explanation {
 
   #tell(sentences) {
     const text = sentences.join("\n");
-    if (this.told === text) return; // nothing is read out twice
-    this.told = text;
-    this.sentences.replaceChildren(...sentences.map((sentence) => make("p", {}, sentence)));
+    if (this.#text === text) return; // nothing is read out twice
+    this.#text = text;
+    this.told.replaceChildren(...sentences.map((sentence) => make("p", {}, sentence)));
   }
 }

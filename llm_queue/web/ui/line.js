@@ -2,7 +2,7 @@
 
 import { make, mark, Rows, say, show } from "./dom.js";
 import { Explanation } from "./job.js";
-import { waitingJobs } from "./now.js";
+import { waitingCount, waitingJobs } from "./now.js";
 import { count, jobs as jobsIn, known, lanesOf, range, seconds, startOf } from "./words.js";
 
 const FEW = 12; // rows at first: who is next, and after that
@@ -89,7 +89,7 @@ export class Line {
     const listed = waitingJobs(state).slice(0, MOST);
     const shown = listed.slice(0, this.#all ? MOST : FEW);
     const waiting = state.waiting ?? {};
-    const total = Math.max(listed.length, Object.values(waiting).reduce((sum, number) => sum + number, 0));
+    const total = waitingCount(state);
     say(this.count, total === 0 ? "Nobody waits" : `${jobsIn(total)} ${total === 1 ? "waits" : "wait"}`);
     const parts = lanesOf(waiting).filter((lane) => waiting[lane] > 0);
     say(this.lanes, parts.map((lane) => `${count(waiting[lane])} ${lane}`).join(" · "));
@@ -106,7 +106,7 @@ export class Line {
     mark(this.toggle, "aria-expanded", String(this.#all));
     const behind = total - listed.length;
     show(this.more, behind > 0);
-    say(this.more, `${jobsIn(behind)} more ${behind === 1 ? "waits" : "wait"} behind these ${count(listed.length)}.`);
+    say(this.more, `${count(behind)} more ${behind === 1 ? "waits" : "wait"} behind these ${count(listed.length)}.`);
     const elsewhere = state.remote?.running ?? 0;
     show(this.beside, elsewhere > 0);
     say(this.beside, `${jobsIn(elsewhere)} ${elsewhere === 1 ? "runs" : "run"} elsewhere, beside this line.`);

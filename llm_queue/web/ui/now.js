@@ -1,13 +1,13 @@
 // Who has the slot, who is next, and the turn of the loaded models.
 
 import { make, mark, say, show } from "./dom.js";
-import { count, known, lanesOf, listed, range, seconds, startOf } from "./words.js";
+import { count, figure, known, lanesOf, listed, range, seconds, startOf } from "./words.js";
 
 const FACTS = [
   ["tokens", (job) => count(job.tokens)],
   ["tokens/s", (job) => (known(job.tokens_per_s) ? job.tokens_per_s.toFixed(1) : "–")],
-  ["running", (job, passed) => (known(job.running_s) ? seconds(job.running_s + passed, { whole: true }) : "–")],
-  ["first token", (job) => (known(job.first_token_s) ? `${seconds(job.first_token_s)}` : "–")],
+  ["running", (job, passed) => (known(job.running_s) ? figure(job.running_s + passed, { whole: true }) : "–")],
+  ["first token", (job) => figure(job.first_token_s)],
 ];
 
 /** The job that has the slot, or null. */
@@ -21,6 +21,12 @@ export function runningJob(state) {
 /** The jobs that wait, those that are listed. */
 export function waitingJobs(state) {
   return (state.jobs ?? []).filter((job) => job.job !== state.slot?.job);
+}
+
+/** How many wait, those that are not listed too. */
+export function waitingCount(state) {
+  const counted = Object.values(state.waiting ?? {}).reduce((sum, number) => sum + number, 0);
+  return Math.max(counted, waitingJobs(state).length);
 }
 
 /** The panel of the job that runs. `commands.cancel(job)` is asked for. */
@@ -87,6 +93,13 @@ export class Now {
       say(this.client, `Kept for ${hold.client}`);
       const until = known(hold.until_in_s) ? `, for ${seconds(hold.until_in_s - passed)} at most` : "";
       say(this.what, `It is about to ask ${hold.model ? `${hold.model} ` : ""}again, and its model is loaded${until}.`);
+    } else if (waitingCount(state) > 0) {
+      say(this.client, "In a moment");
+      const busy = state.bypass ? "The engine may be busy with what comes past the line. " : "";
+      say(this.what, `${busy}Who is next starts as soon as the engine takes it.`);
+    } else if (state.draining) {
+      say(this.client, "Nothing");
+      say(this.what, "All is done, and nothing new is taken. The service ends.");
     } else {
       say(this.client, "Free");
       say(this.what, "Whoever asks now starts at once.");
@@ -185,16 +198,20 @@ export class Turn {
     const there = known(turn?.used_s) && known(turn?.length_s) && turn.length_s > 0;
     show(this.#section, there);
     if (!there) return;
+    const nothing = state.models?.length === 0;
     const running = state.slot?.phase === "running";
-    const left = Math.max(0, turn.length_s - turn.used_s - (running ? passed : 0));
+    const left = nothing ? 0 : Math.max(0, turn.length_s - turn.used_s - (running ? passed : 0));
     this.#bar.style.transform = `scaleX(${(left / turn.length_s).toFixed(4)})`;
-    const loaded = (state.models ?? []).map((model) => model.name).join(" and ");
-    const whose = loaded ? `of ${loaded}` : "of what is loaded";
-    say(
-      this.#words,
-      left > 0
-        ? `${seconds(Math.ceil(left), { whole: true })} of ${seconds(turn.length_s, { whole: true })} left ${whose}`
-        : "Over: the model that has waited longest is next",
-    );
+    say(this.#words, nothing ? "Begins when a model is loaded" : turnWords(state, left));
   }
+}
+
+function turnWords(state, left) {
+  if (left > 0) {
+    const [rest, length] = [left, state.turn.length_s].map((value) => seconds(Math.ceil(value), { whole: true }));
+    const loaded = listed((state.models ?? []).map((model) => model.name));
+    return `${rest} of ${length} left of ${loaded || "what is loaded"}`;
+  }
+  const another = waitingJobs(state).some((job) => job.resident === false);
+  return another ? "Over: the model that has waited longest is next" : "Used up: it goes on until somebody wants another model";
 }

@@ -7,12 +7,13 @@ import { Finished } from "./finished.js";
 import { First } from "./first.js";
 import { Line } from "./line.js";
 import { keyNotice, lostNotice, Notices, noticesOf } from "./notices.js";
-import { Next, Now, runningJob, Turn, waitingJobs } from "./now.js";
+import { Next, Now, runningJob, Turn, waitingCount, waitingJobs } from "./now.js";
 import { follow } from "./service.js";
 import { Waits } from "./waits.js";
 import { Why } from "./why.js";
 
 const TICK = 500; // milliseconds between two looks at the clock
+const AGES = 10_000; // milliseconds between two looks at how long ago something was
 const SAID = 6_000; // milliseconds for which the outcome of a command is shown
 
 const part = (id) => document.getElementById(id);
@@ -70,7 +71,7 @@ function showAll() {
   const upstream = state.upstream ?? {};
   say(part("upstream"), [upstream.name, upstream.url].filter(Boolean).join(" at "));
   notices.line(noticesOf(state, commands));
-  const waiting = Object.values(state.waiting ?? {}).reduce((sum, number) => sum + number, 0);
+  const waiting = waitingCount(state);
   document.title = waiting > 0 ? `(${waiting}) llm-queue` : "llm-queue";
   part("pause").disabled = !fresh || Boolean(state.draining);
   part("drain").disabled = !fresh || Boolean(state.draining);
@@ -89,16 +90,22 @@ function connection(kind, words) {
   if (!fresh) for (const id of ["pause", "drain"]) part(id).disabled = true;
 }
 
+/** What is shown is the line as it is now. */
+function live() {
+  if (fresh) return;
+  notices.connection(null);
+  connection("live", "Live");
+  showAll();
+}
+
 const feed = follow({
   state: (json) => {
     state = json;
     came = performance.now();
-    showAll();
+    if (fresh) showAll();
+    else live();
   },
-  live: () => {
-    notices.connection(null);
-    connection("live", "Live");
-  },
+  live,
   lost: (message, since, next, tries) => {
     connection("lost", `Not connected, next try in ${Math.ceil(next / 1000)} s`);
     mark(part("connection"), "data-tries", tries);
@@ -117,3 +124,7 @@ setInterval(() => {
   if (state === null || !fresh || document.hidden) return;
   showEach(ticking, passed());
 }, TICK);
+setInterval(() => {
+  if (state === null || !fresh || document.hidden) return;
+  showEach(still, passed()); // a line that does not change sends nothing, and what it has done grows older
+}, AGES);

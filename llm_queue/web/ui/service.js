@@ -71,6 +71,7 @@ export class EventReader {
   #data = [];
   #name = "";
   lastId = null;
+  comments = 0; // lines that say nothing but that somebody is there
 
   /** The events that this piece completes, as `{name, data}`. */
   *read(piece) {
@@ -87,13 +88,14 @@ export class EventReader {
       if (field === "data") this.#data.push(value);
       else if (field === "event") this.#name = value;
       else if (field === "id") this.lastId = value;
+      else if (field === "") this.comments += 1;
     }
   }
 }
 
 /**
- * Follow the line for as long as the page lives. `told` has `state(json)`, `live()`, `lost(message, since, next, tries)`,
- * `locked(message)` and `asleep()`. Gives `{wake}`, which tries at once.
+ * Follow the line for as long as the page lives. `told` has `state(json)`, `live()` (the last state is that of now),
+ * `lost(message, since, next, tries)`, `locked(message)` and `asleep()`. Gives `{wake}`, which tries at once.
  */
 export function follow(told) {
   const reader = { lastId: null };
@@ -122,11 +124,14 @@ export function follow(told) {
         for (const event of events.read(value)) {
           if (event.name === "snapshot" || event.name === "change") state = event.data;
         }
-        if (state !== null) {
-          reader.lastId = events.lastId;
-          [failures, since] = [0, null];
+        const unchanged = reader.lastId !== null && events.comments > 0; // no snapshot comes of what we know already
+        if (state === null && !unchanged) continue;
+        [failures, since] = [0, null];
+        if (state === null) {
           told.live();
+        } else {
           told.state(JSON.parse(state));
+          reader.lastId = events.lastId;
         }
       }
     } finally {

@@ -4,11 +4,14 @@ import { draw, make, show } from "./dom.js";
 import { known, lanesOf, seconds } from "./words.js";
 
 const HOUR = 3600;
+const MINUTE = 60;
+const NONE = 0.05; // seconds: shorter waits are none
 const [WIDTH, HEIGHT] = [300, 44];
 
 /** The points of a lane that can be drawn, oldest first: `[secondsAgo, median, p95, count]`. */
-function pointsOf(lane) {
+function pointsOf(lane, passed) {
   return (lane?.waits ?? [])
+    .map(([ago, ...others]) => [ago + passed, ...others])
     .filter((point) => known(point[0]) && known(point[1]) && (point[3] ?? 1) > 0 && point[0] <= HOUR)
     .sort((one, other) => other[0] - one[0]);
 }
@@ -18,7 +21,7 @@ function runsOf(points) {
   const runs = [];
   for (const point of points) {
     const last = runs.at(-1)?.at(-1);
-    if (last !== undefined && last[0] - point[0] <= 90) runs.at(-1).push(point);
+    if (last !== undefined && last[0] - point[0] <= 1.5 * MINUTE) runs.at(-1).push(point);
     else runs.push([point]);
   }
   return runs;
@@ -28,7 +31,8 @@ function plot(points, top) {
   const x = (secondsAgo) => (WIDTH * (1 - Math.min(HOUR, secondsAgo) / HOUR)).toFixed(1);
   const y = (wait) => (HEIGHT - (HEIGHT - 2) * Math.min(1, wait / top)).toFixed(1);
   const shapes = runsOf(points).flatMap((run) => {
-    const ends = run.length > 1 ? run : [[run[0][0] + 30, ...run[0].slice(1)], [run[0][0] - 30, ...run[0].slice(1)]];
+    const [first, ...others] = run;
+    const ends = [[first[0] + MINUTE, ...first.slice(1)], first, ...others]; // a point is where its minute ended
     const high = ends.map((point) => `${x(point[0])},${y(point[2] ?? point[1])}`);
     const low = ends.map((point) => `${x(point[0])},${y(point[1])}`);
     const ground = [`${x(ends.at(-1)[0])},${HEIGHT}`, `${x(ends[0][0])},${HEIGHT}`];
@@ -66,9 +70,9 @@ export class Waits {
     );
   }
 
-  show(state) {
+  show(state, passed = 0) {
     const lanes = lanesOf(state.lanes)
-      .map((lane) => [lane, pointsOf(state.lanes?.[lane])])
+      .map((lane) => [lane, pointsOf(state.lanes?.[lane], passed)])
       .filter(([, points]) => points.length > 0);
     const drawn = JSON.stringify(lanes, (name, value) => (name === "0" && known(value) ? Math.round(value / 30) : value));
     if (drawn === this.#drawn) return;
@@ -89,8 +93,8 @@ export class Waits {
         { class: "wait-head" },
         make("strong", {}, lane),
         make("span", { class: "quiet" }, "mostly "),
-        make("strong", { class: "number" }, seconds(last[1])),
-        make("span", { class: "quiet" }, ` now, up to ${seconds(highest)} in this hour`),
+        make("strong", { class: "number" }, last[1] < NONE ? "at once" : seconds(last[1])),
+        make("span", { class: "quiet" }, highest < NONE ? " in all this hour" : ` now, up to ${seconds(highest)} in this hour`),
       ),
       plot(points, Math.max(highest, 0.1)),
     );

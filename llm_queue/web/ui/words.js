@@ -30,6 +30,15 @@ export function seconds(value, { whole = false } = {}) {
   return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
 }
 
+/** The same as a figure, which is large and has to be short: `3.2 s`, `42 s`, `3:20`, `2:05:00`. */
+export function figure(value, { whole = false } = {}) {
+  if (!known(value) || value < (whole ? 60 : 59.5)) return seconds(value, { whole });
+  const rounded = whole ? Math.floor(value) : Math.round(value);
+  const [hours, minutes] = [Math.floor(rounded / 3600), Math.floor(rounded / 60) % 60];
+  const parts = hours > 0 ? [hours, String(minutes).padStart(2, "0")] : [minutes];
+  return [...parts, String(rounded % 60).padStart(2, "0")].join(":");
+}
+
 /** When something starts, from the ends of a range in seconds: `in 12–20 s`. */
 export function range(low, high) {
   if (!known(low) && !known(high)) return "start not known";
