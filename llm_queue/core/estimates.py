@@ -189,10 +189,9 @@ class _Play(Ahead):
         """Those come whose time it is."""
         while self._coming and self._coming[0][0] <= self.at:
             _, serial, loop = heapq.heappop(self._coming)
-            habit = self.order.habits.of(loop)
-            if habit is None or habit.key is None or habit.left_at is None:
-                continue  # it has a job here again
-            self.unsure = self.unsure or not _surely(self._measured.of(loop))
+            habit = self._measured.of(loop)
+            assert habit is not None and habit.key is not None  # noqa: PT018 - that is why it was expected
+            self.unsure = self.unsure or not _surely(habit)
             client, model, label = loop
             job = Job(f"{serial}", habit.lane, client, model, habit.key.num_ctx, serial, self.at)
             job.share, job.label = habit.share, label
@@ -207,9 +206,9 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
     return mean, sum((value - mean) ** 2 for value in values) / len(values)
 
 
-def _surely(habit: Habit | None) -> bool:
+def _surely(habit: Habit) -> bool:
     """True if the program has always asked again at once: within the time that it runs."""
-    return habit is not None and len(habit.pauses) >= 3 and max(habit.pauses) * len(habit.runs) <= sum(habit.runs)
+    return len(habit.pauses) >= 3 and max(habit.pauses) * len(habit.runs) <= sum(habit.runs)
 
 
 def _loop(job: Job) -> Loop:

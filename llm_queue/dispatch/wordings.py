@@ -107,7 +107,8 @@ def first(facts: Facts) -> str:
         case State.FAILED | State.TIMED_OUT:
             text = f"It waited {length}, ran, and failed{_by(facts.code)}"
         case State.RUNNING:
-            text = f"It runs now, and had waited {length}"
+            waited = f"had waited {length}" if facts.waited >= _SOON else "started at once"
+            text = f"It runs now, and {waited}"
         case _:
             text = f"It waited {length}" if facts.waited >= _SOON else "It started at once"
     return text + (f"; {went}." if went else ".")

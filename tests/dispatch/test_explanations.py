@@ -82,7 +82,7 @@ async def test_the_one_that_caused_a_load_says_so(autojump_clock: MockClock) -> 
         )
         assert loading.bound is None
         await trio.sleep(1.0)
-        assert explained(held, ticket.job.id).sentences[0] == "It runs now, and had waited 0.00 s."
+        assert explained(held, ticket.job.id).sentences[0] == "It runs now, and started at once."
         await answer(ticket)
         found = explained(held, ticket.job.id)
         assert found.sentences == ("It started at once.", "The load of its model took 1.0 s.")
