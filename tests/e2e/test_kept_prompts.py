@@ -123,7 +123,7 @@ def test_after_a_swap_and_back_the_prompt_is_not_computed_again(start: Callable[
 def test_without_the_setting_a_swap_costs_the_whole_prompt(start: Callable[..., Swapping]) -> None:
     swapping = start()
     assert [swapping.ask(name).cached for name in ("one", "two", "one")] == [0, 0, 0]
-    assert len(swapping.engine.cmdline()) == 7  # and no folder
+    assert len(swapping.engine.cmdline()) == 8  # and no folder
 
 
 def test_its_files_are_for_its_owner_alone_and_gone_when_it_ends(start: Callable[..., Swapping]) -> None:
