@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from llm_queue.core.forecast import UNKNOWN_RUN, Ahead
 from llm_queue.core.habits import Habit, Loop
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Order
+from llm_queue.core.rules import Order
 from llm_queue.core.seat import Seat
 from llm_queue.core.turn import Hold
 
@@ -31,6 +31,16 @@ LOAD_SPREAD: Final = 0.15
 
 AWAY: Final = 60.0
 """Seconds after its last answer after which a program is not expected any more."""
+
+
+class Coming(NamedTuple):
+    """A program that will ask for ``key`` again ``at`` that time; ``serial`` orders those of one moment."""
+
+    at: float
+    serial: int
+    loop: Loop
+    habit: Habit
+    key: RunnerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,7 @@ class _Play(Ahead):
         self._measured = order.habits
         self.found: dict[str, Estimate] = {}
         self._left = len(order)
-        self._coming: list[tuple[float, int, Loop]] = []
+        self._coming: list[Coming] = []
         self._guessed: set[Job] = set()
         self._serial = 1 << 60  # after all arrivals that there were
         self._runs: dict[Loop, int] = {}
@@ -109,7 +119,7 @@ class _Play(Ahead):
             self._arrive()
             chosen = self.order.choose(self.turn, self.at, may_hold=may_hold)
             if isinstance(chosen, Hold):
-                self.at = min(chosen.until, max(self.at, self._coming[0][0])) if self._coming else chosen.until
+                self.at = min(chosen.until, max(self.at, self._coming[0].at)) if self._coming else chosen.until
             else:
                 return chosen
         return None
@@ -182,18 +192,16 @@ class _Play(Ahead):
         if habit.pauses and habit.key is not None and (self._all_come or _surely(habit)):
             think = median(habit.pauses)
             if left_at + 2 * max(habit.pauses) >= self._now:
-                heapq.heappush(self._coming, (max(left_at + think, self._now), self._serial, loop))
+                coming = Coming(max(left_at + think, self._now), self._serial, loop, habit, habit.key)
+                heapq.heappush(self._coming, coming)
                 self._serial += 1
 
     def _arrive(self) -> None:
         """Those come whose time it is."""
-        while self._coming and self._coming[0][0] <= self.at:
-            _, serial, loop = heapq.heappop(self._coming)
-            habit = self._measured.of(loop)
-            assert habit is not None and habit.key is not None  # noqa: PT018 - that is why it was expected
+        while self._coming and self._coming[0].at <= self.at:
+            _, serial, (client, model, label), habit, key = heapq.heappop(self._coming)
             self.unsure = self.unsure or not _surely(habit)
-            client, model, label = loop
-            job = Job(f"{serial}", habit.lane, client, model, habit.key.num_ctx, serial, self.at)
+            job = Job(f"{serial}", habit.lane, client, model, key.num_ctx, serial, self.at)
             job.share, job.label = habit.share, label
             self._guessed.add(job)
             self.order.arrives(job, self.at)
