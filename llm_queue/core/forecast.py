@@ -7,7 +7,7 @@ from typing import Final
 
 from llm_queue.core.jobs import Job, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Order
+from llm_queue.core.rules import Order
 from llm_queue.core.seat import Seat
 from llm_queue.core.turn import Hold
 

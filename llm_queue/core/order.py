@@ -21,11 +21,9 @@ from llm_queue.core.keys import RunnerKey
 from llm_queue.core.lanes import LaneQueue
 from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.core.reasons import Competition, Rule, earlier_in, rule_within
-from llm_queue.core.rules import Order, OrderRules
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.strands import strand_of
 from llm_queue.core.turn import Hold, Turn
-
-__all__ = ["Order", "OrderRules", "TurnOrder"]
 
 
 class TurnOrder:

@@ -35,8 +35,8 @@ from llm_queue.core.forecast import Forecast, forecast
 from llm_queue.core.heap import RemovableHeap
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Order
 from llm_queue.core.picks import Picks
+from llm_queue.core.rules import Order
 from llm_queue.core.seat import Occupant, Seat
 from llm_queue.core.turn import Hold
 from llm_queue.core.verdict import NOT_THE_JOBS_FAULT, RetryLimits, verdict

@@ -33,8 +33,9 @@ from llm_queue.core.events import (
 )
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.order import TurnOrder
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.verdict import RetryLimits

@@ -8,7 +8,8 @@ from dataclasses import fields
 import trio
 
 from llm_queue.core.contexts import ContextSizes
-from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.order import TurnOrder
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.trace import RecordedScheduler

@@ -8,9 +8,9 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.habits import Habits
 from llm_queue.core.jobs import Job, Lane
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Order
 from llm_queue.core.prompts import Ending, PromptWork
 from llm_queue.core.reasons import Rule
+from llm_queue.core.rules import Order
 from llm_queue.core.turn import Hold, Turn
 
 

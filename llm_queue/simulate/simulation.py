@@ -19,8 +19,9 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import AttemptEnded, LoadEnded, Outcome, ProbeEnded, ResidentReported, Submitted
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Order, OrderRules, TurnOrder
+from llm_queue.core.order import TurnOrder
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.rules import Order, OrderRules
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.strands import strand_of

@@ -9,7 +9,8 @@ from typing import Final
 
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import Order, OrderRules, TurnOrder
+from llm_queue.core.order import TurnOrder
+from llm_queue.core.rules import Order, OrderRules
 from llm_queue.simulate.agents import AGENT_STORIES
 from llm_queue.simulate.orders import first_come, grouping, priority_only
 from llm_queue.simulate.simulation import (

@@ -22,7 +22,8 @@ from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.events import AttemptEnded, Left, Outcome, ProbeEnded, Submitted
 from llm_queue.core.jobs import Job, Lane, State
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.order import TurnOrder
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.scheduler import Scheduler
 from llm_queue.core.seat import Seat
 from llm_queue.core.verdict import RetryLimits

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.strands import Strand, Strands, strand_of
 from llm_queue.simulate.engine import Prompts, SimulatedPromptCache
 from tests.core.driver import Driver, key

@@ -10,8 +10,8 @@ import pytest
 from llm_queue.core.choices import choice_among
 from llm_queue.core.events import Outcome
 from llm_queue.core.fairness import FairQueue
-from llm_queue.core.order import OrderRules
 from llm_queue.core.reasons import Rule
+from llm_queue.core.rules import OrderRules
 from llm_queue.simulate.engine import Prompts
 from tests.core.driver import key, made_job
 from tests.core.prompting import COLD, OnAnEngine, lost, two

@@ -6,7 +6,7 @@ import pytest
 
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Lane, State
-from llm_queue.core.order import OrderRules
+from llm_queue.core.rules import OrderRules
 from llm_queue.errors import Draining, LoadFailed, WaitExpired
 from tests.core.driver import FLOOR, Driver, key
 from tests.core.test_order import looping

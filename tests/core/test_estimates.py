@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import OrderRules
+from llm_queue.core.rules import OrderRules
 from tests.core.driver import Driver, key
 from tests.core.test_forecast import Step, rules, steps, work_as_usual
 

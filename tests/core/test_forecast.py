@@ -12,8 +12,8 @@ from llm_queue.core.costs import FIRST_GUESS
 from llm_queue.core.events import Outcome
 from llm_queue.core.forecast import UNKNOWN_RUN
 from llm_queue.core.jobs import Job, Lane
-from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.strands import strand_of
 from tests.core.driver import FLOOR, Driver, key
 

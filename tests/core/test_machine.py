@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from llm_queue.core.actions import Action, Settle, StartAttempt, StartLoad
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Job, Lane, State
-from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.trace import replay
 from llm_queue.core.verdict import RetryLimits
 from llm_queue.errors import Draining, LoadFailed, ModelNotFound, QueueError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm_queue.core.costs import FIRST_GUESS
 from llm_queue.core.events import Outcome, Resolved
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import OrderRules
+from llm_queue.core.rules import OrderRules
 from tests.core.driver import FLOOR, Driver, key
 
 INTERACTIVE, NORMAL, BACKGROUND = Lane

@@ -6,10 +6,10 @@ import pytest
 
 from llm_queue.core.events import AttemptEnded, Outcome
 from llm_queue.core.jobs import Job, Lane
-from llm_queue.core.order import OrderRules
 from llm_queue.core.picks import Pick, Picks
 from llm_queue.core.prompts import PromptWork
 from llm_queue.core.reasons import Rule
+from llm_queue.core.rules import OrderRules
 from llm_queue.core.turn import Turn
 from tests.core.driver import Driver, key, made_job
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending, PromptWork
+from llm_queue.core.rules import OrderRules
 from tests.core.driver import key
 from tests.core.prompting import COLD, lost, two
 

@@ -9,8 +9,8 @@ from statistics import median
 import pytest
 
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import OrderRules
 from llm_queue.core.prompts import Ending
+from llm_queue.core.rules import OrderRules
 from llm_queue.simulate.agents import (
     QUICK_TOOL,
     agent,

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from llm_queue.core.actions import Action
 from llm_queue.core.costs import FIRST_GUESS
 from llm_queue.core.jobs import Lane
-from llm_queue.core.order import OrderRules, TurnOrder
+from llm_queue.core.order import TurnOrder
+from llm_queue.core.rules import OrderRules
 from llm_queue.simulate.engine import Prompts
 from llm_queue.simulate.simulation import Program, Result, Simulation, always, exponential, now_and_then, uniform
 

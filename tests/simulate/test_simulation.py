@@ -11,7 +11,7 @@ import pytest
 from llm_queue.core.contexts import ContextSizes
 from llm_queue.core.jobs import Lane
 from llm_queue.core.keys import RunnerKey
-from llm_queue.core.order import Order, OrderRules
+from llm_queue.core.rules import Order, OrderRules
 from llm_queue.simulate.orders import first_come, grouping, priority_only
 from llm_queue.simulate.simulation import (
     Program,
