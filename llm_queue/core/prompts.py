@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-COLD_FROM: Final = 32
-"""Tokens that have to be computed of a prompt that is called cold: every prompt has some new ones, and they say little
-of the time that one token takes.
+TELLING_TOKENS: Final = 32
+"""Tokens from which on a number of them tells something. Every prompt has some new ones: fewer computed say nothing of
+the time that one token takes, and make no prompt cold; fewer that could be found say nothing of what was lost.
 """
 
 
@@ -33,4 +33,4 @@ class PromptWork(NamedTuple):
     @property
     def cold(self) -> bool:
         """True if less than half of it was in memory, and what was computed is worth a word."""
-        return 2 * self.cached < self.tokens and self.tokens - self.cached >= COLD_FROM
+        return 2 * self.cached < self.tokens and self.tokens - self.cached >= TELLING_TOKENS

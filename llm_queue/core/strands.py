@@ -14,7 +14,7 @@ from statistics import median
 from typing import Final
 
 from llm_queue.core.jobs import Job
-from llm_queue.core.prompts import PromptWork
+from llm_queue.core.prompts import TELLING_TOKENS, PromptWork
 
 Strand = tuple[str, str]
 """A client and a label."""
@@ -28,9 +28,6 @@ own beginning is known after two tries."""
 
 PACES: Final = 8
 """Prompts whose seconds per token are remembered per model."""
-
-LEAST_TOKENS: Final = 32
-"""Prompts that computed fewer tokens say nothing of the pace, and finding fewer nothing of the room."""
 
 
 def strand_of(job: Job) -> Strand:
@@ -174,7 +171,7 @@ class Strands:
         self._moved(strand)
         self._before_load = None
         computed = prompt.tokens - prompt.cached
-        if computed >= LEAST_TOKENS:
+        if computed >= TELLING_TOKENS:
             self._paces.append(prompt.seconds / computed)
 
     def _others(self, strand: Strand) -> int | None:
@@ -188,7 +185,7 @@ class Strands:
         now = replace(known, tokens=prompt.tokens)
         comparable = min(known.tokens, prompt.tokens)  # a conversation that began anew cannot find more than it has
         usual = comparable * known.share
-        telling = usual >= LEAST_TOKENS
+        telling = usual >= TELLING_TOKENS
         missed = telling and prompt.cached < usual / 2
         if telling and first_since_load:
             self.restored = not missed

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from llm_queue.core.prompts import PromptWork
-from llm_queue.core.strands import LEAST_TOKENS, REMEMBERED, SHARES, Strand, Strands
+from llm_queue.core.prompts import TELLING_TOKENS, PromptWork
+from llm_queue.core.strands import REMEMBERED, SHARES, Strand, Strands
 from llm_queue.simulate.engine import Prompts, SimulatedPromptCache
 from tests.core.driver import made_job
 
@@ -119,7 +119,7 @@ def test_a_conversation_that_began_anew_need_not_find_more_than_it_has() -> None
 
 def test_prompts_of_a_few_tokens_say_nothing() -> None:
     strands = Strands()
-    ran(strands, A, B, A, tokens=LEAST_TOKENS - 1)
+    ran(strands, A, B, A, tokens=TELLING_TOKENS - 1)
     assert not strands.lost
     assert not strands._paces
 
