@@ -41,7 +41,7 @@ class Admission:
         Raises what :meth:`~.dispatcher.Dispatcher.submit` raises.
         """
         model = submission.model
-        self._refuse(submission, remote=model is not None and model.remote)
+        self._refuse(submission)
         wanted_ctx, raised = self._fit.fit(submission)
         self._arrivals += 1
         failed_ago = self.repeats.failed_ago(submission, now) if self._settings.max_attempts > 1 else None
@@ -64,13 +64,13 @@ class Admission:
         )
         return job, failed_ago
 
-    def _refuse(self, submission: Submission, *, remote: bool) -> None:
+    def _refuse(self, submission: Submission) -> None:
         if self.draining:
             raise Draining(retry_after=5)
         outage = self._scheduler.seat.outage
         if outage is not None and outage.given_up:
             raise outage.error
-        if remote:
+        if submission.remote:
             self._remote.check_room()
         else:
             self.room.check_jobs(self._scheduler.waiting)

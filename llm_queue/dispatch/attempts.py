@@ -82,7 +82,7 @@ class Entry:
     @property
     def remote(self) -> bool:
         """True if it goes beside the line."""
-        return self.submission.model is not None and self.submission.model.remote
+        return self.submission.remote
 
     @property
     def unloads(self) -> bool:

@@ -124,8 +124,7 @@ class Dispatcher:
         :class:`~llm_queue.errors.PromptTooLong`, or :class:`~llm_queue.errors.UpstreamUnreachable` when the upstream
         has been away for too long to wait for it.
         """
-        model = submission.model
-        remote = model is not None and model.remote
+        remote = submission.remote
         job, failed_ago = self._admission.admit(submission, _now())
 
         def leave(error: QueueError) -> None:
@@ -139,7 +138,7 @@ class Dispatcher:
 
         place = partial(Place, 0, None) if remote else partial(self._place, job)
         ticket = Ticket(job, submission, leave=leave, place=place)
-        entry = self._entries[job.id] = Entry(job, ticket, submission, model, heard, failed_ago=failed_ago)
+        entry = self._entries[job.id] = Entry(job, ticket, submission, submission.model, heard, failed_ago=failed_ago)
         if remote:
             self._remote.enter(entry)
             self._post(entry)

@@ -205,7 +205,7 @@ def report(
         num_ctx=job.key.num_ctx if job.key else None,
         state=job.state.value,
         attempts=job.attempts,
-        remote=True if submission.model is not None and submission.model.remote else msgspec.UNSET,
+        remote=True if submission.remote else msgspec.UNSET,
         wait_s=job.waited(now),
         load_s=job.load_seconds,
         run_s=job.run_seconds,

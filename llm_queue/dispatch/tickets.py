@@ -62,6 +62,11 @@ class Submission:
     supersede: str = ""
 
     @property
+    def remote(self) -> bool:
+        """True if it goes beside the line, because its model runs elsewhere."""
+        return self.model is not None and self.model.remote
+
+    @property
     def operation(self) -> str:
         """What is asked of the model, by OpenTelemetry's names where it has one."""
         match self.request:
