@@ -28,6 +28,7 @@ from llm_queue.dispatch.moments import (
 from llm_queue.dispatch.observe import Observers
 from llm_queue.dispatch.remote import RemoteJobs
 from llm_queue.dispatch.status import PauseStatus, pause_status
+from llm_queue.dispatch.steps import Step
 from llm_queue.dispatch.supersede import Supersession
 from llm_queue.dispatch.unload import unload_all
 from llm_queue.errors import AlreadyEnded, AlreadyRunning, CancelledByHand, Draining, QueueError
@@ -35,9 +36,6 @@ from llm_queue.upstream.catalog import Catalog
 
 SOON: Final = 3.0
 """Seconds for which an order is waited out: an upstream has closed a given-up attempt within two."""
-
-Order = Callable[[], Event | None]
-"""Called in the line's own task: the event that follows, or None. May raise what whoever ordered is told."""
 
 
 class Commands:
@@ -54,7 +52,7 @@ class Commands:
         remote: RemoteJobs,
         observers: Observers,
         admission: Admission,
-        post: Callable[[Order], None],
+        post: Callable[[Step], None],
     ) -> None:
         """``entries`` has the jobs that live. ``post`` has the line's own task call an order, which must not raise."""
         self.drain_ordered = trio.Event()
@@ -167,8 +165,8 @@ class Commands:
             raise AlreadyEnded
         return entry
 
-    async def _give(self, order: Order) -> None:
-        """Return when the line has taken the order. Raises what the order raises."""
+    async def _give(self, order: Step) -> None:
+        """Return when the line has taken the order. Raises the ``QueueError`` that the order raises."""
         taken, refusals = trio.Event(), list[QueueError]()
 
         def take() -> Event | None:

@@ -46,6 +46,7 @@ from llm_queue.dispatch.room import Room
 from llm_queue.dispatch.setup import new_core
 from llm_queue.dispatch.slot_time import SlotState, SlotTime
 from llm_queue.dispatch.status import JobReport, JobStatus, Status, job_status, line_status, model_name, report
+from llm_queue.dispatch.steps import Step
 from llm_queue.dispatch.tickets import Place, Submission, Ticket
 from llm_queue.dispatch.watch import Watch
 from llm_queue.errors import QueueError, Unfinished
@@ -59,12 +60,6 @@ JOBS_SHOWN: Final = 50
 
 PASSES_TO_SEND: Final = 2
 """Scheduler passes after which a new task has surely had its first turn, in which an attempt sends its request."""
-
-
-Beat = Callable[[], Event | None]
-"""Something small that the line's own task is to do, which shows that it still takes events. An event follows it, if it
-returns one.
-"""
 
 
 class DispatcherDied(Exception):
@@ -95,7 +90,7 @@ class Dispatcher:
         order, self._scheduler = new_core(settings, trace, chooses_context=upstream.chooses_context)
         self._seat = self._scheduler.seat
         self._board = Board(self._scheduler, order, self.catalog, self.observers, settings.remembered_jobs)
-        self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry | Beat](math.inf)
+        self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry | Step](math.inf)
         self._entries: dict[str, Entry] = {}
         self._fit = ContextFit(self._seat.contexts, raises=settings.fit_context and upstream.chooses_context)
         self._attempts = Attempts(settings, self.catalog, self._fit)
@@ -239,7 +234,7 @@ class Dispatcher:
         """Tell the upstream where in a trace its work stands by asking ``place_of`` with the job's id."""
         self._attempts.place_of = lambda entry: place_of(entry.job.id)
 
-    def beat(self, beat: Beat) -> None:
+    def beat(self, beat: Step) -> None:
         """Have the line's own task call ``beat``, which must not raise: if the line is stuck, nobody does."""
         self._post(beat)
 
@@ -270,10 +265,10 @@ class Dispatcher:
         if self._admission.draining and not self._entries:
             self._drained.set()
 
-    def _post(self, event: Event | Entry | Beat) -> None:
+    def _post(self, event: Event | Entry | Step) -> None:
         self._inbox_send.send_nowait(event)
 
-    def _take(self, event: Event | Entry | Beat, nursery: trio.Nursery) -> list[Action]:
+    def _take(self, event: Event | Entry | Step, nursery: trio.Nursery) -> list[Action]:
         """An event is the scheduler's; an entry is a job that goes beside the line; a beat is called."""
         if callable(event):
             follows = event()

@@ -13,6 +13,7 @@ from llm_queue.core.events import Event, Left
 from llm_queue.dispatch.attempts import Entry
 from llm_queue.dispatch.moments import JobEnded, Moment
 from llm_queue.dispatch.remote import RemoteJobs
+from llm_queue.dispatch.steps import Step
 from llm_queue.errors import Superseded
 
 Key = tuple[str, str]
@@ -22,7 +23,7 @@ Key = tuple[str, str]
 class Supersession:
     """Knows the jobs that live, by client and key. It is an observer: what has ended is forgotten."""
 
-    def __init__(self, tell: Callable[[Callable[[], Event | None]], None], remote: RemoteJobs) -> None:
+    def __init__(self, tell: Callable[[Step], None], remote: RemoteJobs) -> None:
         """``tell`` has the line's own task call something, and take the event that it returns, if any."""
         self._tell = tell
         self._remote = remote
