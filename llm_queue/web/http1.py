@@ -25,17 +25,19 @@ _CLASSES: Final = {4: b"Client Error", 5: b"Server Error"}
 
 
 class Requests(h11.Connection):
-    """A server's side of h11, which ignores what follows the last request of a connection.
+    """A server's side of h11, which never holds up who reads from the connection.
 
-    To h11 that is an error, and hypercorn answers an error at once, in place of the answer that is on its way.
+    What follows the last request of a connection is ignored. To h11 that is an error, and hypercorn answers an error at
+    once, in place of the answer that is on its way. And what follows any other request is as if it had not come, until
+    that one is answered: hypercorn would wait for it, and could not see a hang-up meanwhile.
     """
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next event; none once the client has sent its last request."""
-        return h11.NEED_DATA if self.their_state is h11.MUST_CLOSE else super().next_event()
+        """The next event; none while a request that has come whole is not answered."""
+        return h11.NEED_DATA if self.their_state in (h11.DONE, h11.MUST_CLOSE) else super().next_event()
 
 
 class Http1(H11Protocol):
@@ -52,13 +54,37 @@ class Http1(H11Protocol):
         self.connection = Requests()
         self._head = b""
         self._path = ""  # of the request at hand, as far as it was read
+        self._busy = False
+        self.ahead = 0
+        """Bytes that have come behind the request at hand, and wait until it is answered."""
 
     async def handle(self, event: Event) -> None:
-        if isinstance(event, RawData) and self._between_requests() and not self.connection.trailing_data[0]:
-            event = RawData(data=_without_empty_lines(event.data))
-            if not event.data:
-                return
+        if isinstance(event, RawData):
+            match self.connection.their_state:
+                case h11.MUST_CLOSE:
+                    return
+                case h11.DONE:
+                    self.ahead += len(event.data)
+                case h11.IDLE if not self.connection.trailing_data[0]:
+                    event = RawData(data=_without_empty_lines(event.data))
+                    if not event.data:
+                        return
         await super().handle(event)
+
+    async def answered(self) -> None:
+        """Wait until the request at hand is answered."""
+        await self.can_read.clear()
+        await self.can_read.wait()
+
+    async def _handle_events(self) -> None:
+        """Take all requests and bodies that have come, in one task at a time: the reader's, or that of an answer."""
+        if self._busy:
+            return  # it goes on until nothing is left
+        self._busy = True
+        try:
+            await super()._handle_events()
+        finally:
+            self._busy = False
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Response):
@@ -67,18 +93,21 @@ class Http1(H11Protocol):
             await super().stream_send(event)
 
     async def _maybe_recycle(self) -> None:
-        """Make ready for the next request; some clients send an empty line behind a body, which is not part of it."""
+        """Make ready for the next request, which may be here; some clients send an empty line behind a body, which is
+        not part of it.
+        """
         await super()._maybe_recycle()
-        if self._between_requests():
-            waiting, _ = self.connection.trailing_data
-            rest = _without_empty_lines(waiting)
-            if rest != waiting:
-                self.connection = Requests()
-                if rest:
-                    self.connection.receive_data(rest)
-
-    def _between_requests(self) -> bool:
-        return self.connection.their_state is h11.IDLE
+        self.ahead = 0
+        if self.connection.their_state is not h11.IDLE:
+            return
+        waiting, _ = self.connection.trailing_data
+        rest = _without_empty_lines(waiting)
+        if rest != waiting:
+            self.connection = Requests()
+            if rest:
+                self.connection.receive_data(rest)
+        if rest:
+            await self._handle_events()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No h2c: an ``Upgrade`` that is not taken up leaves a plain request."""

@@ -41,8 +41,13 @@ KEEP_ALIVE: Final = 75.0
 HEADER_WAIT: Final = 30.0
 """Seconds from the first byte of a request to the end of its headers."""
 
+READ_SIZE: Final = 64 * 2**10
+
+READ_AHEAD: Final = 2**20
+"""Bytes behind a request that are read before it has its answer; a client may send its next ones at once."""
+
 FLOOD: Final = 30.0
-"""Seconds in which the protocol must take what a client has sent: it sends on while its request is served."""
+"""Seconds that a client which has sent more than :data:`READ_AHEAD` is not read from, before its connection ends."""
 
 LINGER: Final = 2.0
 """Seconds between two pieces of a request that is already answered. Its bytes are read and dropped, because bytes that
@@ -53,10 +58,6 @@ LINGER_TOTAL: Final = 30.0
 
 GRACE: Final = 1.0
 """Seconds that handlers get at shutdown; by then the drain has answered everybody who waited."""
-
-READ_SIZE: Final = 64 * 2**10
-READ_AHEAD: Final = 16
-"""Reads that may wait for the protocol: 1 MiB of body, or of what a client sends before it has its answer."""
 
 
 class Connection:
@@ -79,7 +80,6 @@ class Connection:
         self._state = ConnectionState({**state})
         keep_facts(self._state, ConnectionFacts(self._backlog))
         self._scope = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE)
-        self._inbox_in, self._inbox = trio.open_memory_channel[bytes](READ_AHEAD)
         self._send_lock = trio.Lock()
         self._idle = True
         self.idle_since = math.inf
@@ -106,9 +106,8 @@ class Connection:
                         parse_socket_addr(self._socket.family, own),
                         self._handle,
                     )
-                    tasks.spawn(self._read)
                     try:
-                        await self._feed()
+                        await self._read()
                     except BaseException:
                         self._socket.close()  # which ends even a last message that is shielded from cancellation
                         raise
@@ -127,19 +126,20 @@ class Connection:
             self._scope.cancel()
 
     async def _read(self) -> None:
-        """Read ahead, so that the end of the stream is seen whatever lies in front of it."""
+        """Read on while a request is served, so that the end of the stream is seen whatever lies in front of it."""
         while data := await self._receive():
+            if self._lingers_until < math.inf:
+                self._scope.deadline = min(self._lingers_until, trio.current_time() + LINGER)
+                continue
             if self._idle:
                 self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
                 self.idle_since = math.inf
-            with trio.move_on_after(FLOOD) as patience:
-                try:
-                    await self._inbox_in.send(data)
-                except trio.BrokenResourceError:
-                    self._scope.deadline = min(self._lingers_until, trio.current_time() + LINGER)
-                    continue
-            if patience.cancelled_caught:
-                break
+            await self._protocol.handle(RawData(data=data))
+            if self._protocol.ahead > READ_AHEAD:
+                with trio.move_on_after(FLOOD) as patience:
+                    await self._protocol.answered()
+                if patience.cancelled_caught:
+                    break
         self._scope.cancel()
 
     async def _receive(self) -> bytes:
@@ -147,14 +147,6 @@ class Connection:
             return await self._socket.recv(READ_SIZE)
         except (OSError, trio.ClosedResourceError):
             return b""
-
-    async def _feed(self) -> None:
-        while True:
-            try:
-                data = await self._inbox.receive()
-            except trio.ClosedResourceError:
-                return
-            await self._protocol.handle(RawData(data=data))
 
     async def _handle(self, event: Event) -> None:
         """What the protocol wants done."""
@@ -166,7 +158,6 @@ class Connection:
             self.idle_since = trio.current_time() if event.idle else math.inf
             self._scope.deadline = trio.current_time() + KEEP_ALIVE if event.idle else math.inf
         elif isinstance(event, Closed):
-            self._inbox.close()
             self._lingers_until = trio.current_time() + LINGER_TOTAL
             self._scope.deadline = trio.current_time() + LINGER
             try:

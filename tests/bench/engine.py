@@ -65,6 +65,7 @@ class Engine:
         await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             left.cancel()
+            await asyncio.wait((left,))  # it reads until then, and a second reader would be an error
             await working
             return
         working.cancel()

@@ -350,6 +350,41 @@ async def test_a_client_that_floods_while_it_waits_is_dropped(clock: trio.testin
         await stream.aclose()
 
 
+async def test_what_is_sent_ahead_of_slow_answers_is_read_as_they_are_given(clock: trio.testing.MockClock) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await trio.sleep(listener.FLOOD / 3)  # less than what a client has for taking a byte
+        await hello(scope, receive, send)
+
+    large = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % listener.READ_AHEAD
+    async with serving(slow) as server, await server.connect() as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_all, 4 * (large + bytes(listener.READ_AHEAD)))
+        answers = b""
+        while answers.count(b"hello") < 4:
+            answers += await stream.receive_some(65536)
+
+
+async def test_nothing_is_kept_of_what_follows_the_last_request(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[http1.Requests] = []
+
+    def requests() -> http1.Requests:
+        made.append(real())
+        return made[-1]
+
+    real = http1.Requests
+    monkeypatch.setattr(http1, "Requests", requests)
+    app = Waiting()
+    async with serving(app) as server:
+        async with await server.connect(POST.replace(b"Host", b"Connection: close\r\nHost")) as stream:
+            await app.entered.wait()
+            await stream.send_all(bytes(16 * 2**20))
+            assert made
+            assert all(connection.trailing_data[0] == b"" for connection in made)
+        await app.left.wait()
+
+
 async def talk_for_ever(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
