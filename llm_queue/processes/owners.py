@@ -8,6 +8,7 @@ Where that is not to be had, psutil lists what the system lets it see, in a thre
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import struct
@@ -34,6 +35,9 @@ So a program that opens thousands of connections is not searched from its first 
 KEPT: Final = 16_384
 """Sockets whose process is remembered from a search, so that many new connections do not need a search each."""
 
+NAMED: Final = 1.0
+"""Seconds for which a process keeps the name that it was found to have: thousands of connections may come in one."""
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -51,6 +55,7 @@ class Owners:
     def __init__(self) -> None:
         self._familiar: OrderedDict[int, int] = OrderedDict()  # a process -> its descriptor that was found last
         self._links: dict[int, tuple[int, str]] = {}  # a socket -> its process, and the link in /proc that leads to it
+        self._names: dict[int, tuple[float, str]] = {}  # a process -> when it was named, in seconds, and its name
         self._turn = trio.Lock()
         self._left_over: Iterator[None] | None = None
         self._thread = trio.CapacityLimiter(1)
@@ -67,7 +72,16 @@ class Owners:
         except (OSError, AttributeError):  # no such thing on this system, or not in this sandbox
             return await self._listed(near, far)
         process_id = await self._holder(*found) if found else None
-        return None if process_id is None else program_name(psutil.Process(process_id))
+        return None if process_id is None else self._name(process_id)
+
+    def _name(self, process_id: int) -> str:
+        now = trio.current_time()
+        named, name = self._names.get(process_id, (-math.inf, ""))
+        if now - named >= NAMED:
+            name = program_name(psutil.Process(process_id))
+            self._names = {one: known for one, known in self._names.items() if now - known[0] < NAMED}
+            self._names[process_id] = now, name
+        return name
 
     async def _holder(self, inode: int, user: int) -> int | None:
         """The process of ``user`` that holds the socket.

@@ -199,22 +199,20 @@ async def read_body(request: Request, limit: int, arrive: Callable[[int], None])
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     chunks = bytearray()
-    body = aiter(request.body)
-    while True:
-        with trio.move_on_after(BODY_STALL) as patience:
-            try:
-                chunk = await anext(body)
+    with trio.move_on_after(BODY_STALL) as patience:
+        try:
+            async for chunk in request.body:
                 arrive(len(chunk))
                 chunks += chunk
-            except StopAsyncIteration:
-                return await decoded(bytes(chunks), encoding, limit, arrive) if encoding else bytes(chunks)
-            except BaseException:
-                chunks.clear()  # its traceback would keep them until the garbage collector comes round
-                raise
-        if patience.cancelled_caught:
-            raise BadRequest(f"The request body stopped arriving for {BODY_STALL:g} s.")
-        if len(chunks) > limit:
-            raise _too_large(limit)
+                if len(chunks) > limit:
+                    raise _too_large(limit)
+                patience.deadline = trio.current_time() + BODY_STALL
+        except BaseException:
+            chunks.clear()  # its traceback would keep them until the garbage collector comes round
+            raise
+    if patience.cancelled_caught:
+        raise BadRequest(f"The request body stopped arriving for {BODY_STALL:g} s.")
+    return await decoded(bytes(chunks), encoding, limit, arrive) if encoding else bytes(chunks)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

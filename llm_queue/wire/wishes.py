@@ -9,6 +9,7 @@ llama-swap. So a negative one gains, as in vLLM, and no number is ever punished.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import msgspec
@@ -24,13 +25,13 @@ LONGEST_SESSION: Final = 200
 """Characters of a session's name that are kept: as many as any SDK's own ids have. So of a key to supersede by."""
 
 SESSION_HEADERS: Final[tuple[tuple[str, ...], ...]] = (
-    ("X-LLM-Queue-Session",),
-    ("X-Claude-Code-Session-Id", "X-Claude-Code-Agent-Id"),
+    ("x-llm-queue-session",),
+    ("x-claude-code-session-id", "x-claude-code-agent-id"),
     ("session-id", "thread-id"),
     ("session_id",),
     ("x-session-affinity",),
-    ("X-Session-Id",),
-    ("X-OpenWebUI-Chat-Id",),
+    ("x-session-id",),
+    ("x-openwebui-chat-id",),
 )
 """Headers that name a conversation, the first row that says something counts: our own, then those that programs send by
 themselves, whatever dialect they speak: Claude Code, Codex (now, and before), opencode (likewise) and Open WebUI.
@@ -87,23 +88,27 @@ NO_WISHES: Final = Wishes()
 class Headers(Protocol):
     """The headers of a request."""
 
-    def get(self, name: str, /) -> str | None:
-        """The value of the header ``name``, in whatever case it came; None if there is none."""
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Each header's name, in whatever case it came, and its value."""
 
 
 def from_headers(headers: Headers, num_ctx_ceiling: int) -> Wishes:
-    """The wishes in a request's headers, which are the same in every dialect.
+    """The wishes in a request's headers, which are the same in every dialect. Of a header that is there twice, the
+    first counts.
 
     Raises :class:`~llm_queue.errors.BadRequest`, with the header's name as its ``param``, for a number that is none.
     """
-    lane = headers.get("X-LLM-Queue-Lane")
+    given: dict[str, str] = {}
+    for name, value in headers.items():
+        given.setdefault(name.lower(), value)
+    lane = given.get("x-llm-queue-lane")
     wanted = named_lane(lane) if lane is not None and lane.strip() else Wishes()
     return msgspec.structs.replace(
         wanted,
-        num_ctx=_num_ctx(headers.get("X-LLM-Queue-Num-Ctx"), num_ctx_ceiling),
-        max_wait=_max_wait(headers.get("X-LLM-Queue-Max-Wait")),
-        session=next(filter(None, (_session(headers, row) for row in SESSION_HEADERS)), None),
-        supersede=session_name(headers.get("X-LLM-Queue-Supersede") or ""),
+        num_ctx=_num_ctx(given.get("x-llm-queue-num-ctx"), num_ctx_ceiling),
+        max_wait=_max_wait(given.get("x-llm-queue-max-wait")),
+        session=next(filter(None, (_session(given, row) for row in SESSION_HEADERS)), None),
+        supersede=session_name(given.get("x-llm-queue-supersede", "")),
     )
 
 
@@ -150,8 +155,8 @@ def _known(names: dict[str, str], said: str) -> Wishes:
     return Wishes(lane=lane or NORMAL, unknown_lane=lane is None)
 
 
-def _session(headers: Headers, row: tuple[str, ...]) -> str | None:
-    said = (session_name(headers.get(name) or "") for name in row)
+def _session(given: dict[str, str], row: tuple[str, ...]) -> str | None:
+    said = (session_name(given[name]) for name in row if name in given)
     return " ".join(name for name in said if name) or None
 
 
