@@ -16,7 +16,10 @@ def main() -> int:
     """
     code = 0
     try:
-        from llm_queue import cli, log
+        from llm_queue.imports import uncollected
+
+        with uncollected():
+            from llm_queue import cli, log
 
         try:
             code = cli.main()

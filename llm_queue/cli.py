@@ -1,4 +1,8 @@
-"""The command line: parse it, then hand over."""
+"""The command line: parse it, then hand over.
+
+Each command imports what it needs when it is wanted: nobody who asks how the line is should wait for the modules of the
+service.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,16 @@ import difflib
 import errno
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-import trio
-
 from llm_queue import log
-from llm_queue.core.trace import WrongTrace
-from llm_queue.demo.run import demo
-from llm_queue.dispatch.setup import rules_of
-from llm_queue.serve import Exit, serve
-from llm_queue.service.actions import ACTIONS, act
+from llm_queue.exits import Exit
+from llm_queue.imports import uncollected
 from llm_queue.settings import Settings, WrongSetting, knobs, load
 from llm_queue.settings.values import OLLAMA_PORT, switch
-from llm_queue.simulate.picks import picks
-from llm_queue.simulate.stories import STORIES, table
-from llm_queue.traces.export import NoTracing
-from llm_queue.upstream.choose import NoUpstream
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +50,16 @@ class _Joined(argparse.Action):
     def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _flag: str | None = None) -> None:
         before = getattr(namespace, self.dest)
         setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+
+
+class _Version(argparse.Action):
+    """Shows our version, which takes time to look up, only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        log.say(f"llm-queue {version('llm-queue')}")
+        parser.exit()
 
 
 def _perhaps(word: str, known: list[str]) -> str:
@@ -90,7 +94,7 @@ def parser() -> Parser:
         help=f"for service: what to do ({', '.join(ACTIONS)}) [status]; for why and cancel: a job's id, or the "
         "beginning of it; for ask: the question",
     )
-    parser.add_argument("--version", action="version", version=f"llm-queue {version('llm-queue')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and end")
     settings = parser.add_argument_group("settings")
     for knob in knobs():
         default = _shown(knob.default)
@@ -103,7 +107,9 @@ def parser() -> Parser:
         if knob.parse is switch:
             flag.nargs, flag.const = "?", "yes"  # alone it means yes
     play = parser.add_argument_group("for simulate")
-    play.add_argument("--story", action="append", choices=list(STORIES), help="what to play; may be repeated [all]")
+    play.add_argument(
+        "--story", action="append", metavar="NAME", help="what to play, of those that it shows; may be repeated [all]"
+    )
     play.add_argument(
         "--load-seconds", action="append", type=_seconds, metavar="S", help="what a load takes [as in the story]"
     )
@@ -123,7 +129,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """Run one command and return the exit code of the process: see :class:`~llm_queue.serve.Exit`."""
+    """Run one command and return the exit code of the process: see :class:`~llm_queue.exits.Exit`."""
     wanted = parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     arguments = _with_job(arguments, wanted)
@@ -169,10 +175,10 @@ def _action(wanted: Parser, command: str, words: list[str]) -> str | None:
 def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     log.configure(settings.log_format)
     if settings.trace is None:
-        return _run_service(settings, serve)
+        return _run_service(settings)
     try:
         with Path(settings.trace).open("w", encoding="utf-8", buffering=1) as trace:
-            return _run_service(settings, partial(serve, trace=trace.write))
+            return _run_service(settings, trace.write)
     except OSError as error:
         if error.filename != settings.trace:
             raise
@@ -180,9 +186,16 @@ def _serve(settings: Settings, _flags: Mapping[str, Any], _environ: Mapping[str,
         return Exit.BAD_SETTING
 
 
-def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exit]]) -> int:
+def _run_service(settings: Settings, trace: Callable[[str], object] | None = None) -> int:
+    with uncollected():
+        import trio
+
+        from llm_queue.serve import serve
+        from llm_queue.traces.export import NoTracing
+        from llm_queue.upstream.choose import NoUpstream
+
     try:
-        return trio.run(service, settings)
+        return trio.run(partial(serve, trace=trace), settings)
     except (NoUpstream, NoTracing) as error:
         log.complain(f"llm-queue: {error}")
         return Exit.BAD_SETTING
@@ -196,14 +209,24 @@ def _run_service(settings: Settings, service: Callable[[Settings], Awaitable[Exi
 
 
 def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
+    with uncollected():
+        from llm_queue.dispatch.setup import rules_of
+        from llm_queue.simulate.stories import STORIES, table
+
     if settings.trace is not None:
         return _replay(settings.trace)
-    rules = rules_of(settings)
-    print(table(flags["story"] or list(STORIES), tuple(flags["load_seconds"] or ()), rules))
+    names = flags["story"] or list(STORIES)
+    for name in names:
+        if name not in STORIES:
+            parser().error(f"there is no story {name!r}, but {', '.join(STORIES)}")
+    print(table(names, tuple(flags["load_seconds"] or ()), rules_of(settings)))
     return 0
 
 
 def _replay(trace: str) -> int:
+    from llm_queue.core.trace import WrongTrace
+    from llm_queue.simulate.picks import picks
+
     try:
         with Path(trace).open(encoding="utf-8") as lines:
             print(picks(lines))
@@ -217,22 +240,32 @@ def _replay(trace: str) -> int:
 
 
 def _demo(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    with uncollected():
+        from llm_queue.demo.run import demo
+
     return demo(settings, flags["seconds"], environ)
 
 
 def _service(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
+    with uncollected():
+        from llm_queue.service.actions import act
+
     return act(
         flags["action"] or "status", settings, yes=flags["yes"], take_over=flags["take_over"], undo=flags["undo"]
     )
 
 
 def _terminal(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    from llm_queue.terminal.desk import Asked  # a service need not know how it is looked at
-    from llm_queue.terminal.run import run
+    with uncollected():
+        from llm_queue.terminal.desk import Asked
+        from llm_queue.terminal.run import run
 
     asked = Asked(tuple(flags["words"]), json=flags["json"], lane=flags["lane"], unload=flags["unload"])
     return run(flags["command"], settings, asked, environ)
 
+
+ACTIONS: Final = ("install", "uninstall", "status")
+"""What ``llm-queue service`` does."""
 
 LANES: Final = ("interactive", "normal", "background")
 

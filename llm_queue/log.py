@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
-import structlog
-from structlog.typing import Processor
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 WIDEST_CLIENT: Final = 32
 """Characters of a client's name in a line for people; the end of a path tells one script from another."""
@@ -83,6 +83,8 @@ def escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 def configure(log_format: str) -> None:
     """Send our events and those of the libraries to standard error: as ``text``, ``json``, or what fits (``auto``)."""
+    import structlog  # most commands write no log
+
     text = log_format == "text" or (log_format == "auto" and is_terminal(sys.stderr))
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,

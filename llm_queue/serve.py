@@ -8,7 +8,6 @@ dispatcher. A service that could not accept would be gone; one whose dispatcher 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import os
 import signal
 import sys
@@ -24,6 +23,7 @@ from llm_queue import descriptors, log
 from llm_queue.dispatch.dispatcher import Dispatcher, DispatcherDied
 from llm_queue.dispatch.observe import HeldBack, JobLog
 from llm_queue.errors import LoopDetected
+from llm_queue.exits import Exit
 from llm_queue.garbage import Collector
 from llm_queue.instance import Instance
 from llm_queue.metrics.page import Metrics
@@ -50,16 +50,6 @@ that is not there is known at once."""
 _IN_A_ROW: Final = (
     "the upstream is another llm-queue: two lines in a row, each with turns and priorities of its own. One is enough"
 )
-
-
-class Exit(enum.IntEnum):
-    """How the process ends; 2, 70 and 130 after sysexits.h and what shells expect."""
-
-    DRAINED = 0
-    JOBS_LOST = 1
-    BAD_SETTING = 2
-    BUG = 70
-    INTERRUPTED = 130
 
 
 async def serve(

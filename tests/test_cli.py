@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from llm_queue import cli, log
-from llm_queue.serve import Exit
+from llm_queue.exits import Exit
 from llm_queue.settings import Settings, knobs, load
 from tests.core.driver import Driver
 

@@ -66,6 +66,8 @@ HOUSE = {
     "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
     "web.listener": room("web.backlog web.door web.facts web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
+    "exits": room(),
+    "imports": room(),
     "garbage": room("dispatch.moments", others="trio"),
     "metrics": room(
         "core.events core.jobs dispatch.bypass dispatch.moments dispatch.slot_time dispatch.status",
@@ -73,7 +75,7 @@ HOUSE = {
     ),
     "traces": room("traceparent core.jobs dispatch.moments dispatch.status", others="opentelemetry trio"),
     "serve": room(
-        "descriptors errors garbage instance log metrics processes.connected settings systemd traces.export "
+        "descriptors errors exits garbage instance log metrics processes.connected settings systemd traces.export "
         "upstream.choose upstream.protocol dispatch web",
         others="structlog trio",
     ),
@@ -81,10 +83,11 @@ HOUSE = {
     "service": room("log settings launch systemd", others="httpx platformdirs"),
     "terminal": room("log settings processes running service", others="httpx msgspec rich trio"),
     "cli": room(
-        "settings log core.trace dispatch.setup simulate traces.export upstream.choose serve demo service terminal",
+        "exits imports settings log core.trace dispatch.setup simulate traces.export upstream.choose serve "
+        "demo service terminal",
         others="trio",
     ),
-    "__main__": room("cli log"),
+    "__main__": room("cli imports log"),
     "__init__": room(),
 }
 """From the ground up. A module with a row of its own (``web.listener``) follows that row instead of its room's."""

@@ -15,7 +15,8 @@ import trio
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from llm_queue.core.scheduler import Scheduler
-from llm_queue.serve import Exit, serve
+from llm_queue.exits import Exit
+from llm_queue.serve import serve
 from llm_queue.settings import Settings
 from llm_queue.settings.values import ServerUrl
 from llm_queue.testing import Hang, ScriptedUpstream

@@ -16,7 +16,8 @@ import pytest
 import trio
 import trio.testing
 
-from llm_queue.serve import Exit, serve
+from llm_queue.exits import Exit
+from llm_queue.serve import serve
 from llm_queue.settings import Settings
 from llm_queue.systemd import STOP_RESERVE, Systemd
 from llm_queue.testing import Hang, ScriptedUpstream

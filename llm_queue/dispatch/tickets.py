@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -110,7 +109,7 @@ class Ticket:
         self.submission = submission
         self._leave = leave
         self._place = place
-        self._pieces: deque[Piece] = deque()
+        self._pieces: list[Piece] = []
         self._unread = 0
         self._outcome: Answer | Completion | QueueError | None = None
         self._news = trio.Event()
@@ -127,7 +126,7 @@ class Ticket:
         :class:`~llm_queue.errors.QueueError` that ended the job, after all that had arrived before it.
         """
         await self._news.wait()
-        received: list[Piece | Completion] = list(self._pieces)
+        received: list[Piece | Completion] = [*self._pieces]
         self._pieces.clear()
         self._unread = 0
         if self._outcome is None:
@@ -154,7 +153,7 @@ class Ticket:
             raise self._outcome
         if isinstance(self._outcome, Answer):
             return self._outcome
-        return fold(list(self._pieces), self._outcome)
+        return fold(self._pieces, self._outcome)
 
     def close(self, error: QueueError | None = None) -> None:
         """The caller is gone, or has all it wanted. A job that has not ended is cancelled, with ``error`` if given."""

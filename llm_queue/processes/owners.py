@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import psutil
@@ -54,7 +54,7 @@ class Owners:
 
     def __init__(self) -> None:
         self._familiar: OrderedDict[int, int] = OrderedDict()  # a process -> its descriptor that was found last
-        self._links: dict[int, tuple[int, str]] = {}  # a socket -> its process, and the link in /proc that leads to it
+        self._places: dict[int, tuple[int, int]] = {}  # a socket -> its process, and its descriptor there
         self._names: dict[int, tuple[float, str]] = {}  # a process -> when it was named, in seconds, and its name
         self._turn = trio.Lock()
         self._left_over: Iterator[None] | None = None
@@ -100,12 +100,12 @@ class Owners:
                     self._left_over = None
         holder = self._known(inode)
         if holder is not None:
-            self._remember(holder, int(os.path.basename(self._links[inode][1])))
+            self._remember(*self._places[inode])
         return holder
 
     def _known(self, inode: int) -> int | None:
-        process_id, link = self._links.get(inode, (None, ""))
-        return process_id if _target(link) == inode else None
+        place = self._places.get(inode)
+        return place[0] if place is not None and _target(*place) == inode else None
 
     def _search(self, inode: int, user: int) -> Iterator[None]:
         """Note which process holds which socket, until ``inode`` and all of its process are among them.
@@ -117,25 +117,25 @@ class Owners:
                 if os.stat(f"/proc/{process_id}").st_uid != user:
                     yield
                     continue
-                for link in self._neighbours(process_id):
-                    if self._look(link, process_id) == inode:
+                for descriptor in self._neighbours(process_id):
+                    if self._look(process_id, descriptor) == inode:
                         return
                 held = False
-                for number in os.listdir(f"/proc/{process_id}/fd"):
-                    held |= self._look(f"/proc/{process_id}/fd/{number}", process_id) == inode
+                for name in os.listdir(f"/proc/{process_id}/fd"):
+                    held |= self._look(process_id, int(name)) == inode
                     yield
             except OSError:
                 continue  # it has ended, or may not be looked at
             if held:
                 return
 
-    def _look(self, link: str, process_id: int) -> int | None:
+    def _look(self, process_id: int, descriptor: int) -> int | None:
         """The number of the socket that a descriptor of the process is, noted; None if it is none."""
-        target = _target(link)
+        target = _target(process_id, descriptor)
         if target is not None:
-            if len(self._links) >= KEPT:
-                self._links.clear()
-            self._links[target] = process_id, link
+            if len(self._places) >= KEPT:
+                self._places.clear()
+            self._places[target] = process_id, descriptor
         return target
 
     def _candidates(self) -> Iterator[int]:
@@ -147,11 +147,10 @@ class Owners:
         if own not in familiar:
             yield own
 
-    def _neighbours(self, process_id: int) -> Iterator[str]:
-        """Links to the descriptors that a new connection of a familiar process most likely has."""
+    def _neighbours(self, process_id: int) -> Iterable[int]:
+        """The descriptors that a new connection of a familiar process most likely has."""
         last = self._familiar.get(process_id)
-        if last is not None:
-            yield from (f"/proc/{process_id}/fd/{number}" for number in range(last, last + NEIGHBOURS))
+        return () if last is None else range(last, last + NEIGHBOURS)
 
     def _remember(self, process_id: int, descriptor: int = 0) -> None:
         self._familiar[process_id] = descriptor
@@ -206,10 +205,10 @@ def _ask(near: Address, far: Address) -> tuple[int, int] | None:
     return 0 if answer[16 + 1] == _LISTENING else inode, user  # a listener stands in for a connection that is gone
 
 
-def _target(link: str) -> int | None:
-    """The number of the socket that a link in ``/proc/*/fd`` leads to, if it does."""
+def _target(process_id: int, descriptor: int) -> int | None:
+    """The number of the socket that a descriptor of a process is, if it is one."""
     try:
-        target = os.readlink(link)
+        target = os.readlink(f"/proc/{process_id}/fd/{descriptor}")
     except OSError:
         return None
     return int(target[8:-1]) if target.startswith("socket:[") else None

@@ -23,8 +23,6 @@ from llm_queue.service.units import Plan, plan_for
 from llm_queue.settings import Settings
 from llm_queue.settings.keys import KeysFile
 
-ACTIONS: Final = ("install", "uninstall", "status")
-
 _ANSWER_WITHIN: Final = 5.0
 
 

@@ -31,8 +31,8 @@ SAID_AGAIN: Final = 60.0
 NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
-Welcome = Callable[[trio.SocketStream], object]
-"""Takes a connection that was let in."""
+Welcome = Callable[[trio.socket.SocketType], object]
+"""Takes the socket of a connection that was let in."""
 
 
 class Guest(Protocol):
@@ -93,7 +93,7 @@ class Door:
 
     def _enter(self, stream: trio.SocketStream, welcome: Welcome) -> None:
         self._inside += 1
-        welcome(stream)
+        welcome(stream.socket)  # which the stream has set up; of all else that it could do, nothing is needed
 
     def left(self) -> None:
         """A connection was closed."""

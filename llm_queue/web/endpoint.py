@@ -90,12 +90,14 @@ class Endpoint:
             request_id=visit.request_id,
         )
         encoder = operation.encoder(parsed.reply, served)
-        if parsed.stream:
+        streams, dropped = parsed.stream, wanted.dropped
+        del parsed, submission, wanted  # the line has what it needs of them, and thousands may wait in the next lines
+        if streams:
             response = await streamed_answer(ticket, encoder, operation.stream_type)
         else:
             response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
-        if wanted.dropped:
-            response.headers["X-LLM-Queue-Dropped"] = dropped_names(wanted.dropped)
+        if dropped:
+            response.headers["X-LLM-Queue-Dropped"] = dropped_names(dropped)
         return response
 
     def _stays(self, submission: Submission) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -185,13 +185,12 @@ class Gate:
         self._rules = rules
         self._refused = refused
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            await self._app(scope, receive, send)
+            return self._http(scope, receive, send)
+        if scope["type"] == "websocket":
+            return send({"type": "websocket.close", "code": 1008})
+        return self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): bytes(value) for name, value in scope["headers"]}
@@ -237,6 +236,7 @@ class Gate:
                 answer.append((b"connection", b"close"))
             await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
+        del headers  # a request may wait for hours, and thousands do
         with self._instance.serving(senders):
             await self._app(scope, receive, send_marked)
 

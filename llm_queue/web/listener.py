@@ -60,8 +60,18 @@ GRACE: Final = 1.0
 """Seconds that handlers get at shutdown; by then the drain has answered everybody who waited."""
 
 
+class _Tasks(TaskGroup):
+    """Where hypercorn's protocol code has the application run: in a nursery whose cancel scope we know."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        super().__init__()
+        self._nursery = nursery
+
+
 class Connection:
     """One client's connection. Its cancel scope is its life: every limit is a deadline of that scope."""
+
+    _scope: trio.CancelScope
 
     def __init__(
         self,
@@ -69,17 +79,16 @@ class Connection:
         config: Config,
         context: WorkerContext,
         state: LifespanState,
-        stream: trio.SocketStream,
+        socket: trio.socket.SocketType,
         stall_limit: float,
     ) -> None:
         self._app = app
         self._config = config
         self._context = context
-        self._socket = stream.socket
+        self._socket = socket
         self._backlog = Backlog(self._socket, stall_limit)
         self._state = ConnectionState({**state})
         keep_facts(self._state, ConnectionFacts(self._backlog))
-        self._scope = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE)
         self._send_lock = trio.Lock()
         self._idle = True
         self.idle_since = math.inf
@@ -93,24 +102,25 @@ class Connection:
             self._socket.close()
             return
         try:
-            with self._scope:
-                async with TaskGroup() as tasks:
-                    self._protocol = Http1(
-                        self._app,
-                        self._config,
-                        self._context,
-                        tasks,
-                        self._state,
-                        False,
-                        parse_socket_addr(self._socket.family, peer),
-                        parse_socket_addr(self._socket.family, own),
-                        self._handle,
-                    )
-                    try:
-                        await self._read()
-                    except BaseException:
-                        self._socket.close()  # which ends even a last message that is shielded from cancellation
-                        raise
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                self._scope.deadline = trio.current_time() + KEEP_ALIVE
+                self._protocol = Http1(
+                    self._app,
+                    self._config,
+                    self._context,
+                    _Tasks(nursery),
+                    self._state,
+                    False,
+                    parse_socket_addr(self._socket.family, peer),
+                    parse_socket_addr(self._socket.family, own),
+                    self._handle,
+                )
+                try:
+                    await self._read()
+                except BaseException:
+                    self._socket.close()  # which ends even a last message that is shielded from cancellation
+                    raise
         except* Exception as group:
             _log.debug("a connection ended by an error of its own", exc_info=group)
         finally:
@@ -210,8 +220,8 @@ async def serve_http(
     context = WorkerContext(None)
     door = Door(most)
 
-    async def serve_one(stream: trio.SocketStream) -> None:
-        connection = Connection(wrapped, config, context, state, stream, stall_limit)
+    async def serve_one(socket: trio.socket.SocketType) -> None:
+        connection = Connection(wrapped, config, context, state, socket, stall_limit)
         door.guests.add(connection)
         try:
             await connection.run()
@@ -225,7 +235,7 @@ async def serve_http(
         async with trio.open_nursery() as serving:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(door.let_in, listener, lambda stream: serving.start_soon(serve_one, stream))
+                    accepting.start_soon(door.let_in, listener, lambda socket: serving.start_soon(serve_one, socket))
                 task_status.started()
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()

@@ -183,12 +183,12 @@ async def test_two_scripts_are_two_programs_and_each_is_one(tmp_path: Path) -> N
 
 @linux
 async def test_many_connections_of_one_program_take_one_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at: list[str] = []
+    looked_at: list[int] = []
     target = owners._target
 
-    def count(link: str) -> int | None:
-        looked_at.append(link)
-        return target(link)
+    def count(process_id: int, descriptor: int) -> int | None:
+        looked_at.append(descriptor)
+        return target(process_id, descriptor)
 
     known = Owners()
     with calling(tmp_path / "many.py") as [caller]:

@@ -15,7 +15,8 @@ from unittest import mock
 import httpx
 import pytest
 
-from llm_queue.service import actions, install, units
+from llm_queue.cli import ACTIONS
+from llm_queue.service import install, units
 from llm_queue.service.actions import act
 from llm_queue.service.units import MARK, Plan, plan_for
 from llm_queue.settings import Settings, load
@@ -280,7 +281,7 @@ def test_launchd_is_told_of_the_agent(mac: System) -> None:
     assert path == str(mac.plan().path)
 
 
-@pytest.mark.parametrize("action", actions.ACTIONS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_elsewhere_it_says_what_to_start(tmp_path: Path, action: str) -> None:
     windows = System(tmp_path, "win32")
     assert windows.act(action, Settings(port=(11600,)), yes=True) == 1
