@@ -68,8 +68,11 @@ class Collector:
 
     @contextmanager
     def calm(self) -> Iterator[None]:
-        """Collect all there is, and leave it and whatever grows old out of the collections until the block ends."""
-        collect_everything()
+        """Leave all there is, and whatever grows old, out of the collections until the block ends.
+
+        Nothing is collected first: a start leaves next to no garbage, and whoever comes first would wait for it.
+        """
+        gc.freeze()
         gc.callbacks.append(self._freeze_the_old)
         try:
             yield

@@ -14,9 +14,6 @@ from llm_queue.errors import UpstreamError, UpstreamUnreachable
 from llm_queue.instance import Instance
 from llm_queue.settings import Settings
 from llm_queue.settings.values import OLLAMA_PORT, ServerUrl
-from llm_queue.upstream.embedded import Embedded
-from llm_queue.upstream.embedded.kept import keep_prompts
-from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
 from llm_queue.upstream.ollama import Ollama
 from llm_queue.upstream.openai import OpenAIServer
 from llm_queue.upstream.ourselves import Place, is_ourselves
@@ -115,6 +112,11 @@ async def _openai(settings: Settings, instance: Instance | None, places: Sequenc
 async def _embedded(settings: Settings, environ: Mapping[str, str]) -> Choice:
     if not _installed():
         raise NoUpstream(f"the embedded engine is not installed: {GET_EMBEDDED}")
+    # Most have an Ollama, and start sooner without these.
+    from llm_queue.upstream.embedded import Embedded
+    from llm_queue.upstream.embedded.kept import keep_prompts
+    from llm_queue.upstream.embedded.weights import ANSWER_TOKENS, NAME, NoWeights, weights
+
     prompts = await keep_prompts(settings.keep_prompts, environ)
     notes = (prompts.note,) if prompts is not None else ()
     made = partial(Embedded, memory=settings.engine_memory, old_prompts=settings.engine_cache, prompts=prompts)

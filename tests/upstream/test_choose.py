@@ -31,7 +31,7 @@ class Machine:
         self.fetched = 0
         self.cannot_fetch = False
         self.install(False)
-        monkeypatch.setattr(choosing, "weights", self.weights)
+        monkeypatch.setattr("llm_queue.upstream.embedded.weights.weights", self.weights)
 
     async def weights(self, say: Callable[[str], None]) -> Path:
         await trio.lowlevel.checkpoint()
@@ -145,7 +145,7 @@ async def test_only_the_small_model_has_a_limit_for_answers_whose_request_has_no
         asked.append(options)
         return Embedded(source)
 
-    monkeypatch.setattr(choosing, "Embedded", embedded)
+    monkeypatch.setattr("llm_queue.upstream.embedded.Embedded", embedded)
     machine.install()
     await machine.choose(engine="embedded")
     await machine.choose(engine="embedded", gguf=str(machine.model("mine")), engine_memory=2**30)
