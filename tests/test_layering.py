@@ -47,7 +47,7 @@ HOUSE = {
     "simulate": room("core"),
     "upstream": room(
         "errors instance traceparent core.keys wire",
-        others="h11 httpx msgspec platformdirs psutil structlog trio xllamacpp",
+        others="h11 httptools httpx msgspec platformdirs psutil structlog trio xllamacpp",
     ),
     "upstream.choose": room("errors instance log settings upstream"),
     "dispatch": room(
@@ -94,6 +94,7 @@ HOUSE = {
 
 ONLY_IN = {
     "httpx": {"upstream", "running", "demo", "service", "terminal"},  # all but the first ask a running service
+    "httptools": {"upstream"},
     "hypercorn": {"web.http1", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},

@@ -1,6 +1,6 @@
 """One warm connection to the upstream, as an httpx transport for trio.
 
-It carries strictly one request at a time, header and body in one send, and it never lets go of a request silently: one
+It carries strictly one request at a time, header and body in one send, and never lets go of a request silently: one
 that ends before its answer was read to the end is *seen closed* first, so that the next request cannot overlap with
 what is left of it at the upstream. (httpx's own pool closes without waiting, and loses slots when tasks that share it
 are cancelled: httpcore #1093.)
@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import h11
 import httpx
 import trio
+
+from llm_queue.upstream.response import ArrivingResponse
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name lookup, TCP and TLS together; httpx's own default for a connection."""
@@ -84,10 +85,10 @@ class OneConnection(httpx.AsyncBaseTransport):
             self._busy = False
             raise
         return httpx.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
+            head.status,
+            headers=head.headers,
             stream=_Body(connection, self._release),
-            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": bytes(head.reason)},
+            extensions={"http_version": b"HTTP/" + head.version.encode(), "reason_phrase": head.reason},
         )
 
     async def aclose(self) -> None:
@@ -114,7 +115,7 @@ class OneConnection(httpx.AsyncBaseTransport):
     async def _release(self, connection: _Connection) -> None:
         """The request on this connection has ended, one way or the other."""
         try:
-            if connection.next_cycle():
+            if connection.reusable:
                 self._warm = connection
             elif connection.whole:
                 await connection.close()
@@ -131,74 +132,63 @@ class OneConnection(httpx.AsyncBaseTransport):
 
 
 class _Connection:
-    """A stream and the state of HTTP/1.1 on it."""
+    """A stream, and the response to the request that was sent on it last."""
+
+    _response: ArrivingResponse
 
     def __init__(self, stream: trio.abc.Stream, origin: tuple[str, bytes, int | None]) -> None:
         self.origin = origin
-        self.whole = False
         self.closed_after = math.inf
+        self._closes = False
         self._stream = stream
         self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        self._http = h11.Connection(h11.CLIENT)
 
     @property
     def stale(self) -> bool:
         """True if the peer said something while nobody asked: that can only be its end of file."""
         return isinstance(self._raw, trio.SocketStream) and self._raw.socket.is_readable()
 
-    async def send(self, request: httpx.Request, content: bytes) -> None:
-        with _as_httpx(httpx.WriteError):
-            parts = [
-                self._http.send(
-                    h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-                ),
-                self._http.send(h11.Data(data=content)) if content else None,
-                self._http.send(h11.EndOfMessage()),
-            ]
-            await self._stream.send_all(b"".join(part for part in parts if part))
+    @property
+    def whole(self) -> bool:
+        """True if all of the last response has arrived."""
+        return self._response.whole
 
-    async def receive_head(self) -> h11.Response:
-        while True:
-            event = await self._receive()
-            if isinstance(event, h11.Response):
-                return event  # what came before it were interim responses, which nobody asked for
+    @property
+    def reusable(self) -> bool:
+        """True if all of it has arrived, and nothing else, and neither side wants an end: then the next may be sent."""
+        return self._response.whole and not self._response.last and not self._closes
+
+    async def send(self, request: httpx.Request, content: bytes) -> None:
+        self._response = ArrivingResponse(request.method)
+        self._closes = request.headers.get("connection", "").lower() == "close"
+        data = _head(request) + content
+        with _as_httpx(httpx.WriteError):
+            await self._stream.send_all(data)
+
+    async def receive_head(self) -> ArrivingResponse:
+        while not self._response.begun:
+            await self._receive()
+        return self._response
 
     async def receive_body(self) -> bytes | None:
         """All that has arrived of the body and was not returned yet, in one piece; None at the end of the answer.
 
         Waits for some if there is none. A model's tokens come in a chunk each: joined, they are decoded in one go.
         """
-        if self.whole:
-            return None
-        event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED] = await self._receive()
-        arrived = bytearray()
-        with _as_httpx(httpx.ReadError):
-            while isinstance(event, h11.Data):
-                arrived += event.data
-                event = self._http.next_event()
-        self.whole = isinstance(event, h11.EndOfMessage)
-        return bytes(arrived) if arrived or not self.whole else None
+        while True:
+            if body := self._response.take():
+                return body
+            if self._response.whole:
+                return None
+            await self._receive()
 
-    async def _receive(self) -> h11.Event:
+    async def _receive(self) -> None:
         with _as_httpx(httpx.ReadError):
-            while True:
-                event = self._http.next_event()
-                if isinstance(event, h11.Event):
-                    return event
-                data = await self._stream.receive_some(RECEIVE_SIZE)
-                if not data and self._http.their_state is h11.SEND_RESPONSE:
-                    raise httpx.RemoteProtocolError("the connection was closed without an answer")
-                self._http.receive_data(bytes(data))
-
-    def next_cycle(self) -> bool:
-        """True if the answer was read to its end and both sides want to go on; then the next request may be sent."""
-        if not self.whole or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        if self._http.trailing_data[0]:
-            return False
-        self._http.start_next_cycle()
-        self.whole = False
-        return True
+            data = await self._stream.receive_some(RECEIVE_SIZE)
+        if data:
+            self._response.feed(data)
+        else:
+            self._response.end()
 
     async def close(self) -> None:
         """Close at once. Nothing is in flight, so there is nothing to wait for."""
@@ -257,6 +247,16 @@ class _Body(httpx.AsyncByteStream):
             await self._release(self._connection)
 
 
+def _head(request: httpx.Request) -> bytes:
+    """The head of the request, as it is sent. Raises :class:`httpx.LocalProtocolError` if it would not be one head."""
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    for line in lines:
+        if b"\r" in line or b"\n" in line or b"\0" in line:
+            raise httpx.LocalProtocolError("a header has a line of its own in it")
+    return b"\r\n".join([*lines, b"", b""])
+
+
 def _reason(error: BaseException) -> str:
     """What went wrong in the end: with the first of its addresses, if a name has several."""
     cause = error.__cause__ or error
@@ -271,9 +271,5 @@ def _reason(error: BaseException) -> str:
 def _as_httpx(broken: type[httpx.NetworkError]) -> Iterator[None]:
     try:
         yield
-    except h11.RemoteProtocolError as error:
-        raise httpx.RemoteProtocolError(str(error)) from error
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise broken(str(error.__cause__ or error)) from error
