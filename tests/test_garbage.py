@@ -13,7 +13,7 @@ import trio.testing
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.moments import Failure, JobAccepted, JobEnded, RequestRejected
 from llm_queue.dispatch.status import JobReport
-from llm_queue.garbage import DUE, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, Collector
+from llm_queue.garbage import DUE, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
 
 ENDED = JobReport(
     job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
@@ -126,3 +126,37 @@ async def test_what_has_grown_old_is_left_out_of_full_collections_until_the_end(
         gc.collect(1)
         assert gc.get_freeze_count() >= before + len(kept)
     assert gc.get_freeze_count() == 0
+
+
+async def test_a_crowd_that_is_being_answered_brings_about_no_collection_of_everything() -> None:
+    collector = Collector()
+    with collector.calm():
+        held = Knot()
+        knot = weakref.ref(held)
+        gc.collect(1)
+        del held
+        came = 50 * JOBS_IN_ONE
+        play(collector, came, 0)
+        for _ in range(TOO_OLD + 40):  # as many as their coming explains
+            gc.collect(1)
+        play(collector, 0, came - 2)
+        assert not await collected(collector, knot)
+        play(collector, 0, 1)  # the last one runs
+        assert await collected(collector, knot)
+
+
+async def test_while_more_is_freed_than_made_what_is_young_is_collected_all_the_same() -> None:
+    collector = Collector()
+    gc.disable()  # as good as so: Python counts how many more objects there are
+    try:
+        with collector.calm():
+            knot = weakref.ref(Knot())
+            kept = [[number] for number in range(10)]
+            before = gc.get_freeze_count()
+            play(collector, YOUNG, YOUNG - 1)
+            assert knot() is not None
+            play(collector, 0, 1)
+            assert knot() is None
+            assert gc.get_freeze_count() >= before + len(kept)
+    finally:
+        gc.enable()

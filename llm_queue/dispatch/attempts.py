@@ -60,17 +60,15 @@ _log = structlog.get_logger("llm_queue")
 class Entry:
     """All that belongs to a job while it lives.
 
-    ``heard`` is told of the first piece of each attempt, with the seconds that it took. ``answer`` is the whole answer
-    of a job that is not streamed, and ``completion`` the end of any answer. ``failed_ago`` is how many seconds ago the
-    same request used up its attempts, if that was lately. ``begun`` is true once a piece of its answer may have left.
-    ``progress`` is how far its attempt is.
+    ``answer`` is the whole answer of a job that is not streamed, and ``completion`` the end of any answer.
+    ``failed_ago`` is how many seconds ago the same request used up its attempts, if that was lately. ``begun`` is true
+    once a piece of its answer may have left. ``progress`` is how far its attempt is.
     """
 
     job: Job
     ticket: Ticket
     submission: Submission
     model: Model | None
-    heard: Callable[[float], None]
     scope: trio.CancelScope | None = None
     abort_error: QueueError | None = None
     answer: Answer | None = None
@@ -108,13 +106,17 @@ class Attempts:
     but a cancellation.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, fit: ContextFit) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, fit: ContextFit, heard: Callable[[Job, float], None]
+    ) -> None:
         """``settings`` has the limits in seconds; ``catalog`` knows the upstream and its models; ``fit`` says whether a
-        larger context helps a prompt that is too long.
+        larger context helps a prompt that is too long; ``heard`` is told of the first piece of each attempt, with the
+        seconds that it took.
         """
         self._settings = settings
         self._catalog = catalog
         self._fit = fit
+        self._heard = heard
         self._upstream = catalog.upstream
         self.place_of: Callable[[Entry], TraceContext | None] = lambda entry: entry.submission.trace
         """Where in a trace what is asked of the upstream stands: where its caller's request does."""
@@ -153,7 +155,7 @@ class Attempts:
                 if silent:
                     silent = False
                     progress.first_at = trio.current_time()
-                    entry.heard(progress.first_at - began)
+                    self._heard(entry.job, progress.first_at - began)
                 if stream:
                     if not entry.begun and entry.abort_error is not None:
                         raise entry.abort_error  # it had arrived before the abort was felt, and nothing was sent yet

@@ -93,7 +93,7 @@ class Dispatcher:
         self._inbox_send, self._inbox = trio.open_memory_channel[Event | Entry | Step](math.inf)
         self._entries: dict[str, Entry] = {}
         self._fit = ContextFit(self._seat.contexts, raises=settings.fit_context and upstream.chooses_context)
-        self._attempts = Attempts(settings, self.catalog, self._fit)
+        self._attempts = Attempts(settings, self.catalog, self._fit, self._heard)
         self._remote = RemoteJobs(self._attempts, self.observers, self._settle, settings.max_attempts)
         self._places = Places(self._scheduler)
         self._prefixes = Prefixes()
@@ -122,18 +122,9 @@ class Dispatcher:
         remote = submission.remote
         job, failed_ago = self._admission.admit(submission, _now())
 
-        def leave(error: QueueError) -> None:
-            if remote:
-                self._remote.leave(job, error)
-            else:
-                self._post(Left(job, error))
-
-        def heard(seconds: float) -> None:
-            self.observers.tell(FirstPiece(job.id, seconds))
-
-        place = partial(Place, 0, None) if remote else partial(self._place, job)
-        ticket = Ticket(job, submission, leave=leave, place=place)
-        entry = self._entries[job.id] = Entry(job, ticket, submission, submission.model, heard, failed_ago=failed_ago)
+        leave = self._remote.leave if remote else self._left
+        ticket = Ticket(job, submission, leave=leave, place=_beside if remote else self._place)
+        entry = self._entries[job.id] = Entry(job, ticket, submission, submission.model, failed_ago=failed_ago)
         if remote:
             self._remote.enter(entry)
             self._post(entry)
@@ -368,6 +359,12 @@ class Dispatcher:
 
     # --- small things ---
 
+    def _left(self, job: Job, error: QueueError) -> None:
+        self._post(Left(job, error))
+
+    def _heard(self, job: Job, seconds: float) -> None:
+        self.observers.tell(FirstPiece(job.id, seconds))
+
     def _place(self, job: Job) -> Place:
         return self._places.place(job, _now())
 
@@ -381,6 +378,11 @@ class Dispatcher:
     def _job_status(self, one: Standing) -> JobStatus:
         entry = self._entries[one.job.id]
         return job_status(one, entry.submission, self._seat, _now(), entry.progress)
+
+
+def _beside(_job: Job) -> Place:
+    """Where a job stands that is not in the line."""
+    return Place(0, None)
 
 
 def _failure(error: QueueError | None) -> Failure | None:

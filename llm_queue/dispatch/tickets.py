@@ -100,10 +100,15 @@ class Ticket:
     """
 
     def __init__(
-        self, job: Job, submission: Submission, *, leave: Callable[[QueueError], None], place: Callable[[], Place]
+        self,
+        job: Job,
+        submission: Submission,
+        *,
+        leave: Callable[[Job, QueueError], None],
+        place: Callable[[Job], Place],
     ) -> None:
-        """``leave`` is told once that the caller left, with the error that its job is to end with; ``place`` says where
-        the job stands.
+        """``leave`` is told once that the caller of a job left, with the error that the job is to end with; ``place``
+        says where a job stands.
         """
         self.job = job
         self.submission = submission
@@ -117,7 +122,7 @@ class Ticket:
 
     def place(self) -> Place:
         """Where the job stands now."""
-        return self._place()
+        return self._place(self.job)
 
     async def receive(self) -> list[Piece | Completion]:
         """Wait until something has arrived, and return all that was not received yet.
@@ -160,7 +165,7 @@ class Ticket:
         if not self._closed:
             self._closed = True
             if self._outcome is None:
-                self._leave(error or Cancelled("The caller left."))
+                self._leave(self.job, error or Cancelled("The caller left."))
 
     # --- the dispatcher's side ---
 

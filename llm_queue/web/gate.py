@@ -237,6 +237,9 @@ class Gate:
             await _respond(send_marked, error.http_status, answer, dialect.error_body(error, request_id.decode()))
             return
         del headers  # a request may wait for hours, and thousands do
+        if not senders:
+            await self._app(scope, receive, send_marked)
+            return
         with self._instance.serving(senders):
             await self._app(scope, receive, send_marked)
 

@@ -49,7 +49,9 @@ class Series(Ticket):
         self._earlier: list[Answer] = []
         self._failure: QueueError | None = None
         self._ticket = ticket = submit(first)
-        super().__init__(ticket.job, first, leave=self.close, place=lambda: self._ticket.place())
+        super().__init__(
+            ticket.job, first, leave=lambda _, error: self.close(error), place=lambda _: self._ticket.place()
+        )
 
     async def receive(self) -> list[Piece | Completion]:
         """The same as of any ticket, with a :class:`~llm_queue.wire.shapes.PartEnd` between two jobs."""

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 PATIENCE = 600.0
-"""Seconds after which an answer never comes. A client whose job hung for a second waits until each of the others has had
-as much (bound 6), which in the lane of the background, with one pick in nine, has taken three minutes."""
+"""Seconds after which an answer never comes. A client whose job hung for a second waits until each of the others has
+had as much (bound 6), which in the lane of the background, with one pick in nine, has taken three minutes."""
 
 
 class Closed(Exception):

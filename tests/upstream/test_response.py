@@ -68,7 +68,7 @@ def responses(draw: st.DrawFn) -> bytes:
 @given(responses(), st.lists(st.integers(0, 400), max_size=8).map(sorted))
 def test_however_it_is_cut_it_is_what_h11_makes_of_it(data: bytes, cuts: list[int]) -> None:
     pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
-    response = arrived((piece for piece in pieces if piece))
+    response = arrived(piece for piece in pieces if piece)
     was_whole, last = response.whole, response.last
     response.end()
     status, reason, headers, body, reusable = by_h11(data)

@@ -171,7 +171,9 @@ class FakeLine:
         if self.error:
             raise self.error
         job = Job(f"job_{len(self.tickets)}", submission.lane, submission.client, "sha", 8192, 0, 10.0)
-        ticket = Ticket(job, submission, leave=lambda error: self.leave(job.id, error), place=lambda: self.where)
+        ticket = Ticket(
+            job, submission, leave=lambda left, error: self.leave(left.id, error), place=lambda _: self.where
+        )
         self.tickets.append(ticket)
         self.submitted.set()
         self.script(ticket)
