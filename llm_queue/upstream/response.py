@@ -66,9 +66,9 @@ class ArrivingResponse:
     def on_message_begin(self) -> None:
         self.last = self.last or self.whole
 
-    def on_status(self, reason: bytes) -> None:
-        if not self.whole:
-            self.reason = reason
+    def on_status(self, piece: bytes) -> None:
+        if not self.begun:
+            self.reason += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.begun:
@@ -80,12 +80,12 @@ class ArrivingResponse:
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self.headers.clear()
+            self.reason = b""
             return
         self.begun = True
         self.version = self._parser.get_http_version()
         names = {name.lower() for name, _ in self.headers}
         self._until_the_end = names.isdisjoint((b"content-length", b"transfer-encoding"))
-        self.last = not self._parser.should_keep_alive()
         if self._bodiless:
             self.whole = self.last = True  # the parser waits for a body, and can be asked nothing more
 
@@ -94,4 +94,6 @@ class ArrivingResponse:
             self._body += body
 
     def on_message_complete(self) -> None:
-        self.whole = self.begun
+        if self.begun and not self.whole:
+            self.whole = True
+            self.last = not self._parser.should_keep_alive()

@@ -33,15 +33,17 @@ def by_h11(data: bytes) -> tuple[int, bytes, list[tuple[bytes, bytes]], bytes, b
     connection.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(data)
-    connection.receive_data(b"")
-    head, body = None, b""
+    head, body, ended = None, b"", False
     while not isinstance(event := connection.next_event(), h11.EndOfMessage):
         if isinstance(event, h11.Response):
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
+        elif event is h11.NEED_DATA:
+            ended = True
+            connection.receive_data(b"")
     assert head is not None
-    reusable = connection.their_state is h11.DONE
+    reusable = connection.their_state is h11.DONE and not ended
     return head.status_code, bytes(head.reason), [(n.title(), v) for n, v in head.headers], body, reusable
 
 
