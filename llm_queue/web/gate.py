@@ -197,20 +197,21 @@ class Gate:
         request_id = headers.get(b"x-request-id", b"")
         if not _SANE_ID.fullmatch(request_id):
             request_id = b"req_" + secrets.token_hex(12).encode()
-        # Refusals carry these headers too, also for pages of other sites. A page that reads its 403 learns that this
-        # service is here, which the time to connect would tell it as well, and which setting its owner would have to
-        # change. Nothing else is behind a refusal: it is made up here, from what the page has sent.
-        extra = [(b"x-request-id", request_id), *self._rules.cors_headers(headers.get(b"origin"))]
+        origin = headers.get(b"origin")
         dialect = dialect_of(scope["path"], headers.get(VERSION_HEADER.encode()))
-        if dialect.request_id_header:
-            extra.append((dialect.request_id_header.encode(), request_id))
-
         senders = b", ".join(value for name, value in scope["headers"] if name.lower() == _INSTANCE).decode("latin-1")
-        if senders:
-            extra.append((b"via", f"1.1 {VIA}".encode()))
 
         async def send_marked(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
+                # Refusals carry these headers too, also for pages of other sites. A page that reads its 403 learns that
+                # this service is here, which the time to connect would tell it as well, and which setting its owner
+                # would have to change. Nothing else is behind a refusal: it is made up here, from what the page has
+                # sent.
+                extra = [(b"x-request-id", request_id), *self._rules.cors_headers(origin)]
+                if dialect.request_id_header:
+                    extra.append((dialect.request_id_header.encode(), request_id))
+                if senders:
+                    extra.append((b"via", f"1.1 {VIA}".encode()))
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
@@ -224,7 +225,7 @@ class Gate:
                 # below, in words that the page can read. A failed preflight would say nothing at all.
                 await _respond(send_marked, 204, preflight_headers(headers), b"")
                 return
-            self._rules.check_origin(_text(headers.get(b"origin")), host)
+            self._rules.check_origin(_text(origin), host)
             if not is_open(scope["path"], headers.get(b"accept", b"")):
                 keys = (_text(headers.get(name)) for name in (b"authorization", b"x-api-key"))
                 visit.permit = self._rules.permit(*keys)

@@ -89,7 +89,7 @@ class Connection:
         self._backlog = Backlog(self._socket, stall_limit)
         self._state = ConnectionState({**state})
         keep_facts(self._state, ConnectionFacts(self._backlog))
-        self._send_lock = trio.Lock()
+        self._send_lock: trio.Lock | None = None  # none before there is something to send
         self._idle = True
         self.idle_since = math.inf
         self._lingers_until = math.inf
@@ -161,6 +161,8 @@ class Connection:
     async def _handle(self, event: Event) -> None:
         """What the protocol wants done."""
         if isinstance(event, RawData):
+            if self._send_lock is None:
+                self._send_lock = trio.Lock()
             async with self._send_lock:
                 await self._write(event.data)
         elif isinstance(event, Updated):

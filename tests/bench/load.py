@@ -14,6 +14,9 @@ PATIENCE: Final = 600.0
 """Seconds after which an answer never comes."""
 
 
+TOKEN: Final = b'x "'
+"""The end of a token of the benchmark's engine, in every dialect."""
+
 PATHS: Final = {
     "OpenAI's chat": "/v1/chat/completions",
     "OpenAI's Responses": "/v1/responses",
@@ -87,6 +90,15 @@ class Caller:
             return b"".join(pieces)
         length = int(lowered.split(b"content-length:")[1].split(b"\r\n")[0])
         return await self.reader.readexactly(length)
+
+    async def first(self, data: bytes) -> float:
+        """Send a request for a stream; the seconds until its first token was there. The rest is read, too."""
+        begun = time.monotonic()
+        self.writer.write(data)
+        await self.reader.readuntil(TOKEN)
+        took = time.monotonic() - begun
+        await self.reader.readuntil(b"0\r\n\r\n")
+        return took
 
     def close(self) -> None:
         """Hang up."""

@@ -102,6 +102,15 @@ async def fast(way: Way, engine: Engine) -> Numbers:
     return {"streamed tokens per second": engine.tokens / statistics.median(took)}
 
 
+async def first_token(way: Way, engine: Engine) -> Numbers:
+    """How much later the first token of a stream comes than the engine gives it."""
+    data = request(way, stream=True)
+    caller = await Caller.connect(way)
+    took = [await caller.first(data) for _ in range(60)]
+    caller.close()
+    return {"added time to first token": statistics.median(took[10:]) - engine.seconds}
+
+
 async def dialects(way: Way, engine: Engine) -> Numbers:
     """Streamed tokens per second in each dialect of the line, and the time of a whole answer of no time."""
     numbers: Numbers = {}
@@ -265,6 +274,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         Row(streamed, tokens=400, rate=200.0, rounds=1),
         Row(whole, tokens=400),
         Row(fast, tokens=20_000),
+        Row(first_token, seconds=0.05),
     ),
     "dialects": (Row(dialects, tokens=200, ways=("llm-queue",)),),
     "hang-up": (Row(hang_up, seconds=0.1, tokens=300, rate=100.0, rounds=1),),
