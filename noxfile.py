@@ -11,9 +11,6 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.sessions = ["lint", "types", "tests", "docs", "package", "faults", "e2e"]
-if shutil.which("go"):
-    nox.options.sessions = [*nox.options.sessions, "real"]
 nox.options.reuse_existing_virtualenvs = True
 
 LOCK = ".ci/lock.txt"
@@ -23,6 +20,7 @@ APART = ("tests/e2e", "tests/real", "tests/clients", "tests/faults", "tests/page
 FAST = tuple(part for folder in APART for part in ("--ignore", folder))
 REAL_CLOCK = ("--timeout", "300")  # seconds for a test: a process that loads a model on a busy machine takes its time
 CANCELLATION = "ASYNC101,ASYNC102,ASYNC119,ASYNC120"  # flake8-async's rules that ruff does not have
+READS_FILES = ("tests/web", "tests/terminal", "tests/metrics", "tests/service", "tests/test_docs.py")
 NEEDS_SOURCES = "tests/test_docs.py::test_every_relative_link_leads_somewhere"  # some lead into llm_queue/
 PURE = "llm_queue/core/*,llm_queue/wire/*"
 PROCESSES = "llm_queue/upstream/embedded/child.py,llm_queue/testing/fake_ollama/__main__.py"  # run as such, unmeasured
@@ -47,6 +45,12 @@ def pythons() -> list[str]:
 
 
 PYTHONS = pythons()
+ENDS = dict.fromkeys((*PYTHONS[:1], *PYTHONS[-1:]))  # what holds on both nearly always does between them
+nox.options.sessions = [
+    *("lint", "types", *(f"tests-{version}" for version in ENDS), "docs"),
+    *(*(f"package-{version}" for version in ENDS), "faults", "e2e"),
+    *(["real"] if shutil.which("go") else []),
+]
 
 
 def install(session: nox.Session, *groups: str, project: str | None = ".") -> None:
@@ -57,7 +61,9 @@ def install(session: nox.Session, *groups: str, project: str | None = ".") -> No
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests that need no other process and no real clock, on every supported Python that is there."""
+    """The tests that need no other process and no real clock, on every supported Python that is there; ``nox`` alone
+    takes the oldest and the newest.
+    """
     install(session, "tests")
     if session.posargs or session.python != PYTHONS[0]:  # what is covered is the same on each, and takes time
         session.run("pytest", *FAST, *session.posargs)
@@ -150,9 +156,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, reuse_venv=False)
 def package(session: nox.Session) -> None:
-    """Build wheel and sdist, check their metadata, and start the installed wheel, on every supported Python there.
+    """Build wheel and sdist, check their metadata, and start the installed wheel, on every supported Python there;
+    ``nox`` alone takes the oldest and the newest.
 
-    On the oldest of them the fast tests run against the wheel as well.
+    On the oldest of them the fast tests of what reads files of the package run against the wheel as well.
     """
     install(session, "package", project=None)
     session.env["PYTHONPATH"] = None  # it may name a checkout, and the wheel is what is tested
@@ -170,7 +177,7 @@ def package(session: nox.Session) -> None:
         if session.python == PYTHONS[0]:
             install(session, "tests", project=None)
             with session.chdir(away):
-                session.run("python", "-P", "-m", "pytest", *FAST, "--deselect", NEEDS_SOURCES)
+                session.run("python", "-P", "-m", "pytest", *READS_FILES, "--deselect", NEEDS_SOURCES)
 
 
 def copy_without_sources(folder: Path) -> None:
