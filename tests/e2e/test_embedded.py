@@ -110,11 +110,13 @@ def test_what_was_found_of_a_prompt_that_comes_again_is_told_in_each_dialect(ser
     assert (report["prompt_tokens"], report["cached_tokens"]) == (tokens, found)
     cold = http.get(f"/queue/jobs/{first.headers['X-LLM-Queue-Job']}").json()
     assert 0 < report["prompt_s"] < cold["prompt_s"]
-    ollama = http.post("/api/chat", json={"model": NAME, "messages": ask, "stream": False}).json()
+    short = {"model": NAME, "messages": ask, "stream": False, "options": {"num_predict": 4}}
+    ollama = http.post("/api/chat", json=short).json()
     assert ollama["prompt_eval_count"] == tokens
     assert ollama["prompt_eval_cached_count"] > tokens - 10
     assert ollama["prompt_eval_duration"] > 0
-    responses = http.post("/v1/responses", json={"model": NAME, "instructions": rules, "input": "Hi"}).json()
+    asked = {"model": NAME, "instructions": rules, "input": "Hi", "max_output_tokens": 16}
+    responses = http.post("/v1/responses", json=asked).json()
     assert responses["usage"]["input_tokens_details"]["cached_tokens"] > tokens - 10
     said = {"model": NAME, "system": rules, "messages": ask[1:], "max_tokens": 4}
     messages = http.post("/v1/messages", json=said).json()["usage"]

@@ -109,8 +109,8 @@ async def test_a_request_that_takes_too_much_memory_ends_the_engine_and_names_th
 async def test_an_engine_that_the_system_kills_for_its_memory_is_blamed_on_the_request(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "OVERHEAD", 128 * 2**20)
-    engine = Embedded(folder, memory=2**40, command=STAND_IN)
+    monkeypatch.setattr(memory, "OVERHEAD", 128 * 2**20)  # and nothing else, since none is for old prompts
+    engine = Embedded(folder, memory=2**40, old_prompts=0, command=STAND_IN)
     alpha = await model(engine)
     await engine.load(alpha, 8192)
     (child,) = children()
