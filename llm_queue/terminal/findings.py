@@ -113,7 +113,7 @@ def engine(facts: Facts) -> Iterator[Finding]:
         )
         models = facts.queue.models if facts.queue is not None else None
         if models is not None:
-            yield _loaded(f"{one.name} (context {one.num_ctx or 0:,}, {size(one.size_bytes)})" for one in models)
+            yield _loaded((one.name, one.num_ctx, one.size_bytes) for one in models)
         return
     ollama = facts.ollama
     if ollama is None:
@@ -123,17 +123,20 @@ def engine(facts: Facts) -> Iterator[Finding]:
         text = f"What answers at {facts.upstream_url} is another llm-queue: two lines in a row. One is enough."
         yield Finding("warning", "engine", text, "llm-queue serve --ollama-url URL_OF_OLLAMA")
     yield Finding("ok", "engine", f"Ollama {ollama.version or '(no version)'} answers at {facts.upstream_url}.")
-    yield _loaded(
-        f"{one.name} (context {one.context_length:,}, {size(one.size_vram or one.size)})" for one in ollama.loaded
-    )
+    yield _loaded((one.name, one.context_length, one.size_vram or one.size) for one in ollama.loaded)
     open_to = [one for one in facts.upstream_listening if not _LOOPBACK.match(one)]
     if open_to:
         text = f"Other machines can reach Ollama past the line: it listens on {', '.join(map(_shown, open_to))}."
         yield Finding("note", "engine", text, mend(facts, "OLLAMA_HOST", f"127.0.0.1:{facts.upstream_port}"))
 
 
-def _loaded(models: Iterable[str]) -> Finding:
-    said = ", ".join(models)
+def _loaded(models: Iterable[tuple[str, int | None, int | None]]) -> Finding:
+    """What is loaded: names, and where they are known the context in tokens and the size in bytes."""
+    known = (
+        (name, ", ".join(filter(None, (f"context {context:,}" if context else "", size(taken)))))
+        for name, context, taken in models
+    )
+    said = ", ".join(f"{name} ({facts})" if facts else name for name, facts in known)
     return Finding("ok", "engine", f"It has loaded: {said}." if said else "It has nothing loaded.")
 
 

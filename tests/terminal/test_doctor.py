@@ -139,6 +139,9 @@ def test_another_engine_is_no_reason_to_look_for_ollama() -> None:
     queue = Queue(upstream=Upstream(name="Embedded"), models=[LoadedModel(name="small", num_ctx=8192, size_bytes=GIB)])
     facts = found(queue=queue, upstream="Embedded", ollama=None, variables={})
     assert "It has loaded: small (context 8,192, 1.0 GiB)." in [one.text for one in facts]
+    unsaid = [LoadedModel(name="small", num_ctx=8192), LoadedModel(name="mute")]
+    facts = found(queue=Queue(models=unsaid), upstream="Embedded", ollama=None, variables={})
+    assert "It has loaded: small (context 8,192), mute." in [one.text for one in facts]
 
 
 def test_two_lines_in_a_row_are_found() -> None:
