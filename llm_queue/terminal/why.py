@@ -41,7 +41,7 @@ def explained(report: Report, desk: Desk) -> list[Row]:
     rows: list[Row] = [
         [Span(report.job, "strong"), f" of {report.client}"],
         [f"{report.state}, {report.lane}, {report.model}" + (f" at {report.num_ctx}" if report.num_ctx else "")],
-        [_times(report)],
+        *([line] for line in wrapped(_times(report), desk.paper.width)),
     ]
     if report.error:
         rows.append([Span(report.error, "bad")])

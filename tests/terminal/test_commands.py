@@ -100,6 +100,13 @@ def test_why_explains_a_job_by_the_beginning_of_its_id() -> None:
     assert json.loads(Ran("why", SHORT, json=True).out) == JOB
 
 
+def test_why_cuts_nothing_off_that_a_job_took() -> None:
+    took = {"prompt_tokens": 140_000, "cached_tokens": 129_000, "completion_tokens": 1_234, "wait_s": 1234.0}
+    ran = Ran("why", SHORT, service=FakeService({f"GET /queue/jobs/{JOB['job']}": JOB | took}))
+    assert "140000 tokens of prompt (129000 kept), 1234 of answer" in " ".join(ran.out.split())
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
 def test_why_says_so_where_the_service_explains_nothing() -> None:
     older = {name: value for name, value in JOB.items() if name != "explanation"} | {"error": "it broke"}
     ran = Ran("why", SHORT, service=FakeService({f"GET /queue/jobs/{JOB['job']}": older}))
