@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Final
 
 import trio
@@ -52,11 +53,11 @@ class Clients:
         A connection's program is looked up at its first request whose headers do not name the client, and stays the
         same for all later ones, whatever the answer was. Cancelling it ends the search.
         """
-        connection = connection_of(scope)
-        if not connection.asked and not declared_client(headers, permit):
+        connection, declared = connection_of(scope), declared_client(headers, permit)
+        if not connection.asked and not declared:
             connection.program = await self._program(scope.get("client"), scope.get("server"))
             connection.asked = True
-        return client_of(headers, permit, scope)
+        return _marked(declared or connection.program or product_of(headers), permit)
 
     async def _program(self, near: Address | None, far: Address | None) -> str | None:
         if not near or not far or not is_same_machine(near[0], far[0]):
@@ -70,6 +71,7 @@ class Clients:
         return _clean_end(found)
 
 
+@lru_cache(256)
 def is_same_machine(near: str, far: str) -> bool:
     """True if the peer at the address ``near``, connected to our ``far``, runs on this machine."""
     try:
@@ -84,8 +86,7 @@ def client_of(headers: Headers, permit: Permit, scope: Scope) -> str:
 
     A name that belongs to a key, and is claimed without that key, is marked: it is another client.
     """
-    name = declared_client(headers, permit) or connection_of(scope).program or product_of(headers)
-    return name + CLAIMED if not permit.name and name in permit.reserved else name
+    return _marked(declared_client(headers, permit) or connection_of(scope).program or product_of(headers), permit)
 
 
 def declared_client(headers: Headers, permit: Permit) -> str:
@@ -107,6 +108,10 @@ def product_of(headers: Headers) -> str:
     """What the program calls itself: ``OpenAI/Python 1.2.3`` is OpenAI/Python, and ``curl/8.5.0`` is curl."""
     words = headers.get("User-Agent", "").split(maxsplit=1)
     return (_clean(_VERSION.sub("", words[0])) if words else "") or UNKNOWN
+
+
+def _marked(name: str, permit: Permit) -> str:
+    return name + CLAIMED if not permit.name and name in permit.reserved else name
 
 
 def _clean(name: str | None) -> str:

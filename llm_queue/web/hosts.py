@@ -15,6 +15,7 @@ set that header, so it is a name which the attacker owns in the public DNS. It f
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -63,6 +64,7 @@ def cannot_be_rebound(name: str) -> bool:
     return "." not in name or any(name == domain or name.endswith("." + domain) for domain in RESERVED)
 
 
+@lru_cache(256)  # nearly always one of three
 def is_address(name: str) -> bool:
     """True for an IPv4 or IPv6 address."""
     try:
