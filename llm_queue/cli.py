@@ -218,7 +218,8 @@ def _simulate(settings: Settings, flags: Mapping[str, Any], _environ: Mapping[st
     names = flags["story"] or list(STORIES)
     for name in names:
         if name not in STORIES:
-            parser().error(f"there is no story {name!r}, but {', '.join(STORIES)}")
+            log.complain(f"llm-queue: there is no story {name!r}{_perhaps(name, list(STORIES))}: {', '.join(STORIES)}")
+            return Exit.BAD_SETTING
     print(table(names, tuple(flags["load_seconds"] or ()), rules_of(settings)))
     return 0
 

@@ -2,8 +2,9 @@
 
 Python's collector walks, now and then, through every object that there is. With ten thousand waiting requests that
 takes more than a second, in which nothing else is done, and it finds nothing: what a waiting request consists of is in
-use. So whatever has outlived two of the small collections is left out of all later ones (``gc.freeze``, which costs
-nothing), and looked at when nobody waits. Objects without cycles are freed at once, as ever; frozen or not.
+use. So whatever has outlived a collection of the second generation is left out of all later ones (``gc.freeze``, which
+costs nothing), and looked at when nobody waits, or in the end. Objects without cycles are freed at once, as ever,
+frozen or not.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ is one for each 7,000 objects that are there to stay, or that only look so: conn
 jobs, and leave some hundred objects in cycles each. These make about 1 MiB."""
 
 TOO_OLD: Final = 40
-"""The same if some wait, beside what belongs to those."""
+"""The same if some wait, beside those that the jobs which came have made."""
 
 JOBS_IN_ONE: Final = 10
 """Jobs that bring about one small collection of the second generation by coming, with some 700 objects each. Were these
@@ -38,9 +39,14 @@ a second.
 """
 
 YOUNG: Final = 50
-"""Finished jobs after which what is young is collected, in about a millisecond. Python counts how many more objects
-there are than before: while more is freed than made, as when thousands wait and are answered, it collects nothing, and
-then 100,000 objects in one go, which takes 40 ms.
+"""Finished jobs after which what is young is collected, in less than a millisecond; each tenth time with the second
+generation. Python counts how many more objects there are than before: while more is freed than made, as when thousands
+wait and are answered, it collects nothing, and then 100,000 objects in one go, which takes 40 ms.
+"""
+
+FOR_ONE: Final = 100
+"""Finished jobs for each that is here after which everything is collected though some wait. Each that waits makes that
+0.06 ms longer, and may have had in cycles what was left out of later collections while it waited.
 """
 
 LOOK: Final = 10.0
@@ -68,16 +74,16 @@ class Collector:
             self._live -= 1
             self._ended += 1
             if self._ended % YOUNG == 0 and self._calm:
-                aged = self._aged
-                gc.collect(1)
-                self._aged = aged  # it was small
+                gc.collect(0 if self._ended % (10 * YOUNG) else 1)
         if self._is_due():
             self._due.set()
 
     def _is_due(self) -> bool:
         if self._live <= 1:  # one that lives runs, and its upstream is busy for longer than this takes
             return self._ended >= DUE or self._aged >= OLD
-        return self._ended >= OVERDUE or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
+        return (
+            self._ended >= min(OVERDUE, DUE + FOR_ONE * self._live) or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
+        )
 
     @contextmanager
     def calm(self) -> Iterator[None]:

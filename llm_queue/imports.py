@@ -14,8 +14,10 @@ def uncollected() -> Iterator[None]:
     Imports make objects that stay, by the ten thousand. Python walks through them again and again meanwhile, which is a
     tenth of the time that a service takes to start.
     """
+    usual = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if usual:
+            gc.enable()

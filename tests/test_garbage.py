@@ -13,7 +13,7 @@ import trio.testing
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.moments import Failure, JobAccepted, JobEnded, RequestRejected
 from llm_queue.dispatch.status import JobReport
-from llm_queue.garbage import DUE, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
+from llm_queue.garbage import DUE, FOR_ONE, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
 
 ENDED = JobReport(
     job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
@@ -151,12 +151,37 @@ async def test_while_more_is_freed_than_made_what_is_young_is_collected_all_the_
     try:
         with collector.calm():
             knot = weakref.ref(Knot())
-            kept = [[number] for number in range(10)]
+            kept = [[number] for number in range(1000)]
             before = gc.get_freeze_count()
-            play(collector, YOUNG, YOUNG - 1)
+            play(collector, 10 * YOUNG, YOUNG - 1)
             assert knot() is not None
             play(collector, 0, 1)
             assert knot() is None
+            assert gc.get_freeze_count() < before + len(kept)
+            play(collector, 0, 9 * YOUNG)  # by now it is old enough to be left out
             assert gc.get_freeze_count() >= before + len(kept)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "jobs", "due"),
+    [
+        (50, DUE + 50 * FOR_ONE - 1, False),
+        (50, DUE + 50 * FOR_ONE, True),
+        (2000, DUE + 50 * FOR_ONE, False),
+    ],
+)
+async def test_a_line_that_is_never_empty_is_looked_through_the_sooner_the_less_that_takes(
+    waiting: int, jobs: int, due: bool
+) -> None:
+    collector = Collector()
+    with collector.calm():
+        held = Knot()
+        knot = weakref.ref(held)
+        gc.collect(1)
+        del held
+        play(collector, waiting, 0)
+        for _ in range(jobs):  # one comes, one goes
+            play(collector, 1, 1)
+        assert await collected(collector, knot) is due

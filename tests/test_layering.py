@@ -63,7 +63,7 @@ HOUSE = {
     "web.backlog": room(others="trio"),
     "web.door": room(others="structlog trio"),
     "web.facts": room("web.backlog"),
-    "web.http1": room("errors wire.callers.routes", others="h11 hypercorn"),
+    "web.http1": room("errors wire.callers.routes", others="h11 hypercorn trio"),
     "web.listener": room("web.backlog web.door web.facts web.http1", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "exits": room(),

@@ -33,6 +33,10 @@ class ArrivingResponse:
         self._body = bytearray()
         self._size = 0
         self._parser = httptools.HttpResponseParser(self)
+        # Servers are as they are, and nobody else's answer is on this connection to be confused with.
+        self._parser.set_dangerous_leniencies(
+            lenient_chunked_length=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
 
     def feed(self, data: bytes | bytearray) -> None:
         """Read what has arrived. Raises :class:`httpx.RemoteProtocolError` for what is no HTTP."""

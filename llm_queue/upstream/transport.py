@@ -9,6 +9,7 @@ are cancelled: httpcore #1093.)
 from __future__ import annotations
 
 import math
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ SEEN_CLOSED_TIMEOUT: Final = 2.0
 
 RECEIVE_SIZE: Final = 65536
 """Bytes asked of the socket at once."""
+
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 Connect = Callable[[httpx.URL], Awaitable[trio.abc.Stream]]
 """Opens a stream to a URL's origin. Raises OSError, or trio's BrokenResourceError when TLS fails."""
@@ -252,8 +255,8 @@ def _head(request: httpx.Request) -> bytes:
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % header for header in request.headers.raw]
     for line in lines:
-        if b"\r" in line or b"\n" in line or b"\0" in line:
-            raise httpx.LocalProtocolError("a header has a line of its own in it")
+        if _CONTROL.search(line):
+            raise httpx.LocalProtocolError("a header has a control character in it")
     return b"\r\n".join([*lines, b"", b""])
 
 

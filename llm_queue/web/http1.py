@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import h11
+import trio
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Response
@@ -24,6 +25,11 @@ _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 _CLASSES: Final = {4: b"Client Error", 5: b"Server Error"}
 
 
+_ANSWER_FIRST: Final = (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)  # type: ignore[attr-defined]  # its documents name it
+"""A request has come whole, and another may follow. The second is that of one which asks for an upgrade, or is CONNECT:
+neither gets what it wants here."""
+
+
 class Requests(h11.Connection):
     """A server's side of h11, which never holds up who reads from the connection.
 
@@ -37,7 +43,7 @@ class Requests(h11.Connection):
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """The next event; none while a request that has come whole is not answered."""
-        return h11.NEED_DATA if self.their_state in (h11.DONE, h11.MUST_CLOSE) else super().next_event()
+        return h11.NEED_DATA if self.their_state in (*_ANSWER_FIRST, h11.MUST_CLOSE) else super().next_event()
 
 
 class Http1(H11Protocol):
@@ -55,20 +61,20 @@ class Http1(H11Protocol):
         self._head = b""
         self._path = ""  # of the request at hand, as far as it was read
         self._busy = False
-        self.ahead = 0
+
+    @property
+    def ahead(self) -> int:
         """Bytes that have come behind the request at hand, and wait until it is answered."""
+        return len(self.connection.trailing_data[0]) if self.connection.their_state in _ANSWER_FIRST else 0
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, RawData):
-            match self.connection.their_state:
-                case h11.MUST_CLOSE:
+            if self.connection.their_state is h11.MUST_CLOSE:
+                return
+            if self._between_requests() and not self.connection.trailing_data[0]:
+                event = RawData(data=_without_empty_lines(event.data))
+                if not event.data:
                     return
-                case h11.DONE:
-                    self.ahead += len(event.data)
-                case h11.IDLE if not self.connection.trailing_data[0]:
-                    event = RawData(data=_without_empty_lines(event.data))
-                    if not event.data:
-                        return
         await super().handle(event)
 
     async def answered(self) -> None:
@@ -97,8 +103,7 @@ class Http1(H11Protocol):
         not part of it.
         """
         await super()._maybe_recycle()
-        self.ahead = 0
-        if self.connection.their_state is not h11.IDLE:
+        if not self._between_requests():
             return
         waiting, _ = self.connection.trailing_data
         rest = _without_empty_lines(waiting)
@@ -107,7 +112,13 @@ class Http1(H11Protocol):
             if rest:
                 self.connection.receive_data(rest)
         if rest:
-            await self._handle_events()
+            # The answer's task may be cancelled, and its last message has a limit. What was taken from h11 by then must
+            # not be lost. Nothing here waits for anybody but a client that is told to send its body.
+            with trio.CancelScope(shield=True):
+                await self._handle_events()
+
+    def _between_requests(self) -> bool:
+        return self.connection.their_state is h11.IDLE
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No h2c: an ``Upgrade`` that is not taken up leaves a plain request."""

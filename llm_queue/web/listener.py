@@ -118,9 +118,8 @@ class Connection:
                 )
                 try:
                     await self._read()
-                except BaseException:
+                finally:
                     self._socket.close()  # which ends even a last message that is shielded from cancellation
-                    raise
         except* Exception as group:
             _log.debug("a connection ended by an error of its own", exc_info=group)
         finally:
@@ -145,12 +144,18 @@ class Connection:
                 self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
                 self.idle_since = math.inf
             await self._protocol.handle(RawData(data=data))
-            if self._protocol.ahead > READ_AHEAD:
-                with trio.move_on_after(FLOOD) as patience:
-                    await self._protocol.answered()
-                if patience.cancelled_caught:
-                    break
+            if not await self._caught_up():
+                break
         self._scope.cancel()
+
+    async def _caught_up(self) -> bool:
+        """Wait while too much has come behind the request at hand. False if it is not answered within the limit."""
+        while self._protocol.ahead > READ_AHEAD and self._lingers_until == math.inf:
+            with trio.move_on_after(FLOOD) as patience:
+                await self._protocol.answered()
+            if patience.cancelled_caught:
+                return False
+        return True
 
     async def _receive(self) -> bytes:
         try:

@@ -110,10 +110,24 @@ def test_a_response_to_head_has_no_body() -> None:
 @pytest.mark.parametrize(
     "said",
     [
+        pytest.param(WHOLE.replace(b"\r\n", b"\n"), id="bare line feeds"),
+        pytest.param(CHUNKED + b"5  \r\nhello\r\n0\r\n\r\n", id="spaces behind the size of a chunk"),
+        pytest.param(
+            CHUNKED.replace(b"OK\r\n", b"OK\r\nContent-Length: 5\r\n") + b"5\r\nhello\r\n0\r\n\r\n", id="two framings"
+        ),
+    ],
+)
+def test_what_servers_get_wrong_harmlessly_is_read(said: bytes) -> None:
+    response = arrived([said])
+    assert (response.status, response.whole, response.take()) == (200, True, b"hello")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
         pytest.param(b"+OK ready\r\n\r\n", id="another protocol"),
         pytest.param(CHUNKED + b"zz\r\n", id="a bad chunk size"),
         pytest.param(OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", id="two lengths"),
-        pytest.param(OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", id="two framings"),
         pytest.param(OK + b"A: b\r\n c: d\r\n\tno\0ne: x\r\n\r\n", id="a zero in a header"),
         pytest.param(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", id="another protocol follows"),
         pytest.param(OK + b"X: " + bytes(b"a" * MAX_HEAD), id="a head without end"),
