@@ -14,9 +14,12 @@ import httpx
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_queue.testing.fake_ollama import FakeOllama, serve
 from llm_queue.testing.fake_ollama.behaviour import Behaviour, Refusal, read_directives
+from llm_queue.testing.fake_ollama.fitting import fitting_tokens
 from llm_queue.testing.fake_ollama.runners import Runners, seconds_of
 from llm_queue.upstream.transport import OneConnection
 
@@ -203,10 +206,27 @@ async def test_a_schema_is_answered_with_little_that_fits(schema: Any, value: An
         {"type": "thing"},
         {"anyOf": []},
         {"anyOf": [False]},
+        {"properties": {"a": "string"}, "required": ["a"]},
     ],
 )
 async def test_a_schema_that_cannot_be_kept_is_as_none_for_the_fake_and_for_ollama(schema: Any, client: Client) -> None:
     assert content(await client.chat(format=schema)) == "no such schema"
+
+
+WORDS = (
+    *("$ref", "$defs", "const", "enum", "anyOf", "oneOf", "allOf", "type", "properties", "required", "items"),
+    *("minItems", "minLength", "minimum", "maximum", "format", "#", "#/$defs/a", "a", "object", "array", "string"),
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**15) | st.floats() | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=5))
+def test_no_schema_ends_the_fake_or_makes_it_say_without_end(schema: Any) -> None:
+    assert sum(map(len, fitting_tokens(schema))) < 10**7
 
 
 async def test_what_is_to_be_said_verbatim_is_said_whatever_the_format(client: Client) -> None:

@@ -16,6 +16,8 @@ _FORMATS: Final = {
 }
 _NUMBER: Final = 42
 _DEEPEST: Final = 64
+_LONGEST: Final = 1000
+_MOST: Final = 20
 _TOKEN: Final = re.compile(r'[{}\[\]:,"] ?|[^{}\[\]:,"]+')
 
 
@@ -25,7 +27,7 @@ def fitting_tokens(schema: JsonObject) -> list[str]:
     """
     try:
         return _TOKEN.findall(json.dumps(fitting(schema, schema)))
-    except (LookupError, TypeError, ValueError, RecursionError):
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
         return ["no ", "such ", "schema"]
 
 
@@ -64,9 +66,9 @@ def _of_kind(kind: str, schema: JsonObject, root: JsonObject, depth: int) -> Any
             return {name: fitting(properties[name], root, depth + 1) for name in required}
         case "array":
             item = schema.get("items", {"type": "null"})
-            return [fitting(item, root, depth + 1) for _ in range(schema.get("minItems", 0))]
+            return [fitting(item, root, depth + 1) for _ in range(min(schema.get("minItems", 0), _MOST))]
         case "string":
-            return _FORMATS.get(schema.get("format", ""), "x" * schema.get("minLength", 0))
+            return _FORMATS.get(schema.get("format", ""), "x" * min(schema.get("minLength", 0), _LONGEST))
         case "integer" | "number":
             number = min(schema.get("maximum", _NUMBER), _NUMBER)
             return max(schema.get("minimum", number), number)
