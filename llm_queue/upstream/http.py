@@ -211,7 +211,7 @@ class HttpApi:
         headers |= sent_headers()
         if self._instance is not None:
             headers[HEADER] = self._instance.header()
-        request = httpx.Request(method, _parsed(self.url + path), headers=headers, content=body)
+        request = httpx.Request(method, _parsed(self.url + path), headers=header_bytes(headers), content=body)
         try:
             response = await transport.handle_async_request(request)
             try:
@@ -248,6 +248,11 @@ class HttpApi:
         if refused := 400 if status == 501 else self._caller_at_fault(status, text):
             return UpstreamRefused(text, status=refused)
         return UpstreamBusy(text) if status == 503 else UpstreamBroke(text)
+
+
+def header_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers as they are sent. Some are a caller's, and HTTP has any byte there, as a character of Latin-1."""
+    return [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in headers.items()]
 
 
 @functools.lru_cache(64)

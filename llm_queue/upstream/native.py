@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from llm_queue.errors import ConnectionLost, QueueError, UpstreamUnreachable
-from llm_queue.upstream.http import HttpApi
+from llm_queue.upstream.http import HttpApi, header_bytes
 from llm_queue.upstream.protocol import NativeAnswer
 from llm_queue.upstream.transport import CONNECT_TIMEOUT, RECEIVE_SIZE, Connect, open_stream
 
@@ -45,7 +45,7 @@ class OllamaApi:
         own = {"host": url.netloc.decode("ascii"), "user-agent": "llm-queue", "connection": "close"}
         if self._authorization is not None:
             own["authorization"] = self._authorization
-        request = h11.Request(method=method, target=url.raw_path, headers=list((own | dict(headers)).items()))
+        request = h11.Request(method=method, target=url.raw_path, headers=header_bytes(own | dict(headers)))
         stream = await self._open(url)
         exchange = _Exchange(stream)
         failure: QueueError | None = ConnectionLost(f"{self._api.name} said nothing for {IDLE:g} s.")

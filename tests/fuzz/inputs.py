@@ -100,7 +100,8 @@ def _valid(turn: Turn) -> Made:
     request = _request(turn, target, None if seed is None else write(seed))
     if target.method == "GET" and turn.draw.random() < 0.3:
         request.method = b"HEAD"
-    right = (200,) if seed is not None else (200, 404, 405) if request.method == b"HEAD" else (200, 404)
+    found = (404,) if target.missing else (200,)
+    right = found if seed is not None else (200, 404, 405) if request.method == b"HEAD" else (200, 404)
     return _whole(request, statuses=frozenset(() if target.closed else right))
 
 

@@ -203,3 +203,8 @@ CLOSED: Final[dict[str, tuple[Json, ...]]] = {
     "/api/blobs/{digest}": ({},),
 }
 """Bodies for what is closed."""
+
+MISSING: Final[dict[str, tuple[Json, ...]]] = {
+    "/queue/jobs/{job_id}/lane": ({"lane": "normal"}, {"lane": "background"}),
+}
+"""Bodies about what is not there: they are answered with 404."""

@@ -12,7 +12,7 @@ from llm_queue.settings import Settings
 from llm_queue.web.app import create_quart
 from llm_queue.web.openapi import BODIES, address_of, methods_of
 from llm_queue.wire.callers.routes import ROUTES
-from tests.fuzz.seeds import CLOSED, MODEL, SEEDS, Json
+from tests.fuzz.seeds import CLOSED, MISSING, MODEL, SEEDS, Json
 from tests.fuzz.values import fields_of, value_of
 from tests.web.conftest import FakeLine
 
@@ -28,6 +28,11 @@ class Target:
     path: str
     seeds: tuple[Json, ...] = ()
     body: type | None = None
+
+    @property
+    def missing(self) -> bool:
+        """True if its body is about what is not there."""
+        return self.path.startswith("/queue/jobs/") and self.body is not None
 
     @property
     def closed(self) -> bool:
@@ -58,7 +63,7 @@ def targets() -> tuple[Target, ...]:
         if address in STOPS or address == ENDLESS:
             continue
         path = re.sub(r"{[a-z_]+}", MODEL, address)
-        seeds = (SEEDS | CLOSED).get(address.removeprefix("/v1"), ())
+        seeds = (SEEDS | CLOSED | MISSING).get(address.removeprefix("/v1"), ())
         found += [
             Target(method, path, seeds if method == "POST" else (), bodies.get(address)) for method in methods_of(rule)
         ]

@@ -59,6 +59,14 @@ async def test_a_question_is_answered_with_whatever_status(native: OllamaApi) ->
     assert (answer.status, answer.body) == (404, b'{"error": "model \'nope:latest\' not found"}')
 
 
+async def test_headers_of_callers_may_have_any_character_of_latin_1(native: OllamaApi) -> None:
+    assert (await native.ask("GET", "/api/version", program="caf\xe9/1 \xff")).status == 200
+    reader = Reader()
+    headers = {"content-length": "0", "content-type": "text/\xe9"}
+    await native.relay("HEAD", "/api/blobs/sha256:ab", headers, pieces(), reader.begin, reader.write)
+    assert reader.status == 404
+
+
 async def test_a_pull_arrives_line_by_line(native: OllamaApi, fake: FakeOllama) -> None:
     reader, body = Reader(), b'{"model":"new"}'
     headers = {"content-length": str(len(body)), "content-type": "application/json"}
