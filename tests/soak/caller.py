@@ -51,6 +51,9 @@ class Client:
                 self._tally["hung up"] += 1
             elif reused and not heard.raw_head:
                 self._tally["stale"] += 1  # an idle connection was closed as we wrote: any client asks again
+            elif plan.may_fail and is_late_error(plan, heard):
+                self._tally["failed"] += 1
+                tell({"job": heard.headers["x-llm-queue-job"], "outcome": "failed"})
             else:
                 self._complain(plan, heard, f"was closed without an end: {closed}")
             self._look_for_others(plan, heard)
@@ -156,6 +159,17 @@ class Client:
                 "got": bytes(heard.body[-600:]).decode(),
             }
             tell({"complaint": f"{plan.kind.name}, {form}: {what}", **said})
+
+
+def is_late_error(plan: Plan, heard: Heard) -> bool:
+    """True if the headers of a whole answer had left when its job failed: white space, the error, and no end."""
+    body = bytes(heard.body)
+    if plan.streamed or heard.status != 200 or not body.startswith(b" "):
+        return False
+    try:
+        return plan.kind.error(json.loads(body))
+    except ValueError:
+        return False
 
 
 def tell(what: dict[str, Any]) -> None:

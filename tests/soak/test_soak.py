@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.soak import caller
-from tests.soak.caller import Client
+from tests.soak.caller import Client, is_late_error
 from tests.soak.canaries import canary, foreign, leaks
 from tests.soak.kinds import CHAT, EMBEDDINGS, KINDS, MESSAGES, OLLAMA_CHAT, RESPONSES, Kind
 from tests.soak.ledger import Ledger
@@ -124,3 +124,20 @@ def test_the_same_seed_asks_the_same() -> None:
     assert not {one.canary for one in asked(1, 1)} & {one.canary for one in asked(1, 2)}
     with_it = [one.canary.encode() in one.data for one in asked(1, 1)]
     assert sum(with_it) > 250  # a prompt of one dialect may be just a directive
+
+
+LATE = b'   {"type": "error", "error": {"type": "timeout_error", "message": "no"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "streamed", "late"),
+    [
+        (LATE, False, True),
+        (LATE.lstrip(), False, False),  # its status was still to be had
+        (LATE, True, False),
+        (LATE[:30], False, False),
+        (b'   {"type": "message", "content": []}', False, False),
+    ],
+)
+def test_an_error_that_came_too_late_for_a_status_of_its_own_is_known(body: bytes, streamed: bool, late: bool) -> None:
+    assert is_late_error(plan(MESSAGES, streamed=streamed), Heard(200, {}, bytearray(body))) is late
