@@ -44,7 +44,7 @@ generation. Python counts how many more objects there are than before: while mor
 wait and are answered, it collects nothing, and then 100,000 objects in one go, which takes 40 ms.
 """
 
-FOR_ONE: Final = 100
+DUE_FOR_EACH: Final = 100
 """Finished jobs for each that is here after which everything is collected though some wait. Each that waits makes that
 0.06 ms longer, and may have had in cycles what was left out of later collections while it waited.
 """
@@ -82,7 +82,8 @@ class Collector:
         if self._live <= 1:  # one that lives runs, and its upstream is busy for longer than this takes
             return self._ended >= DUE or self._aged >= OLD
         return (
-            self._ended >= min(OVERDUE, DUE + FOR_ONE * self._live) or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
+            self._ended >= min(OVERDUE, DUE + DUE_FOR_EACH * self._live)
+            or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
         )
 
     @contextmanager

@@ -13,7 +13,7 @@ import trio.testing
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.moments import Failure, JobAccepted, JobEnded, RequestRejected
 from llm_queue.dispatch.status import JobReport
-from llm_queue.garbage import DUE, FOR_ONE, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
+from llm_queue.garbage import DUE, DUE_FOR_EACH, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
 
 ENDED = JobReport(
     job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
@@ -26,6 +26,13 @@ class Knot:
 
     def __init__(self) -> None:
         self.itself = self
+
+
+def old_garbage() -> weakref.ref[Knot]:
+    """A knot that grew old while it was in use, and is in use no more."""
+    held = Knot()
+    gc.collect(1)
+    return weakref.ref(held)
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +72,7 @@ async def collected(collector: Collector, knot: weakref.ref[Knot]) -> bool:
 async def test_old_garbage_is_collected_when_nobody_waits(accepted: int, ended: int, due: bool) -> None:
     collector = Collector()
     with collector.calm():
-        held = Knot()
-        knot = weakref.ref(held)
-        gc.collect(1)  # it has grown old
-        del held
+        knot = old_garbage()
         gc.collect()
         play(collector, accepted, ended)
         assert knot() is not None
@@ -92,10 +96,7 @@ async def test_garbage_of_what_makes_no_job_is_collected_too(
 ) -> None:
     collector = Collector()
     with collector.calm():
-        held = Knot()
-        knot = weakref.ref(held)
-        gc.collect(1)
-        del held
+        knot = old_garbage()
         for _ in range(aged - 1):
             gc.collect(1)
         play(collector, waiting, 0)
@@ -109,10 +110,7 @@ async def test_garbage_of_what_makes_no_job_is_collected_too(
 async def test_a_refusal_has_what_is_due_collected_at_once() -> None:
     collector = Collector()
     with collector.calm():
-        held = Knot()
-        knot = weakref.ref(held)
-        gc.collect(1)
-        del held
+        knot = old_garbage()
         for _ in range(OLD):
             gc.collect(1)
         collector(RequestRejected(Failure("not_found", 404, ""), "curl"))
@@ -131,10 +129,7 @@ async def test_what_has_grown_old_is_left_out_of_full_collections_until_the_end(
 async def test_a_crowd_that_is_being_answered_brings_about_no_collection_of_everything() -> None:
     collector = Collector()
     with collector.calm():
-        held = Knot()
-        knot = weakref.ref(held)
-        gc.collect(1)
-        del held
+        knot = old_garbage()
         came = 50 * JOBS_IN_ONE
         play(collector, came, 0)
         for _ in range(TOO_OLD + 40):  # as many as their coming explains
@@ -167,9 +162,9 @@ async def test_while_more_is_freed_than_made_what_is_young_is_collected_all_the_
 @pytest.mark.parametrize(
     ("waiting", "jobs", "due"),
     [
-        (50, DUE + 50 * FOR_ONE - 1, False),
-        (50, DUE + 50 * FOR_ONE, True),
-        (2000, DUE + 50 * FOR_ONE, False),
+        (50, DUE + 50 * DUE_FOR_EACH - 1, False),
+        (50, DUE + 50 * DUE_FOR_EACH, True),
+        (2000, DUE + 50 * DUE_FOR_EACH, False),
     ],
 )
 async def test_a_line_that_is_never_empty_is_looked_through_the_sooner_the_less_that_takes(
@@ -177,10 +172,7 @@ async def test_a_line_that_is_never_empty_is_looked_through_the_sooner_the_less_
 ) -> None:
     collector = Collector()
     with collector.calm():
-        held = Knot()
-        knot = weakref.ref(held)
-        gc.collect(1)
-        del held
+        knot = old_garbage()
         play(collector, waiting, 0)
         for _ in range(jobs):  # one comes, one goes
             play(collector, 1, 1)
