@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import trio
+import trio.testing
 
 from llm_queue.processes import owners
 from llm_queue.processes.owners import Address, Owners, listed_owner, socket_of
@@ -179,6 +180,26 @@ async def test_two_scripts_are_two_programs_and_each_is_one(tmp_path: Path) -> N
                 for accepted in caller.connect(3):
                     with accepted:
                         assert await program_of(known, accepted) == str(path)
+
+
+@linux
+async def test_a_process_keeps_its_name_for_a_second(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    asked: list[int] = []
+
+    def name(process: psutil.Process) -> str:
+        asked.append(process.pid)
+        return f"name {len(asked)}"
+
+    monkeypatch.setattr(owners, "program_name", name)
+    known = Owners()
+    with connected() as one, connected() as other:
+        assert await known.program(one.near, one.far) == "name 1"
+        await trio.sleep(owners.NAMED / 2)
+        assert await known.program(other.near, other.far) == "name 1"
+        await trio.sleep(owners.NAMED / 2)
+        assert await known.program(other.near, other.far) == "name 2"
 
 
 @linux

@@ -299,6 +299,28 @@ async def test_a_broken_answer_is_a_protocol_error(said: bytes, nursery: trio.Nu
     assert await read(await transport.handle_async_request(post())) == b"hello"
 
 
+@pytest.mark.parametrize("value", [b"a\r\nX-Other: b", b"a\nb", b"a\0b", b"\x1b[31m"])
+async def test_a_header_that_would_be_more_than_one_is_not_sent(value: bytes, nursery: trio.Nursery) -> None:
+    peer = Peer()
+    transport = OneConnection(peer.connect)
+    nursery.start_soon(answer, peer)
+    with pytest.raises(httpx.LocalProtocolError):
+        await transport.handle_async_request(
+            httpx.Request("GET", "http://upstream.test/", headers=[(b"Host", b"x"), (b"X-Said", value)])
+        )
+    assert peer.events == []
+
+
+async def test_a_connection_that_the_request_ends_is_not_used_again(nursery: trio.Nursery) -> None:
+    peer = Peer()
+    transport = OneConnection(peer.connect)
+    for _ in range(2):
+        nursery.start_soon(answer, peer, WHOLE)
+        request = httpx.Request("GET", "http://upstream.test/", headers={"Connection": "close"})
+        assert await read(await transport.handle_async_request(request)) == b"hello"
+    assert peer.connections == 2
+
+
 async def test_bytes_after_the_answer_end_the_connection(nursery: trio.Nursery) -> None:
     peer = Peer()
     transport = OneConnection(peer.connect)
