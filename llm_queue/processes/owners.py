@@ -86,22 +86,39 @@ class Owners:
     async def _holder(self, inode: int, user: int) -> int | None:
         """The process of ``user`` that holds the socket.
 
-        A search that was cancelled is taken up by whoever is next: when thousands of connections come at once, each of
-        which waits for its own search only so long, one search finds them all, where many begun anew would find none.
+        Mostly one slice of time is enough to find it, and then this is no checkpoint. A search that was cancelled is
+        taken up by whoever is next: when thousands of connections come at once, each of which waits for its own search
+        only so long, one search finds them all, where many begun anew would find none.
         """
         if self._known(inode) is None and os.geteuid() in (0, user):
-            async with self._turn:
-                searched = False
-                while self._known(inode) is None and not (searched and self._left_over is None):
-                    if self._left_over is None:
-                        self._left_over, searched = self._search(inode, user), True
-                    while _unfinished(self._left_over):
-                        await trio.lowlevel.checkpoint()
-                    self._left_over = None
+            searched = False
+            if self._left_over is None:
+                self._left_over, searched = self._search(inode, user), True
+                self._search_on()
+            if not self._settled(inode, searched=searched):
+                async with self._turn:
+                    while not self._settled(inode, searched=searched):
+                        if self._left_over is None:
+                            self._left_over, searched = self._search(inode, user), True
+                        while self._search_on():
+                            await trio.lowlevel.checkpoint()
         holder = self._known(inode)
         if holder is not None:
             self._remember(*self._places[inode])
         return holder
+
+    def _settled(self, inode: int, *, searched: bool) -> bool:
+        """True if the holder is known, or was ``searched`` for to the end."""
+        return self._known(inode) is not None or (searched and self._left_over is None)
+
+    def _search_on(self) -> bool:
+        """Let the search go on for one slice of time; false if it has ended."""
+        assert self._left_over is not None
+        until = time.perf_counter() + SLICE
+        unfinished = any(time.perf_counter() > until for _ in self._left_over)
+        if not unfinished:
+            self._left_over = None
+        return unfinished
 
     def _known(self, inode: int) -> int | None:
         place = self._places.get(inode)
@@ -166,12 +183,6 @@ class Owners:
             return None
         self._remember(found[0])
         return found[1]
-
-
-def _unfinished(search: Iterator[None]) -> bool:
-    """Let the search go on for one slice of time; false if it has ended."""
-    until = time.perf_counter() + SLICE
-    return any(time.perf_counter() > until for _ in search)
 
 
 def socket_of(near: Address, far: Address) -> tuple[int, int] | None:

@@ -20,7 +20,6 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
@@ -29,6 +28,7 @@ from llm_queue.web.backlog import STALL, Backlog
 from llm_queue.web.door import Door
 from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.http1 import MAX_HEADER, Http1
+from llm_queue.web.inbox import Handlers
 
 _log = structlog.get_logger("llm_queue.web")
 
@@ -58,14 +58,6 @@ LINGER_TOTAL: Final = 30.0
 
 GRACE: Final = 1.0
 """Seconds that handlers get at shutdown; by then the drain has answered everybody who waited."""
-
-
-class _Tasks(TaskGroup):
-    """Where hypercorn's protocol code has the application run: in a nursery whose cancel scope we know."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        super().__init__()
-        self._nursery = nursery
 
 
 class Connection:
@@ -109,7 +101,7 @@ class Connection:
                     self._app,
                     self._config,
                     self._context,
-                    _Tasks(nursery),
+                    Handlers(nursery),
                     self._state,
                     False,
                     parse_socket_addr(self._socket.family, peer),
@@ -308,6 +300,4 @@ def _config() -> Config:
     config.h11_max_incomplete_size = MAX_HEADER
     config.keep_alive_max_requests = 2**63
     config.errorlog = logging.getLogger("llm_queue.web")  # hypercorn's own words
-    # On a full queue, an application that answers before it has read all would wait for itself. Quart's has no bound.
-    config.max_app_queue_size = 2**31
     return config
