@@ -9,15 +9,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Have no garbage collected for as long as the block lasts.
+    """Have no garbage collected for as long as the block lasts, and leave what is there by its end out of later ones.
 
-    Imports make objects that stay, by the ten thousand. Python walks through them again and again meanwhile, which is a
-    tenth of the time that a service takes to start.
+    Imports make objects that stay, by the ten thousand. Python walks through them again and again meanwhile, and once
+    more behind it, which is a fifth of the time that a service takes to start.
     """
     usual = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if usual:
             gc.enable()
