@@ -49,6 +49,11 @@ DUE_FOR_EACH: Final = 100
 0.06 ms longer, and may have had in cycles what was left out of later collections while it waited.
 """
 
+MANY: Final = 500
+"""Tasks, of which each open connection has one, from which on a moment is not quiet though nobody waits: ten thousand
+connections that were answered and stay open make a collection of everything take half a second.
+"""
+
 LOOK: Final = 10.0
 """Seconds after which it is looked whether a collection is due, if no job and no refusal tells of one: a program that
 asks how the line is makes neither."""
@@ -79,11 +84,18 @@ class Collector:
             self._due.set()
 
     def _is_due(self) -> bool:
-        if self._live <= 1:  # one that lives runs, and its upstream is busy for longer than this takes
-            return self._ended >= DUE or self._aged >= OLD
+        if self._live > 1:
+            return self._is_overdue(self._live)
+        # One that lives runs, and its upstream is busy for longer than this takes.
+        if self._ended < DUE and self._aged < OLD:
+            return False
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        return tasks < MANY or self._is_overdue(tasks)
+
+    def _is_overdue(self, here: int) -> bool:
+        """True if it cannot wait for a quiet moment, when as many requests or connections as that are here."""
         return (
-            self._ended >= min(OVERDUE, DUE + DUE_FOR_EACH * self._live)
-            or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
+            self._ended >= min(OVERDUE, DUE + DUE_FOR_EACH * here) or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
         )
 
     @contextmanager

@@ -13,7 +13,7 @@ import trio.testing
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.moments import Failure, JobAccepted, JobEnded, RequestRejected
 from llm_queue.dispatch.status import JobReport
-from llm_queue.garbage import DUE, DUE_FOR_EACH, JOBS_IN_ONE, LOOK, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
+from llm_queue.garbage import DUE, DUE_FOR_EACH, JOBS_IN_ONE, LOOK, MANY, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
 
 ENDED = JobReport(
     job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
@@ -177,3 +177,18 @@ async def test_a_line_that_is_never_empty_is_looked_through_the_sooner_the_less_
         for _ in range(jobs):  # one comes, one goes
             play(collector, 1, 1)
         assert await collected(collector, knot) is due
+
+
+@pytest.mark.parametrize(("open_connections", "due"), [(MANY, False), (MANY // 2, True)])
+async def test_no_moment_is_quiet_while_thousands_of_connections_are_open(open_connections: int, due: bool) -> None:
+    collector = Collector()
+    with collector.calm():
+        knot = old_garbage()
+        async with trio.open_nursery() as connections:
+            for _ in range(open_connections):
+                connections.start_soon(trio.sleep_forever)
+            play(collector, DUE, DUE)
+            assert await collected(collector, knot) is due
+            connections.cancel_scope.cancel()
+        play(collector, 1, 1)  # when they have closed
+        assert await collected(collector, knot)

@@ -91,15 +91,13 @@ class Owners:
         only so long, one search finds them all, where many begun anew would find none.
         """
         if self._known(inode) is None and os.geteuid() in (0, user):
-            searched = False
-            if self._left_over is None:
-                self._left_over, searched = self._search(inode, user), True
+            searched = self._begin_search(inode, user)
+            if searched:
                 self._search_on()
             if not self._settled(inode, searched=searched):
                 async with self._turn:
                     while not self._settled(inode, searched=searched):
-                        if self._left_over is None:
-                            self._left_over, searched = self._search(inode, user), True
+                        searched |= self._begin_search(inode, user)
                         while self._search_on():
                             await trio.lowlevel.checkpoint()
         holder = self._known(inode)
@@ -110,6 +108,13 @@ class Owners:
     def _settled(self, inode: int, *, searched: bool) -> bool:
         """True if the holder is known, or was ``searched`` for to the end."""
         return self._known(inode) is not None or (searched and self._left_over is None)
+
+    def _begin_search(self, inode: int, user: int) -> bool:
+        """Begin a search, unless one is unfinished; true if it was begun."""
+        if self._left_over is not None:
+            return False
+        self._left_over = self._search(inode, user)
+        return True
 
     def _search_on(self) -> bool:
         """Let the search go on for one slice of time; false if it has ended."""

@@ -22,11 +22,12 @@ from llm_queue.upstream.protocol import Model
 from llm_queue.web.bodies import decoded, known_encoding
 from llm_queue.web.clients import Clients
 from llm_queue.web.headers import dropped_names
+from llm_queue.web.limits import TimeLimit
 from llm_queue.web.series import in_turn
 from llm_queue.web.service import Service
-from llm_queue.web.stream import streamed_answer
+from llm_queue.web.stream import QUIET, streamed_answer
 from llm_queue.web.visit import Scope, visit_of
-from llm_queue.web.whole import whole_answer
+from llm_queue.web.whole import PATIENCE, whole_answer
 from llm_queue.wire import wishes
 from llm_queue.wire.callers.dialect import Operation, Parsed, RequestLimits, Served
 from llm_queue.wire.prompts import PromptSize, prompt_size
@@ -60,6 +61,7 @@ class Endpoint:
         self._line = line
         self._clients = Clients()
         self._arriving = 0
+        self._patience, self._quiet = TimeLimit(PATIENCE), TimeLimit(QUIET)
         self.counting = trio.CapacityLimiter(COUNTED_AT_ONCE)
         """Who has a place in it may ask the engine to count a prompt."""
         self._limits = RequestLimits(
@@ -93,9 +95,17 @@ class Endpoint:
         streams, dropped = parsed.stream, wanted.dropped
         del parsed, submission, wanted  # the line has what it needs of them, and thousands may wait in the next lines
         if streams:
-            response = await streamed_answer(ticket, encoder, operation.stream_type)
+            response = await streamed_answer(ticket, encoder, operation.stream_type, self._quiet)
         else:
-            response = await whole_answer(ticket, encoder, operation, visit, http_version=request.http_version)
+            response = await whole_answer(
+                ticket,
+                encoder,
+                operation,
+                visit,
+                http_version=request.http_version,
+                patience=self._patience,
+                quiet=self._quiet,
+            )
         if dropped:
             response.headers["X-LLM-Queue-Dropped"] = dropped_names(dropped)
         return response

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Final, Literal, Self
 
 import structlog
-import trio
 from quart import Response
 from quart.wrappers.response import ResponseBody
 
@@ -16,6 +15,7 @@ from llm_queue.core.jobs import State
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.web.headers import job_headers
+from llm_queue.web.limits import TimeLimit
 from llm_queue.wire.callers.dialect import Encoder, Progress
 from llm_queue.wire.shapes import Completion, Piece
 
@@ -55,12 +55,13 @@ class AnswerStream(IteratedBody):
     After an error comes the dialect's error, never a made-up end.
     """
 
-    def __init__(self, ticket: Ticket, encoder: Encoder, first: list[Piece | Completion]) -> None:
+    def __init__(self, ticket: Ticket, encoder: Encoder, first: list[Piece | Completion], quiet: TimeLimit) -> None:
         """``first`` is what had arrived before the headers left: if nothing, they leave with word of where the job
-        stands.
+        stands. ``quiet`` is the limit of :data:`QUIET`.
         """
         self._ticket = ticket
         self._encoder = encoder
+        self._quiet = quiet
         self._arrived = deque(first)
         self._owes_word = not first
         self._begun = False
@@ -82,12 +83,12 @@ class AnswerStream(IteratedBody):
     async def _next(self) -> bytes:
         if not self._arrived:
             try:
-                with trio.move_on_after(QUIET) as quiet:
+                with self._quiet.wait() as quiet:
                     self._arrived.extend(await self._ticket.receive())
             except QueueError as error:
                 self._ended = True
                 return self._encoder.error(error)
-            if quiet.cancelled_caught:
+            if quiet.over:
                 return self._encoder.waiting(progress(self._ticket))
         return self._encode()
 
@@ -104,15 +105,16 @@ class AnswerStream(IteratedBody):
         return self._encoder.pieces(pieces)
 
 
-async def streamed_answer(ticket: Ticket, encoder: Encoder, content_type: str) -> Response:
+async def streamed_answer(ticket: Ticket, encoder: Encoder, content_type: str, quiet: TimeLimit) -> Response:
     """The response whose headers leave with what arrives in the first :data:`QUIET` seconds, or without anything.
+    ``quiet`` is the limit of that time.
 
     Raises the :class:`~llm_queue.errors.QueueError` that ended the job before a header was sent.
     """
     first: list[Piece | Completion] = []
-    with trio.move_on_after(QUIET):
+    with quiet.wait():
         first = await ticket.receive()
-    return begun(AnswerStream(ticket, encoder, first), ticket, content_type)
+    return begun(AnswerStream(ticket, encoder, first, quiet), ticket, content_type)
 
 
 def begun(body: IteratedBody, ticket: Ticket, content_type: str) -> Response:

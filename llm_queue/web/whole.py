@@ -16,7 +16,8 @@ from quart import Response
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError
 from llm_queue.web.headers import job_headers
-from llm_queue.web.stream import QUIET, IteratedBody, begun, warn_truncated
+from llm_queue.web.limits import TimeLimit
+from llm_queue.web.stream import IteratedBody, begun, warn_truncated
 from llm_queue.web.visit import Visit
 from llm_queue.wire.callers.dialect import JSON, Encoder, Operation
 from llm_queue.wire.shapes import Answer
@@ -31,15 +32,23 @@ WORD: Final = b" "
 
 
 async def whole_answer(
-    ticket: Ticket, encoder: Encoder, operation: Operation[object], visit: Visit, *, http_version: str
+    ticket: Ticket,
+    encoder: Encoder,
+    operation: Operation[object],
+    visit: Visit,
+    *,
+    http_version: str,
+    patience: TimeLimit,
+    quiet: TimeLimit,
 ) -> Response:
     """The response with the whole answer, or with the beginning of one that takes its time.
 
-    Raises the :class:`~llm_queue.errors.QueueError` that ended the job before the headers had left.
+    ``patience`` is the limit of :data:`PATIENCE`, and ``quiet`` that of :data:`~llm_queue.web.stream.QUIET`. Raises
+    the :class:`~llm_queue.errors.QueueError` that ended the job before the headers had left.
     """
     # Without chunks, as in HTTP/1.0, nobody could tell a body that is broken off from one that has ended.
     may_begin = operation.whole_type.startswith(JSON) and http_version == "1.1"
-    with trio.move_on_after(PATIENCE if may_begin else float("inf")):
+    with patience.wait() if may_begin else trio.CancelScope():
         answer = await ticket.whole()
         response = Response(encoder.whole(answer), content_type=operation.whole_type)
         response.headers.update(job_headers(ticket.job))
@@ -47,17 +56,20 @@ async def whole_answer(
             response.headers["X-LLM-Queue-Truncated"] = "maybe"
             warn_truncated(ticket)
         return response
-    return begun(LateAnswer(ticket, encoder, operation, visit), ticket, operation.whole_type)
+    return begun(LateAnswer(ticket, encoder, operation, visit, quiet), ticket, operation.whole_type)
 
 
 class LateAnswer(IteratedBody):
     """The body of a whole answer whose headers have left before it."""
 
-    def __init__(self, ticket: Ticket, encoder: Encoder, operation: Operation[object], visit: Visit) -> None:
+    def __init__(
+        self, ticket: Ticket, encoder: Encoder, operation: Operation[object], visit: Visit, quiet: TimeLimit
+    ) -> None:
         self._ticket = ticket
         self._encoder = encoder
         self._dialect = operation.dialect
         self._visit = visit
+        self._quiet = quiet
         self._begun = False
         self._ended = False
 
@@ -68,7 +80,7 @@ class LateAnswer(IteratedBody):
             self._begun = True
             return WORD
         try:
-            with trio.move_on_after(QUIET):
+            with self._quiet.wait():
                 answer = await self._ticket.whole()
                 self._ended = True
                 return self._encode(answer)

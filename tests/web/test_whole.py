@@ -13,7 +13,7 @@ import trio
 
 from llm_queue.dispatch.tickets import Ticket
 from llm_queue.errors import QueueError, UpstreamBroke
-from llm_queue.web import whole
+from llm_queue.web import endpoint, whole
 from llm_queue.web.stream import QUIET
 from llm_queue.web.whole import PATIENCE
 from llm_queue.wire.shapes import Answer, Completion, Delta
@@ -178,7 +178,7 @@ async def test_openais_sdk_takes_a_late_error_for_no_answer(
 async def test_without_word_openais_sdk_would_have_given_up(
     clock: Any, line: Any, serving: Serving, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(whole, "PATIENCE", 1000.0)
+    monkeypatch.setattr(endpoint, "PATIENCE", 1000.0)
     nursery.start_soon(settle_after, line, 330, ANSWER)
     async with serving() as server, client_of(server) as client:
         with pytest.raises(openai.APITimeoutError):
