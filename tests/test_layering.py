@@ -64,7 +64,8 @@ HOUSE = {
     "web.door": room(others="structlog trio"),
     "web.facts": room("web.backlog"),
     "web.http1": room("errors wire.callers.routes", others="h11 hypercorn trio"),
-    "web.listener": room("web.backlog web.door web.facts web.http1", others="hypercorn structlog trio"),
+    "web.inbox": room(others="hypercorn trio"),
+    "web.listener": room("web.backlog web.door web.facts web.http1 web.inbox", others="hypercorn structlog trio"),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "exits": room(),
     "imports": room(),
@@ -95,7 +96,7 @@ HOUSE = {
 ONLY_IN = {
     "httpx": {"upstream", "running", "demo", "service", "terminal"},  # all but the first ask a running service
     "httptools": {"upstream"},
-    "hypercorn": {"web.http1", "web.listener"},
+    "hypercorn": {"web.http1", "web.inbox", "web.listener"},
     "quart": {"web"},
     "quart_trio": {"web"},
     "opentelemetry": {"traces"},
