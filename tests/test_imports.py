@@ -15,7 +15,7 @@ from llm_queue.imports import uncollected
     ("wanted", "unwanted"),
     [
         ("cli", ("trio", "quart", "httpx", "structlog", "importlib.metadata", "llm_queue.serve", "llm_queue.demo")),
-        ("terminal.run", ("quart", "hypercorn", "llm_queue.serve", "llm_queue.dispatch", "llm_queue.web")),
+        ("terminal.run", ("quart", "hypercorn", "structlog", "llm_queue.serve", "llm_queue.dispatch", "llm_queue.web")),
         ("serve", ("llm_queue.upstream.embedded", "llm_queue.demo", "llm_queue.terminal", "llm_queue.simulate")),
     ],
 )

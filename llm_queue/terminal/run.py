@@ -15,12 +15,19 @@ from llm_queue.settings import Settings
 from llm_queue.terminal.ask import ask
 from llm_queue.terminal.commands import cancel, pause, resume
 from llm_queue.terminal.desk import Asked, Desk
-from llm_queue.terminal.doctor import doctor
 from llm_queue.terminal.line import Line, NoAnswer
 from llm_queue.terminal.models import models
 from llm_queue.terminal.status import status
 from llm_queue.terminal.top import top
 from llm_queue.terminal.why import why
+
+
+async def _doctor(desk: Desk) -> int:
+    """The doctor. It looks at much that no other command needs, and importing that takes a fifth of the time."""
+    from llm_queue.terminal.doctor import doctor
+
+    return await doctor(desk)
+
 
 COMMANDS: Final[dict[str, Callable[[Desk], Awaitable[int]]]] = {
     "top": top,
@@ -31,7 +38,7 @@ COMMANDS: Final[dict[str, Callable[[Desk], Awaitable[int]]]] = {
     "resume": resume,
     "cancel": cancel,
     "models": models,
-    "doctor": doctor,
+    "doctor": _doctor,
 }
 """What each does. All but the doctor need a service that runs."""
 
