@@ -17,7 +17,7 @@ import trio
 from werkzeug.datastructures import Headers
 
 from llm_queue.processes.owners import Address, Owners
-from llm_queue.web.facts import connection_of
+from llm_queue.web.facts import ConnectionFacts, connection_of
 from llm_queue.web.visit import Permit, Scope
 
 logger = logging.getLogger("llm_queue.web")
@@ -57,7 +57,7 @@ class Clients:
         if not connection.asked and not declared:
             connection.program = await self._program(scope.get("client"), scope.get("server"))
             connection.asked = True
-        return _marked(declared or connection.program or product_of(headers), permit)
+        return _known(declared, connection, headers, permit)
 
     async def _program(self, near: Address | None, far: Address | None) -> str | None:
         if not near or not far or not is_same_machine(near[0], far[0]):
@@ -82,11 +82,8 @@ def is_same_machine(near: str, far: str) -> bool:
 
 
 def client_of(headers: Headers, permit: Permit, scope: Scope) -> str:
-    """The client as far as it is known by now: no program is looked up for it.
-
-    A name that belongs to a key, and is claimed without that key, is marked: it is another client.
-    """
-    return _marked(declared_client(headers, permit) or connection_of(scope).program or product_of(headers), permit)
+    """The client as far as it is known by now: no program is looked up for it."""
+    return _known(declared_client(headers, permit), connection_of(scope), headers, permit)
 
 
 def declared_client(headers: Headers, permit: Permit) -> str:
@@ -110,7 +107,12 @@ def product_of(headers: Headers) -> str:
     return (_clean(_VERSION.sub("", words[0])) if words else "") or UNKNOWN
 
 
-def _marked(name: str, permit: Permit) -> str:
+def _known(declared: str, connection: ConnectionFacts, headers: Headers, permit: Permit) -> str:
+    """The first of: what the headers declare, the connection's program if it was looked up, and what it calls itself.
+
+    A name that belongs to a key, and is claimed without that key, is marked: it is another client.
+    """
+    name = declared or connection.program or product_of(headers)
     return name + CLAIMED if not permit.name and name in permit.reserved else name
 
 
