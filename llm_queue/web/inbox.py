@@ -4,34 +4,59 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+MOST_UNREAD: Final = 2**20
+"""Bytes of a body that may wait for the handler before no more of it is read: an upload may be faster than the disk."""
+
+AT_A_TIME: Final = 16
+"""Messages after which others have their turn: one read of a connection may hold ten thousand chunks of a byte each."""
+
 
 class Inbox:
     """ASGI's messages to one handler, in the order in which they came.
 
-    It has no bound: the handler refuses a body that is too large, and an application that answers before it has read
-    all would wait for itself. A memory channel would do, but trio makes both its ends give way to other tasks with each
-    message, and it takes two kilobytes: ten thousand requests wait with one each.
+    A memory channel would do, but trio makes both its ends give way to other tasks with each message, and it takes two
+    kilobytes: ten thousand requests wait with one each.
     """
 
-    __slots__ = ("_arrived", "_messages")
+    __slots__ = ("_arrived", "_closed", "_messages", "_taken", "_unread")
 
     def __init__(self) -> None:
         self._messages: deque[ASGIReceiveEvent] | None = None
         self._arrived: trio.Event | None = None
+        self._taken: trio.Event | None = None
+        self._unread = 0
+        self._closed = False
 
     async def put(self, message: ASGIReceiveEvent) -> None:
-        """Add a message. It does not wait, and is no checkpoint."""
+        """Add a message. It waits for nobody, and is a checkpoint after some pieces of a body only.
+
+        It has no bound, because word that the client has left may come from the handler itself, which cannot wait for
+        itself: whoever reads the client calls :meth:`room`.
+        """
+        if self._closed:
+            return
         if self._messages is None:
             self._messages = deque()
         self._messages.append(message)
         if self._arrived is not None:
             self._arrived.set()
+        if message["type"] == "http.request":
+            self._unread += len(message["body"])
+            if len(self._messages) % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def room(self) -> None:
+        """Wait while more than :data:`MOST_UNREAD` bytes lie here unread. It is a checkpoint only if it waits."""
+        while self._unread > MOST_UNREAD:
+            self._taken = trio.Event()
+            await self._taken.wait()
 
     async def receive(self) -> ASGIReceiveEvent:
         """Take the next message; wait if there is none, which only then is a checkpoint. Cancelled, it takes none.
@@ -46,7 +71,20 @@ class Inbox:
         message = self._messages.popleft()
         if not self._messages:
             self._messages = None  # a deque is large, and mostly nothing more comes for as long as the request waits
+        if message["type"] == "http.request":
+            self._read(len(message["body"]))
         return message
+
+    def close(self) -> None:
+        """The handler has ended: what lies here, or comes now, is dropped."""
+        self._closed = True
+        self._messages = None
+        self._read(self._unread)
+
+    def _read(self, size: int) -> None:
+        self._unread -= size
+        if self._taken is not None:
+            self._taken.set()
 
 
 class Handlers(TaskGroup):
@@ -55,6 +93,12 @@ class Handlers(TaskGroup):
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__()
         self._nursery = nursery
+        self._latest: Inbox | None = None
+
+    async def room(self) -> None:
+        """Wait while too much of the request at hand lies unread. Cancelling it is harmless."""
+        if self._latest is not None:
+            await self._latest.room()
 
     async def spawn_app(
         self,
@@ -64,7 +108,7 @@ class Handlers(TaskGroup):
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start a handler. Returns what takes its messages. It is no checkpoint."""
-        inbox = Inbox()
+        self._latest = inbox = Inbox()
         self.spawn(_handle, app, config, scope, inbox, send)
         return inbox.put
 
@@ -82,4 +126,5 @@ async def _handle(
     except* Exception:
         await config.log.exception("Error in ASGI Framework")
     finally:
+        inbox.close()
         await send(None)

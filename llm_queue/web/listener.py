@@ -96,12 +96,13 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
+                self._handlers = Handlers(nursery)
                 self._scope.deadline = trio.current_time() + KEEP_ALIVE
                 self._protocol = Http1(
                     self._app,
                     self._config,
                     self._context,
-                    Handlers(nursery),
+                    self._handlers,
                     self._state,
                     False,
                     parse_socket_addr(self._socket.family, peer),
@@ -136,6 +137,7 @@ class Connection:
                 self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
                 self.idle_since = math.inf
             await self._protocol.handle(RawData(data=data))
+            await self._handlers.room()
             if not await self._caught_up():
                 break
         self._scope.cancel()

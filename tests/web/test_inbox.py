@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 from hypercorn.config import Config
 
-from llm_queue.web.inbox import Handlers, Inbox
+from llm_queue.web.inbox import AT_A_TIME, MOST_UNREAD, Handlers, Inbox
 
 
 def piece(number: int) -> Any:
@@ -48,6 +49,49 @@ async def test_a_cancelled_receive_takes_nothing(autojump_clock: trio.testing.Mo
         await inbox.put(piece(1))
     await inbox.put(piece(2))
     assert [await inbox.receive(), await inbox.receive()] == [piece(1), piece(2)]
+
+
+async def test_who_puts_many_messages_lets_others_have_their_turn() -> None:
+    inbox, put, seen = Inbox(), 0, [0]
+
+    async def look() -> None:
+        while put < 20 * AT_A_TIME:
+            seen.append(put)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        for number in range(20 * AT_A_TIME):
+            await inbox.put(piece(number))
+            put += 1
+    seen.append(put)
+    assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= 2 * AT_A_TIME
+
+
+async def test_there_is_room_again_when_the_handler_has_read_on() -> None:
+    inbox = Inbox()
+    await inbox.put({"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True})
+    await inbox.room()
+    await inbox.put(piece(1))
+    await inbox.put(piece(2))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.room)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
+        await inbox.receive()
+
+
+async def test_nothing_is_kept_or_waited_for_once_the_handler_has_ended() -> None:
+    inbox = Inbox()
+    for _ in range(2):
+        await inbox.put({"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.room)
+        await trio.testing.wait_all_tasks_blocked()
+        inbox.close()
+    for _ in range(2):
+        await inbox.put({"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True})
+    await inbox.room()
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -357,6 +357,37 @@ async def test_a_client_that_floods_while_it_waits_is_dropped(clock: trio.testin
             await app.left.wait()
 
 
+async def test_no_more_is_read_of_a_body_than_a_slow_handler_takes(clock: trio.testing.MockClock) -> None:
+    size, sent, read = 64 * 2**20, 0, 0
+    go_on = trio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal read
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        await go_on.wait()
+        more = True
+        while more:
+            message = await receive()
+            read, more = read + len(message["body"]), message["more_body"]
+        await reply(send, b"hello")
+
+    async def upload(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        while sent < size:
+            sent += await stream.socket.send(bytes(min(2**16, size - sent)))
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    async with serving(slow) as server, await server.connect(head) as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(upload, stream)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert sent < size / 2  # what the system's buffers hold, and a little
+        go_on.set()
+        assert b"hello" in await stream.receive_some(65536)
+    assert read == sent == size
+
+
 async def test_what_is_sent_ahead_of_slow_answers_is_read_as_they_are_given(clock: trio.testing.MockClock) -> None:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
