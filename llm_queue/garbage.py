@@ -3,13 +3,14 @@
 Python's collector walks, now and then, through every object that there is. With ten thousand waiting requests that
 takes more than a second, in which nothing else is done, and it finds nothing: what a waiting request consists of is in
 use. So whatever has outlived a collection of the second generation is left out of all later ones (``gc.freeze``, which
-costs nothing), and looked at when nobody waits, or in the end. Objects without cycles are freed at once, as ever,
-frozen or not.
+costs nothing), and looked at in quiet moments, when nobody waits and few connections are open, or in the end. Objects
+without cycles are freed at once, as ever, frozen or not.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -49,10 +50,13 @@ DUE_FOR_EACH: Final = 100
 0.06 ms longer, and may have had in cycles what was left out of later collections while it waited.
 """
 
-MANY: Final = 500
-"""Tasks, of which each open connection has one, from which on a moment is not quiet though nobody waits: ten thousand
-connections that were answered and stay open make a collection of everything take half a second.
+MANY_TASKS: Final = 500
+"""Tasks from which on no moment is a quiet one. Each open connection has one, and makes a collection of everything
+longer: ten thousand that were answered and stay open make it half a second.
 """
+
+PUT_OFF: Final = 1.0
+"""Seconds until tasks are counted again. trio walks through all open sockets for that."""
 
 LOOK: Final = 10.0
 """Seconds after which it is looked whether a collection is due, if no job and no refusal tells of one: a program that
@@ -67,6 +71,7 @@ class Collector:
         self._came = 0
         self._ended = 0
         self._aged = 0
+        self._put_off_until = -math.inf
         self._calm = False
         self._due = trio.Event()
 
@@ -84,16 +89,21 @@ class Collector:
             self._due.set()
 
     def _is_due(self) -> bool:
-        if self._live > 1:
-            return self._is_overdue(self._live)
         # One that lives runs, and its upstream is busy for longer than this takes.
-        if self._ended < DUE and self._aged < OLD:
+        quiet = self._live <= 1 and (self._ended >= DUE or self._aged >= OLD)
+        if not quiet and not self._is_overdue(self._live):
+            return False
+        now = trio.current_time()
+        if now < self._put_off_until:
             return False
         tasks = trio.lowlevel.current_statistics().tasks_living
-        return tasks < MANY or self._is_overdue(tasks)
+        if tasks < MANY_TASKS or self._is_overdue(max(tasks, self._live)):
+            return True
+        self._put_off_until = now + PUT_OFF
+        return False
 
     def _is_overdue(self, here: int) -> bool:
-        """True if it cannot wait for a quiet moment, when as many requests or connections as that are here."""
+        """True if it cannot wait for a quiet moment, when as many requests or connections as ``here`` are there."""
         return (
             self._ended >= min(OVERDUE, DUE + DUE_FOR_EACH * here) or self._aged >= TOO_OLD + self._came / JOBS_IN_ONE
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -13,7 +14,19 @@ import trio.testing
 from llm_queue.core.jobs import Lane
 from llm_queue.dispatch.moments import Failure, JobAccepted, JobEnded, RequestRejected
 from llm_queue.dispatch.status import JobReport
-from llm_queue.garbage import DUE, DUE_FOR_EACH, JOBS_IN_ONE, LOOK, MANY, OLD, OVERDUE, TOO_OLD, YOUNG, Collector
+from llm_queue.garbage import (
+    DUE,
+    DUE_FOR_EACH,
+    JOBS_IN_ONE,
+    LOOK,
+    MANY_TASKS,
+    OLD,
+    OVERDUE,
+    PUT_OFF,
+    TOO_OLD,
+    YOUNG,
+    Collector,
+)
 
 ENDED = JobReport(
     job="job_1", request_id="", client="cron", lane="normal", model="m", num_ctx=None, state="succeeded", attempts=1,
@@ -179,16 +192,44 @@ async def test_a_line_that_is_never_empty_is_looked_through_the_sooner_the_less_
         assert await collected(collector, knot) is due
 
 
-@pytest.mark.parametrize(("open_connections", "due"), [(MANY, False), (MANY // 2, True)])
-async def test_no_moment_is_quiet_while_thousands_of_connections_are_open(open_connections: int, due: bool) -> None:
+@asynccontextmanager
+async def connections(number: int) -> AsyncIterator[None]:
+    """So many open ones, as tasks."""
+    async with trio.open_nursery() as nursery:
+        for _ in range(number):
+            nursery.start_soon(trio.sleep_forever)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("came", "ended"), [(DUE, DUE), (10_000, 9950), (10_000, 10_000)])
+async def test_no_moment_is_quiet_while_thousands_of_connections_are_open(
+    autojump_clock: trio.testing.MockClock, came: int, ended: int
+) -> None:
     collector = Collector()
     with collector.calm():
         knot = old_garbage()
-        async with trio.open_nursery() as connections:
-            for _ in range(open_connections):
-                connections.start_soon(trio.sleep_forever)
-            play(collector, DUE, DUE)
-            assert await collected(collector, knot) is due
-            connections.cancel_scope.cancel()
-        play(collector, 1, 1)  # when they have closed
+        async with connections(MANY_TASKS):
+            play(collector, came, ended)
+            assert not await collected(collector, knot)
+        await trio.sleep(PUT_OFF)
+        play(collector, 0, came - ended)
+        collector(RequestRejected(Failure("not_found", 404, ""), "curl"))
         assert await collected(collector, knot)
+
+
+@pytest.mark.parametrize(("jobs", "aged", "due"), [(OVERDUE, 0, True), (OVERDUE - 1, 0, False), (0, TOO_OLD, True)])
+async def test_open_connections_do_not_put_it_off_for_ever(
+    autojump_clock: trio.testing.MockClock, jobs: int, aged: int, due: bool
+) -> None:
+    collector = Collector()
+    with collector.calm():
+        knot = old_garbage()
+        async with connections(2 * MANY_TASKS):
+            for _ in range(aged):
+                gc.collect(1)
+            for _ in range(jobs):  # one comes, one goes
+                play(collector, 1, 1)
+            await trio.sleep(PUT_OFF)
+            collector(RequestRejected(Failure("not_found", 404, ""), "curl"))
+            assert await collected(collector, knot) is due

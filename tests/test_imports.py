@@ -27,11 +27,13 @@ def test_a_command_waits_for_no_modules_of_another(wanted: str, unwanted: tuple[
 
 @pytest.mark.parametrize("usual", [True, False])
 def test_nothing_is_collected_during_imports_and_then_it_is_as_before(usual: bool) -> None:
-    before = gc.isenabled()
+    before, frozen = gc.isenabled(), gc.get_freeze_count()
     (gc.enable if usual else gc.disable)()
     try:
         with uncollected():
             assert not gc.isenabled()
         assert gc.isenabled() is usual
+        assert gc.get_freeze_count() > frozen  # and what was made is left out of what is collected later
     finally:
+        gc.unfreeze()
         (gc.enable if before else gc.disable)()

@@ -164,7 +164,11 @@ class Owners:
         """Familiar processes, then the newest; our own, which has many descriptors, last."""
         familiar, own = list(reversed(self._familiar)), os.getpid()
         yield from familiar
-        newest = sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)
+        try:
+            names = os.listdir("/proc")
+        except OSError:  # no descriptor is left
+            names = []
+        newest = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
         yield from (process_id for process_id in newest if process_id not in familiar and process_id != own)
         if own not in familiar:
             yield own

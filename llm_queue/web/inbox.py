@@ -12,10 +12,14 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
 MOST_UNREAD: Final = 2**20
-"""Bytes of a body that may wait for the handler before no more of it is read: an upload may be faster than the disk."""
+"""Bytes that may lie unread before no more of a body is read: an upload may be faster than the disk it goes to."""
+
+MESSAGE: Final = 256
+"""Bytes that a message takes beside its body, about: a body may come in chunks of one byte each."""
 
 AT_A_TIME: Final = 16
-"""Messages after which others have their turn: one read of a connection may hold ten thousand chunks of a byte each."""
+"""Whoever puts pieces of a body lets others have their turn whenever a multiple of this number lies there: one read of
+a connection may hold ten thousand chunks."""
 
 
 class Inbox:
@@ -25,36 +29,39 @@ class Inbox:
     kilobytes: ten thousand requests wait with one each.
     """
 
-    __slots__ = ("_arrived", "_closed", "_messages", "_taken", "_unread")
+    __slots__ = ("_arrived", "_messages", "_over", "_taken", "_unread")
 
     def __init__(self) -> None:
         self._messages: deque[ASGIReceiveEvent] | None = None
         self._arrived: trio.Event | None = None
         self._taken: trio.Event | None = None
         self._unread = 0
-        self._closed = False
+        self._over = False
 
     async def put(self, message: ASGIReceiveEvent) -> None:
         """Add a message. It waits for nobody, and is a checkpoint after some pieces of a body only.
 
-        It has no bound, because word that the client has left may come from the handler itself, which cannot wait for
-        itself: whoever reads the client calls :meth:`room`.
+        It has no bound, because word that the request is over may come from the handler itself, which cannot wait for
+        itself. Backpressure is for whoever reads the client: see :meth:`wait_for_room`.
         """
-        if self._closed:
-            return
         if self._messages is None:
             self._messages = deque()
         self._messages.append(message)
         if self._arrived is not None:
             self._arrived.set()
         if message["type"] == "http.request":
-            self._unread += len(message["body"])
+            self._unread += MESSAGE + len(message["body"])
             if len(self._messages) % AT_A_TIME == 0:
                 await trio.lowlevel.checkpoint()
+        else:
+            self.end()
 
-    async def room(self) -> None:
-        """Wait while more than :data:`MOST_UNREAD` bytes lie here unread. It is a checkpoint only if it waits."""
-        while self._unread > MOST_UNREAD:
+    async def wait_for_room(self) -> None:
+        """Wait while the handler has more than :data:`MOST_UNREAD` bytes to read and the request is not over.
+
+        It is a checkpoint only if it waits.
+        """
+        while self._unread > MOST_UNREAD and not self._over:
             self._taken = trio.Event()
             await self._taken.wait()
 
@@ -72,17 +79,21 @@ class Inbox:
         if not self._messages:
             self._messages = None  # a deque is large, and mostly nothing more comes for as long as the request waits
         if message["type"] == "http.request":
-            self._read(len(message["body"]))
+            self._unread -= MESSAGE + len(message["body"])
+            self._wake_reader()
         return message
 
-    def close(self) -> None:
-        """The handler has ended: what lies here, or comes now, is dropped."""
-        self._closed = True
-        self._messages = None
-        self._read(self._unread)
+    def end(self) -> None:
+        """The request is over: nobody is to wait for room any more."""
+        self._over = True
+        self._wake_reader()
 
-    def _read(self, size: int) -> None:
-        self._unread -= size
+    def close(self) -> None:
+        """The handler has ended: drop what lies here."""
+        self._messages = None
+        self.end()
+
+    def _wake_reader(self) -> None:
         if self._taken is not None:
             self._taken.set()
 
@@ -95,10 +106,10 @@ class Handlers(TaskGroup):
         self._nursery = nursery
         self._latest: Inbox | None = None
 
-    async def room(self) -> None:
-        """Wait while too much of the request at hand lies unread. Cancelling it is harmless."""
+    async def wait_for_room(self) -> None:
+        """Wait while the handler of the request at hand has too much to read: see :meth:`Inbox.wait_for_room`."""
         if self._latest is not None:
-            await self._latest.room()
+            await self._latest.wait_for_room()
 
     async def spawn_app(
         self,

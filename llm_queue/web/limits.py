@@ -4,47 +4,64 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import trio
 
+AT_ONCE: Final = 32
+"""Waits that are ended in one go when several are over: a pass of the loop does not become long, and few are needed."""
+
 
 class TimeLimit:
-    """The same number of seconds for many waits at once.
+    """The same timeout for many waits at once.
 
     trio keeps deadlines in a heap, and rebuilds that now and then, which with ten thousand of them takes some 13 ms.
-    Waits of the same length end in the order in which they began, so only the oldest one has a deadline here.
+    Deadlines that are all as far away as each other come in the order in which they were set, so trio knows only the
+    next one here. No wait ends before its time, and each one about then: if many are over in the same moment,
+    :data:`AT_ONCE` of them in a pass of the loop.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        # Not a dict: to find the first key of that, Python walks over all that were deleted before it.
         self._deadlines: OrderedDict[trio.CancelScope, float] = OrderedDict()
+        self._next: trio.CancelScope | None = None
 
-    def wait(self) -> Wait:
-        """A context manager like :func:`trio.move_on_after`, which leaves its block when the time is up."""
-        return Wait(self)
+    def scope(self) -> LimitedScope:
+        """A context manager like :func:`trio.move_on_after`."""
+        return LimitedScope(self)
 
     def begin(self, scope: trio.CancelScope) -> None:
-        """The block of ``scope`` has begun."""
+        """``scope`` was entered."""
         self._deadlines[scope] = trio.current_time() + self._seconds
-        if len(self._deadlines) == 1:
-            self._watch_oldest()
+        if self._next is None:
+            self._watch_next()
 
     def end(self, scope: trio.CancelScope) -> None:
-        """The block of ``scope`` is over."""
-        oldest = next(iter(self._deadlines)) is scope
-        del self._deadlines[scope]
-        if oldest:
-            self._watch_oldest()
+        """``scope`` is about to be left."""
+        self._deadlines.pop(scope, None)
+        if scope is self._next:
+            self._watch_next()
 
-    def _watch_oldest(self) -> None:
-        for scope, deadline in self._deadlines.items():
-            scope.deadline = deadline
-            return
+    def _watch_next(self) -> None:
+        """End what is over by now, and set the deadline that comes next."""
+        self._next = None
+        now = trio.current_time()
+        for _ in range(AT_ONCE):
+            if not self._deadlines:
+                return
+            scope, deadline = next(iter(self._deadlines.items()))
+            if deadline > now:
+                break
+            del self._deadlines[scope]
+            scope.cancel()
+        if self._deadlines:
+            scope, deadline = next(iter(self._deadlines.items()))
+            self._next, scope.deadline = scope, deadline
 
 
-class Wait:
-    """One wait."""
+class LimitedScope:
+    """A cancel scope of a :class:`TimeLimit`."""
 
     __slots__ = ("_limit", "_scope")
 
@@ -53,8 +70,8 @@ class Wait:
         self._scope = trio.CancelScope()
 
     @property
-    def over(self) -> bool:
-        """True if the block was left because the time was up."""
+    def cancelled_caught(self) -> bool:
+        """True if the block was left because its time was up."""
         return self._scope.cancelled_caught
 
     def __enter__(self) -> Self:

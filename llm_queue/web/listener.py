@@ -128,7 +128,10 @@ class Connection:
             self._scope.cancel()
 
     async def _read(self) -> None:
-        """Read on while a request is served, so that the end of the stream is seen whatever lies in front of it."""
+        """Read on while a request is served, so that the end of the stream is seen whatever lies in front of it.
+
+        Only a body that its handler takes slowly is left unread for as long as that takes: an upload to Ollama.
+        """
         while data := await self._receive():
             if self._lingers_until < math.inf:
                 self._scope.deadline = min(self._lingers_until, trio.current_time() + LINGER)
@@ -137,7 +140,7 @@ class Connection:
                 self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
                 self.idle_since = math.inf
             await self._protocol.handle(RawData(data=data))
-            await self._handlers.room()
+            await self._handlers.wait_for_room()
             if not await self._caught_up():
                 break
         self._scope.cancel()

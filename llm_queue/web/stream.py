@@ -83,12 +83,12 @@ class AnswerStream(IteratedBody):
     async def _next(self) -> bytes:
         if not self._arrived:
             try:
-                with self._quiet.wait() as quiet:
+                with self._quiet.scope() as quiet:
                     self._arrived.extend(await self._ticket.receive())
             except QueueError as error:
                 self._ended = True
                 return self._encoder.error(error)
-            if quiet.over:
+            if quiet.cancelled_caught:
                 return self._encoder.waiting(progress(self._ticket))
         return self._encode()
 
@@ -112,7 +112,7 @@ async def streamed_answer(ticket: Ticket, encoder: Encoder, content_type: str, q
     Raises the :class:`~llm_queue.errors.QueueError` that ended the job before a header was sent.
     """
     first: list[Piece | Completion] = []
-    with quiet.wait():
+    with quiet.scope():
         first = await ticket.receive()
     return begun(AnswerStream(ticket, encoder, first, quiet), ticket, content_type)
 

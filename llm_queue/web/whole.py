@@ -48,7 +48,7 @@ async def whole_answer(
     """
     # Without chunks, as in HTTP/1.0, nobody could tell a body that is broken off from one that has ended.
     may_begin = operation.whole_type.startswith(JSON) and http_version == "1.1"
-    with patience.wait() if may_begin else trio.CancelScope():
+    with patience.scope() if may_begin else trio.CancelScope():
         answer = await ticket.whole()
         response = Response(encoder.whole(answer), content_type=operation.whole_type)
         response.headers.update(job_headers(ticket.job))
@@ -80,7 +80,7 @@ class LateAnswer(IteratedBody):
             self._begun = True
             return WORD
         try:
-            with self._quiet.wait():
+            with self._quiet.scope():
                 answer = await self._ticket.whole()
                 self._ended = True
                 return self._encode(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 from hypercorn.config import Config
 
-from llm_queue.web.inbox import AT_A_TIME, MOST_UNREAD, Handlers, Inbox
+from llm_queue.web.inbox import AT_A_TIME, MESSAGE, MOST_UNREAD, Handlers, Inbox
 
 
 def piece(number: int) -> Any:
@@ -68,30 +69,65 @@ async def test_who_puts_many_messages_lets_others_have_their_turn() -> None:
     assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= 2 * AT_A_TIME
 
 
+def large() -> Any:
+    return {"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True}
+
+
+async def waits_for_room(inbox: Inbox, end: Callable[[], Awaitable[None]]) -> None:
+    """Assert that there is no room until ``end`` was called, and that there is some then."""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inbox.wait_for_room)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 1
+            await end()
+
+
 async def test_there_is_room_again_when_the_handler_has_read_on() -> None:
     inbox = Inbox()
-    await inbox.put({"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True})
-    await inbox.room()
     await inbox.put(piece(1))
-    await inbox.put(piece(2))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(inbox.room)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(nursery.child_tasks) == 1
+    await inbox.wait_for_room()
+    await inbox.put(large())
+
+    async def read() -> None:
+        await inbox.receive()
         await inbox.receive()
 
+    await waits_for_room(inbox, read)
 
-async def test_nothing_is_kept_or_waited_for_once_the_handler_has_ended() -> None:
+
+async def test_small_pieces_fill_it_too() -> None:
     inbox = Inbox()
-    for _ in range(2):
-        await inbox.put({"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True})
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(inbox.room)
-        await trio.testing.wait_all_tasks_blocked()
+    for number in range(MOST_UNREAD // MESSAGE):
+        await inbox.put(piece(number))
+
+    async def read() -> None:
+        for _ in range(MOST_UNREAD // MESSAGE // 2):
+            await inbox.receive()
+
+    await waits_for_room(inbox, read)
+
+
+async def test_nobody_waits_for_room_once_the_request_is_over() -> None:
+    inbox = Inbox()
+    await inbox.put(large())
+
+    async def leave() -> None:
+        await inbox.put({"type": "http.disconnect"})
+
+    await waits_for_room(inbox, leave)
+    await inbox.wait_for_room()
+    assert [(await inbox.receive())["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
+
+
+async def test_nobody_waits_for_room_once_the_handler_has_ended() -> None:
+    inbox = Inbox()
+    await inbox.put(large())
+
+    async def close() -> None:
         inbox.close()
-    for _ in range(2):
-        await inbox.put({"type": "http.request", "body": bytes(MOST_UNREAD), "more_body": True})
-    await inbox.room()
+
+    await waits_for_room(inbox, close)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -131,3 +167,33 @@ async def test_a_cancelled_handler_says_that_it_has_ended_and_logs_nothing(caplo
         nursery.cancel_scope.cancel()
     assert sent == [None]
     assert not caplog.records
+
+
+async def test_an_error_beside_a_cancellation_is_logged_and_the_cancellation_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = Config()
+    config.errorlog = logging.getLogger("llm_queue.web")
+    ended: list[str] = []
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("mine")
+
+    async def app(*_: object) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fail_when_cancelled)
+
+    async def send(message: object) -> None:
+        ended.append("handler")
+
+    async with trio.open_nursery() as nursery:
+        await Handlers(nursery).spawn_app(app, config, {}, send)  # type: ignore[arg-type]
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught
+    assert ended == ["handler"]
+    assert "mine" in caplog.text

@@ -9,14 +9,14 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from llm_queue.web.limits import TimeLimit, Wait
+from llm_queue.web.limits import AT_ONCE, LimitedScope, TimeLimit
 
 
 async def wait_for(limit: TimeLimit, seconds: float, ended: list[tuple[float, bool]]) -> None:
     """Wait for so many seconds, and note when that came to its end and whether the limit ended it."""
-    with limit.wait() as wait:
+    with limit.scope() as scope:
         await trio.sleep(seconds)
-    ended.append((trio.current_time(), wait.over))
+    ended.append((trio.current_time(), scope.cancelled_caught))
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -51,25 +51,47 @@ async def test_whoever_leaves_takes_no_others_deadline_along(autojump_clock: Moc
 
 async def test_an_error_comes_through_and_a_limit_can_be_used_again(autojump_clock: MockClock) -> None:
     limit = TimeLimit(10.0)
-    with pytest.raises(ValueError, match="mine"), limit.wait():
+    with pytest.raises(ValueError, match="mine"), limit.scope():
         raise ValueError("mine")
-    with limit.wait() as wait:
+    with limit.scope() as scope:
         await trio.sleep_forever()
-    assert wait.over
+    assert scope.cancelled_caught
     assert trio.current_time() == 10.0
 
 
-async def test_only_the_oldest_of_many_waits_has_a_deadline(autojump_clock: MockClock) -> None:
+async def sleep_in(scope: LimitedScope) -> None:
+    with scope:
+        await trio.sleep_forever()
+
+
+async def test_only_the_next_of_many_deadlines_is_known_to_trio(autojump_clock: MockClock) -> None:
     limit = TimeLimit(10.0)
-    waits = [limit.wait() for _ in range(100)]
-
-    async def sleep_in(wait: Wait) -> None:
-        with wait:
-            await trio.sleep_forever()
-
+    scopes = [limit.scope() for _ in range(100)]
     async with trio.open_nursery() as nursery:
-        for wait in waits:
-            nursery.start_soon(sleep_in, wait)
+        for scope in scopes:
+            nursery.start_soon(sleep_in, scope)
         await trio.testing.wait_all_tasks_blocked()
-        assert sorted(wait._scope.deadline for wait in waits) == [10.0, *[math.inf] * 99]
-    assert all(wait.over for wait in waits)
+        assert sorted(scope._scope.deadline for scope in scopes) == [10.0, *[math.inf] * 99]
+    assert all(scope.cancelled_caught for scope in scopes)
+
+
+async def test_many_that_are_over_at_once_end_a_few_in_each_pass(autojump_clock: MockClock) -> None:
+    limit, passes = TimeLimit(10.0), 0
+    scopes = [limit.scope() for _ in range(20 * AT_ONCE)]
+    async with trio.open_nursery() as others:
+        async with trio.open_nursery() as nursery:
+            for scope in scopes:
+                nursery.start_soon(sleep_in, scope)
+            await trio.sleep(9.9)
+
+            async def count() -> None:
+                nonlocal passes
+                while True:
+                    passes += trio.current_time() >= 10.0
+                    await trio.lowlevel.checkpoint()
+
+            others.start_soon(count)
+            autojump_clock.jump(0.1)
+        others.cancel_scope.cancel()
+    assert all(scope.cancelled_caught for scope in scopes)
+    assert 15 <= passes <= 30
