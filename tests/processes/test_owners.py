@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -253,15 +254,52 @@ async def test_another_users_processes_are_not_searched(monkeypatch: pytest.Monk
 
 
 @linux
-async def test_a_search_that_is_cancelled_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_that_one_slice_is_enough_for_is_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "SLICE", 60.0)
+    with connected() as one, trio.testing.assert_no_checkpoints():
+        assert await Owners().program(one.near, one.far) is not None
+
+
+@linux
+@pytest.mark.parametrize("passes", [0, 1, 2, 5])
+async def test_a_search_that_is_cancelled_is_taken_up_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, passes: int
+) -> None:
     monkeypatch.setattr(owners, "SLICE", 0.0)
     known = Owners()
+    with connected() as one, connected() as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(known.program, one.near, one.far)
+            for _ in range(passes):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        found = []
+
+        async def find(connection: Connected) -> None:
+            found.append(await known.program(connection.near, connection.far))
+
+        async with trio.open_nursery() as nursery:
+            for connection in (other, one, other):
+                nursery.start_soon(find, connection)
+        assert len(found) == 3
+        assert None not in found
+
+
+@linux
+async def test_without_a_descriptor_for_the_list_of_processes_nobody_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.listdir
+
+    def full(path: str = ".") -> list[str]:
+        if path == "/proc":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path)
+
+    known = Owners()
     with connected() as one:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await known.program(one.near, one.far)
-        assert scope.cancelled_caught
-        assert await known.program(one.near, one.far) is not None
+        monkeypatch.setattr(os, "listdir", full)
+        assert await known.program(one.near, one.far) is not None  # our own process is searched in the end
+        monkeypatch.setattr(os, "getpid", lambda: 2**22)
+        assert await Owners().program(one.near, one.far) is None
 
 
 @pytest.mark.parametrize("error", [PermissionError(), AttributeError("AF_NETLINK")])
