@@ -85,6 +85,8 @@ class Places:
 
         As of now while few wait, else as of at most :data:`KEPT` seconds ago.
         """
+        if not limit:
+            return []
         if self._scheduler.waiting <= FEW or limit > self._limit or now >= self._made_at + KEPT:
             self._look_ahead(max(limit, FORECAST), now)
         if self._ranged_at != self._made_at:

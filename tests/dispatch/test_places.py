@@ -66,6 +66,12 @@ def test_a_short_line_is_shown_as_it_is_now(short: Line) -> None:
     assert short.first(3, 0.0) == ["job 0", "job 2", "job 3"]
 
 
+def test_who_asks_for_no_jobs_has_no_forecast_made(short: Line, long: Line) -> None:
+    for line in (short, long):
+        assert line.first(0, 0.0) == []
+        assert line.scheduler.asked == 0
+
+
 def test_a_short_line_shows_who_has_come_since(short: Line) -> None:
     short.scheduler.handle(Left(short.jobs[1], Cancelled()), 0.0)
     short.first(3, 0.0)
