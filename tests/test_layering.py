@@ -65,7 +65,9 @@ HOUSE = {
     "web.facts": room("web.backlog"),
     "web.http1": room("errors wire.callers.routes", others="h11 hypercorn trio"),
     "web.inbox": room(others="hypercorn trio"),
-    "web.listener": room("web.backlog web.door web.facts web.http1 web.inbox", others="hypercorn structlog trio"),
+    "web.listener": room(
+        "web.backlog web.door web.facts web.http1 web.inbox web.limits", others="hypercorn structlog trio"
+    ),
     "testing": room("errors core.keys wire upstream.protocol", others="h11 msgspec trio"),
     "exits": room(),
     "imports": room(),

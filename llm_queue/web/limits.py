@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from types import TracebackType
 from typing import Final, Self
@@ -32,15 +33,17 @@ class TimeLimit:
         return LimitedScope(self)
 
     def begin(self, scope: trio.CancelScope) -> None:
-        """``scope`` was entered."""
+        """Cancel ``scope`` when the time is up from now on, unless :meth:`end` is called before."""
+        self.end(scope)
         self._deadlines[scope] = trio.current_time() + self._seconds
         if self._next is None:
             self._watch_next()
 
     def end(self, scope: trio.CancelScope) -> None:
-        """``scope`` is about to be left."""
+        """Forget ``scope``, which has no deadline then. It may have none here."""
         self._deadlines.pop(scope, None)
         if scope is self._next:
+            scope.deadline = math.inf
             self._watch_next()
 
     def _watch_next(self) -> None:

@@ -29,6 +29,7 @@ from llm_queue.web.door import Door
 from llm_queue.web.facts import ConnectionFacts, keep_facts
 from llm_queue.web.http1 import MAX_HEADER, Http1
 from llm_queue.web.inbox import Handlers
+from llm_queue.web.limits import TimeLimit
 
 _log = structlog.get_logger("llm_queue.web")
 
@@ -73,16 +74,19 @@ class Connection:
         state: LifespanState,
         socket: trio.socket.SocketType,
         stall_limit: float,
+        keep_alive: TimeLimit,
     ) -> None:
+        """``keep_alive`` is the limit of :data:`KEEP_ALIVE`, which all connections share."""
         self._app = app
         self._config = config
         self._context = context
         self._socket = socket
         self._backlog = Backlog(self._socket, stall_limit)
+        self._keep_alive = keep_alive
         self._state = ConnectionState({**state})
         keep_facts(self._state, ConnectionFacts(self._backlog))
         self._send_lock: trio.Lock | None = None  # none before there is something to send
-        self._idle = True
+        self._unused = True  # nothing has come of a request that the connection is kept open for
         self.idle_since = math.inf
         self._lingers_until = math.inf
 
@@ -97,7 +101,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 self._handlers = Handlers(nursery)
-                self._scope.deadline = trio.current_time() + KEEP_ALIVE
+                self._keep_alive.begin(self._scope)
                 self._protocol = Http1(
                     self._app,
                     self._config,
@@ -116,6 +120,7 @@ class Connection:
         except* Exception as group:
             _log.debug("a connection ended by an error of its own", exc_info=group)
         finally:
+            self._keep_alive.end(self._scope)  # nothing is left that could begin it once more
             self._socket.close()
 
     def retire(self) -> None:
@@ -136,14 +141,19 @@ class Connection:
             if self._lingers_until < math.inf:
                 self._scope.deadline = min(self._lingers_until, trio.current_time() + LINGER)
                 continue
-            if self._idle:
-                self._scope.deadline = min(self._scope.deadline, trio.current_time() + HEADER_WAIT)
-                self.idle_since = math.inf
+            if self._unused:
+                self._unused, self.idle_since = False, math.inf
+                self._end_after(HEADER_WAIT)
             await self._protocol.handle(RawData(data=data))
             await self._handlers.wait_for_room()
             if not await self._caught_up():
                 break
         self._scope.cancel()
+
+    def _end_after(self, seconds: float) -> None:
+        """Set another limit than :data:`KEEP_ALIVE` for what comes now."""
+        self._keep_alive.end(self._scope)
+        self._scope.deadline = trio.current_time() + seconds
 
     async def _caught_up(self) -> bool:
         """Wait while too much has come behind the request at hand. False if it is not answered within the limit."""
@@ -168,12 +178,15 @@ class Connection:
             async with self._send_lock:
                 await self._write(event.data)
         elif isinstance(event, Updated):
-            self._idle = event.idle
+            self._unused = event.idle
             self.idle_since = trio.current_time() if event.idle else math.inf
-            self._scope.deadline = trio.current_time() + KEEP_ALIVE if event.idle else math.inf
+            if event.idle:
+                self._keep_alive.begin(self._scope)
+            else:
+                self._end_after(math.inf)
         elif isinstance(event, Closed):
             self._lingers_until = trio.current_time() + LINGER_TOTAL
-            self._scope.deadline = trio.current_time() + LINGER
+            self._end_after(LINGER)
             try:
                 self._socket.shutdown(trio.socket.SHUT_WR)
             except OSError:
@@ -222,10 +235,10 @@ async def serve_http(
     state: LifespanState = {}
     lifespan = Lifespan(wrapped, config, state)
     context = WorkerContext(None)
-    door = Door(most)
+    door, keep_alive = Door(most), TimeLimit(KEEP_ALIVE)
 
     async def serve_one(socket: trio.socket.SocketType) -> None:
-        connection = Connection(wrapped, config, context, state, socket, stall_limit)
+        connection = Connection(wrapped, config, context, state, socket, stall_limit, keep_alive)
         door.guests.add(connection)
         try:
             await connection.run()

@@ -269,6 +269,33 @@ async def test_an_idle_connection_is_closed(clock: trio.testing.MockClock) -> No
         assert trio.current_time() - started == pytest.approx(listener.KEEP_ALIVE, abs=1)
 
 
+async def test_an_idle_connection_is_closed_though_another_went_while_its_last_message_was_on_its_way(
+    clock: trio.testing.MockClock,
+) -> None:
+    writing = trio.Event()
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" or scope["path"] != "/large":
+            await hello(scope, receive, send)
+            return
+        writing.set()
+        with trio.CancelScope(shield=True):
+            await reply(send, bytes(64 * 2**20))
+
+    async with serving(large) as server:
+        stream = await server.connect(GET.replace(b"/ ", b"/large "))
+        await writing.wait()
+        await trio.sleep(1)
+        await stream.aclose()
+        await trio.sleep(1)
+        async with await server.connect(GET) as other:
+            await until(other, b"hello")
+            started = trio.current_time()
+            with trio.fail_after(2 * listener.KEEP_ALIVE):
+                assert await everything(other) == b""
+            assert trio.current_time() - started == pytest.approx(listener.KEEP_ALIVE, abs=1)
+
+
 async def trickle(stream: trio.SocketStream) -> None:
     for n in range(1000):
         await trio.sleep(1)
