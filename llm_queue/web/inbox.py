@@ -138,4 +138,4 @@ async def _handle(
         await config.log.exception("Error in ASGI Framework")
     finally:
         inbox.close()
-        await send(None)
+        await send(None)  # noqa: ASYNC102 - in a cancelled handler it ends at its first wait: the connection ends, too
