@@ -36,6 +36,7 @@ frontend front
     http-request set-priority-class int(-100) if {{ req.hdr(x-priority) -m found }}
 backend engine
     option http-keep-alive
+    option http-no-delay
     server engine {engine} maxconn 1
 """
 
