@@ -218,6 +218,27 @@ async def test_no_moment_is_quiet_while_thousands_of_connections_are_open(
         assert await collected(collector, knot)
 
 
+async def test_tasks_are_not_counted_with_each_moment(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector, counted, real = Collector(), 0, trio.lowlevel.current_statistics
+
+    def count() -> trio.lowlevel.RunStatistics:
+        nonlocal counted
+        counted += 1
+        return real()
+
+    async with connections(MANY_TASKS):
+        monkeypatch.setattr(trio.lowlevel, "current_statistics", count)
+        play(collector, DUE, DUE)
+        for _ in range(100):
+            play(collector, 1, 1)
+        assert counted == 1
+        await trio.sleep(PUT_OFF)
+        play(collector, 1, 1)
+        assert counted == 2
+
+
 @pytest.mark.parametrize(("jobs", "aged", "due"), [(OVERDUE, 0, True), (OVERDUE - 1, 0, False), (0, TOO_OLD, True)])
 async def test_open_connections_do_not_put_it_off_for_ever(
     autojump_clock: trio.testing.MockClock, jobs: int, aged: int, due: bool

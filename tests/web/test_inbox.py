@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -118,6 +119,20 @@ async def test_nobody_waits_for_room_once_the_request_is_over() -> None:
     await waits_for_room(inbox, leave)
     await inbox.wait_for_room()
     assert [(await inbox.receive())["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
+
+
+class Message(dict[str, Any]):
+    """One that can be seen to be freed."""
+
+
+async def test_what_a_handler_has_not_read_is_dropped_when_it_ends() -> None:
+    inbox, message = Inbox(), Message(piece(1))
+    await inbox.put(message)  # type: ignore[arg-type]
+    unread = weakref.ref(message)
+    del message
+    assert unread() is not None
+    inbox.close()
+    assert unread() is None
 
 
 async def test_nobody_waits_for_room_once_the_handler_has_ended() -> None:

@@ -385,7 +385,7 @@ async def test_a_client_that_floods_while_it_waits_is_dropped(clock: trio.testin
 
 
 async def test_no_more_is_read_of_a_body_than_a_slow_handler_takes(clock: trio.testing.MockClock) -> None:
-    size, sent, read = 64 * 2**20, 0, 0
+    size, sent, read = 128 * 2**20, 0, 0
     go_on = trio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
