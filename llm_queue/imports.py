@@ -13,7 +13,7 @@ def uncollected() -> Iterator[None]:
     of later collections, until somebody calls ``gc.unfreeze``.
 
     Imports make objects that stay, by the ten thousand. Python walks through them again and again meanwhile, and once
-    more behind it, which is a fifth of the time that a service takes to start.
+    more after it, which is a fifth of the time that a service takes to start.
     """
     usual = gc.isenabled()
     gc.disable()

@@ -18,9 +18,12 @@ ANSWERS_WITHIN: Final = 15.0
 
 def _query(arguments: Sequence[str]) -> str:
     try:
-        return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=20).stdout  # noqa: S603
+        ran = subprocess.run(  # noqa: S603 - fixed commands of this package
+            arguments, check=False, capture_output=True, text=True, timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    return ran.stdout
 
 
 def _answers(url: str) -> bool:
