@@ -40,7 +40,7 @@ a second.
 """
 
 YOUNG: Final = 50
-"""Finished jobs after which what is young is collected, in less than a millisecond; each tenth time with the second
+"""Finished jobs after which what is young is collected, in a millisecond or a few; each tenth time with the second
 generation. Python counts how many more objects there are than before: while more is freed than made, as when thousands
 wait and are answered, it collects nothing, and then 100,000 objects in one go, which takes 40 ms.
 """

@@ -14,7 +14,7 @@ KEPT: Final = 1.0
 """Seconds for which a forecast is shown before another is made."""
 
 FORECAST: Final = 100
-"""Jobs that are forecast: 3 ms once a second, where forecasting ten thousand takes a fifth of a second. Those behind
+"""Jobs that are forecast: 3 to 4 ms once a second, where forecasting ten thousand takes a fifth of a second. Those behind
 them are told that all others go first.
 """
 
@@ -27,7 +27,7 @@ twice. Where few wait, many are of programs that ask again.
 """
 
 PICKS_OF_MANY: Final = 30
-"""The same where more wait: with the forecast 3 ms at ten thousand."""
+"""The same where more wait: with the forecast some 4 ms at ten thousand."""
 
 SMOOTHING: Final = 8
 """Runs over which the usual run time is averaged."""
