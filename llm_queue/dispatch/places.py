@@ -14,8 +14,8 @@ KEPT: Final = 1.0
 """Seconds for which a forecast is shown before another is made."""
 
 FORECAST: Final = 100
-"""Jobs that are forecast: 3 to 4 ms once a second, where forecasting ten thousand takes a fifth of a second. Those behind
-them are told that all others go first.
+"""Jobs that are forecast: some 4 ms once a second, where forecasting ten thousand takes a fifth of a second. Those
+behind them are told that all others go first.
 """
 
 FEW: Final = 500
